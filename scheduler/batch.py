@@ -1,0 +1,77 @@
+"""What one engine step is told to do, as values.
+
+A batch says which pages to bring in first, which tokens to compute for whom, and
+which blocks will be complete afterwards. The batcher makes it, an engine runs it,
+and the simulator prices it; none of them changes it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kvstore.names import BlockName
+from scheduler.vocabulary import RequestId, Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """One whole block between a slot of the host's arena and a device block."""
+
+    slot: int
+    block: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lift:
+    """A copy into the device that must happen before this batch computes."""
+
+    request: RequestId
+    copy: Copy
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The tokens of one sequence that this step computes: absolute positions [start, start + len(tokens)).
+
+    blocks: the sequence's device blocks in order, covering at least start + len(tokens)
+    tokens; position i lives in blocks[i // block_tokens] at offset i % block_tokens.
+    KV of [0, start) is there already. sampling None: no token is wanted (the middle of a
+    prefill). forbidden: ids that must not be sampled (stop ids before min_tokens).
+    """
+
+    request: RequestId
+    tokens: Sequence[int]
+    start: int
+    blocks: Sequence[int]
+    sampling: Sampling | None
+    forbidden: frozenset[int] = frozenset()
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """A device block whose last token's KV this step writes, and the name its content then has.
+
+    short: the unfilled last block of a prompt that is handed over; never cached on the device.
+    """
+
+    request: RequestId
+    name: BlockName
+    block: int
+    short: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One step: lifts first, then every slice; fills tell what is complete after it."""
+
+    slices: tuple[Slice, ...]
+    lifts: tuple[Lift, ...] = ()
+    fills: tuple[Fill, ...] = ()
+
+    @property
+    def tokens(self) -> int:
+        """Tokens computed in this step."""
+        return sum(len(piece.tokens) for piece in self.slices)

@@ -1,0 +1,205 @@
+"""The nouns of scheduling: what is asked, what is answered, what is reported.
+
+Values only. Times are durations or monotonic seconds of the one who stamps them;
+no timestamp of another process ever appears here.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NewType
+
+from kvstore.layout import Identity
+from kvstore.names import BlockName
+
+RequestId = NewType("RequestId", str)
+WorkerId = NewType("WorkerId", str)
+StoreId = NewType("StoreId", str)
+
+
+class Role(StrEnum):
+    """What a worker may be asked for."""
+
+    PREFILL = "prefill"
+    DECODE = "decode"
+    MIXED = "mixed"
+
+    @property
+    def prefills(self) -> bool:
+        """May prefill for another worker to decode (a handoff's source)."""
+        return self is not Role.DECODE
+
+    @property
+    def decodes(self) -> bool:
+        """May hold a running stream (and prefill inline for it)."""
+        return self is not Role.PREFILL
+
+
+class FinishReason(StrEnum):
+    """Why a sequence ended on a worker."""
+
+    STOP = "stop"
+    """It sampled one of its stop ids."""
+    LENGTH = "length"
+    """It reached its token limit or the model's context."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How one token is chosen from logits.
+
+    temperature 0 is greedy. top_k 0, top_p 1 and min_p 0 are off. The uniform draw for
+    the token at absolute position i is a function of (seed, i) alone, so a resumed
+    stream continues as it would have.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a sequence ends.
+
+    max_tokens: generated tokens in the whole stream, those given before a handoff or
+    a resume included. stop_ids end the stream and are themselves given out (the
+    gateway hides them); until min_tokens are generated they can't be sampled.
+    """
+
+    max_tokens: int
+    min_tokens: int = 0
+    stop_ids: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What work costs on one worker, in seconds; every coefficient is >= 0.
+
+    prefill of tokens [p, n):  prefill_s[0] + prefill_s[1] * (n - p) + prefill_s[2] * (n*n - p*p)
+    one decode step:           step_s[0] + step_s[1] * sequences + step_s[2] * kv_tokens
+    lifting a block from the arena into device pages: transfer_s[0] + transfer_s[1] * bytes
+    Features after Mooncake (arXiv 2407.00079, sections 5 and 6): flops(n) = l(a n^2 d + b n d^2).
+    """
+
+    prefill_s: tuple[float, float, float]
+    step_s: tuple[float, float, float]
+    transfer_s: tuple[float, float] = (0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What the gateway asks the conductor.
+
+    names: of the full blocks of ``tokens`` tokens (prompt and, when a stream resumes,
+    what it has generated). excluded: workers that refused or failed this request.
+    """
+
+    request: RequestId
+    names: tuple[BlockName, ...]
+    tokens: int
+    max_new_tokens: int
+    excluded: frozenset[WorkerId] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A worker, and where to call it (a gRPC target)."""
+
+    worker: WorkerId
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Who serves a request. Without ``prefill`` the decode worker prefills inline."""
+
+    request: RequestId
+    decode: Target
+    prefill: Target | None
+    predicted_ttft_s: float
+    predicted_tpot_s: float
+    predicted_cached_tokens: int
+
+
+class RejectionCode(StrEnum):
+    UNAVAILABLE = "unavailable"
+    """No live worker can do it now: HTTP 503 with Retry-After."""
+    OVERLOADED = "overloaded"
+    """Every candidate is full: HTTP 429 with Retry-After."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """An honest no. reason is a sentence for the client."""
+
+    request: RequestId
+    code: RejectionCode
+    reason: str
+    retry_after_s: float
+
+
+class Outcome(StrEnum):
+    """What became of a placement, told by the gateway to every conductor."""
+
+    HANDED_OVER = "handed_over"
+    """The decode worker confirmed its leases; prefill's booking ends."""
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReport:
+    """A worker's view of itself, sent every ~100 ms and after a change of role.
+
+    incarnation: random, new at each start. sequence: 1, 2, .. within an incarnation.
+    running: sequences in the batch; waiting: those queued or loading. live: ids of
+    all of them. prefill_tokens_queued: prompt tokens not yet computed.
+    kv_tokens: tokens whose KV the running batch attends to.
+    """
+
+    worker: WorkerId
+    incarnation: int
+    sequence: int
+    role: Role
+    address: str
+    store: StoreId | None
+    pid: int
+    identity: Identity
+    profile: Profile
+    max_num_seqs: int
+    max_model_len: int
+    running: int
+    waiting: int
+    prefill_tokens_queued: int
+    kv_tokens: int
+    gpu_blocks_free: int
+    gpu_blocks_total: int
+    live: tuple[RequestId, ...] = ()
+    draining: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StoreReport:
+    """A store's view of itself: counts always, names as a snapshot or as deltas.
+
+    A gap in ``sequence`` makes the conductor ask for a snapshot. Short blocks are never named here.
+    """
+
+    store: StoreId
+    incarnation: int
+    sequence: int
+    address: str
+    pid: int
+    identity: Identity | None
+    slots_total: int
+    slots_free: int
+    slots_writing: int
+    slots_sealed: int
+    leases: int
+    snapshot: bool
+    gained: tuple[BlockName, ...] = ()
+    lost: tuple[BlockName, ...] = ()
+    sessions: tuple[str, ...] = field(default=())
