@@ -1,0 +1,138 @@
+"""Any one process dies while streams run: it comes back, nothing stays held, no stream hangs or ends as if complete."""
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.e2e.cluster import SLOW_TOY, Cluster, eventually, prompt_words, running
+
+pytestmark = pytest.mark.chaos
+
+STREAMS = 8
+TOKENS = 120
+"""2.4 s of decoding and more: long enough to die in the middle of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How one stream ended: all its text with a normal finish, an error event, or a broken connection."""
+
+    text: str
+    finish_reason: str | None
+    error: str | None
+
+    @property
+    def complete(self) -> bool:
+        return self.finish_reason is not None and self.error is None
+
+
+def stream(url: str, model: str, number: int, started: threading.Semaphore) -> Ending:
+    ask = {
+        "model": model,
+        "prompt": f"stream {number}: {prompt_words(40)}",
+        "max_tokens": TOKENS,
+        "temperature": 0,
+        "stream": True,
+        "ignore_eos": True,
+    }
+    text, finish_reason, error = "", None, None
+    released = False
+    try:
+        with httpx.stream("POST", f"{url}/v1/completions", json=ask, timeout=60.0) as answer:
+            if answer.status_code != 200:
+                return Ending("", None, answer.read().decode())
+            for line in answer.iter_lines():
+                if not line.startswith("data: ") or line == "data: [DONE]":
+                    continue
+                event = json.loads(line.removeprefix("data: "))
+                if "error" in event:
+                    error = str(event["error"]["message"])
+                    continue
+                for choice in event["choices"]:
+                    text += choice["text"]
+                    finish_reason = choice["finish_reason"] or finish_reason
+                if text and not released:
+                    released = True
+                    started.release()
+    except httpx.HTTPError as broken:
+        error = repr(broken)
+    finally:
+        if not released:
+            started.release()
+    return Ending(text, finish_reason, error)
+
+
+def all_streams(cluster: Cluster, pool: ThreadPoolExecutor) -> tuple[list[Future[Ending]], threading.Semaphore]:
+    started = threading.Semaphore(0)
+    model = str(cluster.status()["model"])
+    return [pool.submit(stream, cluster.url, model, number, started) for number in range(STREAMS)], started
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with running(tmp_path_factory.mktemp("deaths"), "--inline-max-tokens", "0", settings=SLOW_TOY) as ready:
+        yield ready
+
+
+@pytest.fixture(scope="module")
+def expected(cluster: Cluster) -> list[str]:
+    """What each stream says when nothing dies."""
+    with ThreadPoolExecutor(STREAMS) as pool:
+        futures, _ = all_streams(cluster, pool)
+        endings = [future.result(90) for future in futures]
+    assert all(ending.complete for ending in endings)
+    return [ending.text for ending in endings]
+
+
+@pytest.mark.parametrize("phase", ["decoding", "prefilling"])
+@pytest.mark.parametrize("name", ["prefill-0", "decode-0", "store-0", "conductor-0", "gateway-0"])
+def test_sigkill_of_one_process(cluster: Cluster, expected: list[str], name: str, phase: str) -> None:
+    cluster.comes_to_rest()
+    with ThreadPoolExecutor(STREAMS) as pool:
+        futures, started = all_streams(cluster, pool)
+        begun = STREAMS if phase == "decoding" else 1  # prefills run one after the other, ~0.5 s each
+        for _ in range(begun):
+            assert started.acquire(timeout=60)
+        old = cluster.kill(name)
+        eventually("the dead process is replaced", lambda: recovered(cluster, name, old), 15.0)
+        endings = [future.result(90) for future in futures]
+
+    for ending, text in zip(endings, expected, strict=True):
+        if ending.complete:
+            assert ending.text == text
+        else:
+            assert ending.error
+            assert text.startswith(ending.text)
+    if name not in ("decode-0", "gateway-0"):
+        assert all(ending.complete for ending in endings), endings
+    cluster.comes_to_rest()
+
+
+def recovered(cluster: Cluster, name: str, old: int) -> bool:
+    try:
+        return cluster.healthy() and cluster.pids().get(name, old) != old
+    except httpx.HTTPError:
+        return False
+
+
+def test_sigkill_of_the_supervisor_leaves_no_process_and_the_next_up_clears_what_it_left(tmp_path: Path) -> None:
+    with running(tmp_path) as first:
+        children = first.children()
+        assert len(children) >= 5
+        os.kill(first.process.pid, signal.SIGKILL)
+        first.process.wait()
+        _gone, alive = psutil.wait_procs(children, timeout=5)
+        assert not alive, alive
+    assert list(first.arena_dir.iterdir()), "SIGKILL leaves the arena to the next up"
+    with running(tmp_path) as second:
+        assert len(list(second.arena_dir.iterdir())) == 1
+    assert second.leftovers() == []
