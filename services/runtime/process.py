@@ -1,0 +1,87 @@
+"""The life of a process: it is named in its log, drains when told, and never outlives its supervisor.
+
+The first SIGTERM or SIGINT sets the ``stopping`` event that ``serve`` waits for; a
+second one ends the process at once. Exit status: 0 after a clean end, 1 when
+``serve`` fails, 2 for bad flags, 78 (EX_CONFIG) when it is refused as configured.
+"""
+
+import asyncio
+import ctypes
+import logging
+import os
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+
+from services.runtime.logs import configure_logging
+
+SUPERVISOR_PID = "MOONPOOL_SUPERVISOR_PID"
+"""The variable by which a supervisor tells its children whose death is theirs."""
+
+REFUSED = 78
+_PR_SET_PDEATHSIG = 1
+
+Serve = Callable[[asyncio.Event], Awaitable[None]]
+
+log = logging.getLogger(__name__)
+
+
+class Refusal(Exception):
+    """This process cannot serve as it is configured, and a restart would not help; the message is a sentence."""
+
+
+def run_process(name: str, serve: Serve, *, log_level: str = "info") -> int:
+    """Run ``serve(stopping)`` in an event loop until it returns; the exit status."""
+    end_with_supervisor()
+    configure_logging(name, level=log_level)
+    try:
+        asyncio.run(_run(serve))
+    except BaseException as error:
+        refusal = next(_refusals(error), None)
+        if refusal is not None:
+            log.error(str(refusal))
+            return REFUSED
+        if not isinstance(error, Exception):
+            raise
+        log.exception("ended by an error")
+        return 1
+    return 0
+
+
+def end_with_supervisor() -> None:
+    """Have the kernel kill this process when its supervisor dies; the first thing that a supervised process does.
+
+    Does nothing when no supervisor is named. The signal is asked for first and the parent
+    checked after, so a supervisor that died in between is noticed.
+    """
+    supervisor = os.environ.pop(SUPERVISOR_PID, None)  # it is ours alone: not for what we may start ourselves
+    if supervisor is None:
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    if os.getppid() != int(supervisor):
+        os._exit(1)
+
+
+async def _run(serve: Serve) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stop(received: signal.Signals) -> None:
+        if stopping.is_set():
+            os._exit(128 + received)
+        log.info("stopping on %s", received.name)
+        stopping.set()
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, stop, each)
+    await serve(stopping)
+
+
+def _refusals(error: BaseException) -> Iterator[Refusal]:
+    """Refusals anywhere in a tree of exception groups."""
+    if isinstance(error, Refusal):
+        yield error
+    elif isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _refusals(inner)
