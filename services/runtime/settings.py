@@ -9,9 +9,9 @@ objects are given values, never settings.
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import EnumType
+from enum import Enum, EnumType
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
 
@@ -185,7 +185,8 @@ def _kind(field: FieldInfo) -> str:
     if len(choices) == 1 and get_origin(choices[0]) is Literal:
         return "|".join(str(value) for value in get_args(choices[0]))
     if len(choices) == 1 and isinstance(choices[0], EnumType):
-        return "|".join(str(member.value) for member in choices[0].__members__.values())
+        members: Iterable[Enum] = choices[0]
+        return "|".join(str(member.value) for member in members)
     kinds: dict[Any, str] = {int: "N", float: "X", bool: "on|off", Path: "PATH"}
     return kinds.get(choices[0], "TEXT") if choices else "TEXT"
 
