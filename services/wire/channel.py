@@ -1,0 +1,61 @@
+"""Open channels and serve, with the same options everywhere.
+
+Targets are gRPC's: ``unix:/path/to/name.sock`` or ``host:port``. This is the one
+place that will learn of TLS; callers know targets only.
+"""
+
+from collections.abc import Callable
+
+import grpc
+
+from services.wire.errors import CannotListen
+
+MESSAGE_BYTES = 64 << 20
+"""A report with a snapshot of names is the largest message: 16 B a name, so 4 million blocks."""
+
+COMMON = (
+    ("grpc.max_receive_message_length", MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", 10_000),  # a peer whose host vanished is noticed, idle or not
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+)
+CLIENT = (
+    (
+        "grpc.initial_reconnect_backoff_ms",
+        50,
+    ),  # peers on one host come back within a second; don't wait longer than they
+    ("grpc.min_reconnect_backoff_ms", 1_000),  # this one is the time a connection attempt may take
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.enable_retries", 0),  # who may repeat what is the caller's decision
+    ("grpc.use_local_subchannel_pool", 1),  # two clients in one process don't share a back-off
+)
+SERVER = (
+    ("grpc.so_reuseport", 0),  # a second process at the same address must fail, not share it
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.max_ping_strikes", 0),
+)
+
+
+def open_channel(target: str) -> grpc.aio.Channel:
+    """A channel that connects when first used, and again whenever its peer comes back; the caller closes it."""
+    return grpc.aio.insecure_channel(target, options=[*COMMON, *CLIENT])
+
+
+async def serve(target: str, add: Callable[[grpc.aio.Server], None]) -> grpc.aio.Server:
+    """A started server at ``target``, with the services that ``add`` registers; the caller stops it.
+
+    Raises CannotListen where the address is taken or not ours.
+    """
+    server = grpc.aio.server(options=[*COMMON, *SERVER])
+    add(server)
+    try:
+        server.add_insecure_port(target)
+    except RuntimeError as error:
+        raise CannotListen(
+            f"can't listen at {target}: the address is taken, or its directory can't be written"
+        ) from error
+    await server.start()
+    return server

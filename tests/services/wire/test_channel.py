@@ -1,0 +1,101 @@
+"""Serving and calling over a socket of one's own, and how failures of a call are named."""
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import pytest
+
+from services.wire.channel import open_channel, serve
+from services.wire.errors import (
+    CannotListen,
+    DeadlinePassed,
+    PeerBusy,
+    PeerError,
+    PeerFailed,
+    PeerRefused,
+    PeerUnavailable,
+    rpc_errors,
+)
+from services.wire.pb.common_pb2 import Empty
+
+
+def always(code: grpc.StatusCode, sentence: str) -> Callable[[grpc.aio.Server], None]:
+    """A server whose one method ends every call with this status."""
+
+    async def answer(request: Empty, context: grpc.aio.ServicerContext[Empty, Empty]) -> Empty:
+        await context.abort(code, sentence)
+        raise AssertionError("abort raises")
+
+    handler = grpc.unary_unary_rpc_method_handler(
+        answer, request_deserializer=Empty.FromString, response_serializer=Empty.SerializeToString
+    )
+
+    def add(server: grpc.aio.Server) -> None:
+        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test.Test", {"Call": handler})])
+
+    return add
+
+
+async def call(target: str, timeout_s: float = 5.0) -> None:
+    async with open_channel(target) as channel:
+        method = channel.unary_unary(
+            "/test.Test/Call", request_serializer=Empty.SerializeToString, response_deserializer=Empty.FromString
+        )
+        with rpc_errors():
+            await method(Empty(), timeout=timeout_s)
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, PeerUnavailable),
+        (grpc.StatusCode.FAILED_PRECONDITION, PeerRefused),
+        (grpc.StatusCode.INVALID_ARGUMENT, PeerRefused),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, PeerBusy),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, DeadlinePassed),
+        (grpc.StatusCode.INTERNAL, PeerFailed),
+        (grpc.StatusCode.UNKNOWN, PeerFailed),
+    ],
+)
+async def test_a_status_becomes_an_error_with_its_sentence(
+    tmp_path: Path, code: grpc.StatusCode, error: type[PeerError]
+) -> None:
+    target = f"unix:{tmp_path}/peer.sock"
+    server = await serve(target, always(code, "because of this"))
+    try:
+        with pytest.raises(error, match="because of this"):
+            await call(target)
+    finally:
+        await server.stop(None)
+
+
+async def test_nobody_there_is_unavailable(tmp_path: Path) -> None:
+    with pytest.raises(PeerUnavailable):
+        await call(f"unix:{tmp_path}/nobody.sock")
+
+
+async def test_an_address_that_cannot_be_had_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(CannotListen, match="can't listen at unix:"):
+        await serve(f"unix:{tmp_path}/no/such/directory/peer.sock", lambda server: None)
+
+
+async def test_a_socket_file_left_by_a_dead_process_is_no_obstacle_and_none_is_left(tmp_path: Path) -> None:
+    leave_a_socket(tmp_path / "peer.sock")
+    target = f"unix:{tmp_path}/peer.sock"
+    server = await serve(target, always(grpc.StatusCode.UNAVAILABLE, "as asked"))
+    with pytest.raises(PeerUnavailable, match="as asked"):
+        await call(target)
+    await server.stop(None)
+    assert sockets_in(tmp_path) == []
+
+
+def leave_a_socket(path: Path) -> None:
+    """What a process that was killed leaves behind."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+
+
+def sockets_in(directory: Path) -> list[Path]:
+    return list(directory.glob("*.sock"))

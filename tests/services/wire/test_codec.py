@@ -1,0 +1,203 @@
+"""What goes over the wire comes back equal, and what no correct sender makes is refused in a sentence."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvstore.layout import Identity, KvLayout
+from kvstore.names import BlockName
+from scheduler.vocabulary import (
+    Ask,
+    Limits,
+    Outcome,
+    Placement,
+    Profile,
+    Rejection,
+    RejectionCode,
+    RequestId,
+    Role,
+    Sampling,
+    StoreId,
+    StoreReport,
+    Target,
+    WorkerId,
+    WorkerReport,
+)
+from services.wire import codec
+from services.wire.errors import WireError
+from services.wire.pb import common_pb2, conductor_pb2, store_pb2
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+ids = st.text("abcdef0123456789-", min_size=1, max_size=12)
+u32 = st.integers(0, 2**32 - 1)
+u64 = st.integers(0, 2**64 - 1)
+seconds = st.floats(0, 1e6)
+names = st.lists(st.binary(min_size=16, max_size=16).map(BlockName), max_size=5).map(tuple)
+identities = st.builds(Identity, texts, texts, texts, u32, texts, u32)
+layouts = st.builds(
+    KvLayout, st.integers(1, 512), st.lists(st.integers(1, 2**40), min_size=1, max_size=4).map(tuple), texts
+)
+samplings = st.builds(Sampling, seconds, u32, st.floats(0, 1, exclude_min=True), st.floats(0, 1), u64)
+limits = st.builds(Limits, st.integers(1, 2**32 - 1), u32, st.frozensets(u32, max_size=4))
+requests = ids.map(RequestId)
+asks = st.builds(Ask, requests, names, u32, u32, st.frozensets(ids.map(WorkerId), max_size=3))
+targets = st.builds(Target, ids.map(WorkerId), ids)
+placements = st.builds(Placement, requests, targets, st.none() | targets, seconds, seconds, u32)
+rejections = st.builds(Rejection, requests, st.sampled_from(RejectionCode), texts, seconds)
+profiles = st.builds(
+    Profile, st.tuples(seconds, seconds, seconds), st.tuples(seconds, seconds, seconds), st.tuples(seconds, seconds)
+)
+worker_reports = st.builds(
+    WorkerReport,
+    worker=ids.map(WorkerId),
+    incarnation=u64,
+    sequence=u64,
+    role=st.sampled_from(Role),
+    address=ids,
+    store=st.none() | ids.map(StoreId),
+    pid=u32,
+    identity=identities,
+    profile=profiles,
+    max_num_seqs=u32,
+    max_model_len=u32,
+    running=u32,
+    waiting=u32,
+    prefill_tokens_queued=u64,
+    kv_tokens=u64,
+    gpu_blocks_free=u32,
+    gpu_blocks_total=u32,
+    live=st.lists(requests, max_size=3).map(tuple),
+    draining=st.booleans(),
+)
+store_reports = st.builds(
+    StoreReport,
+    store=ids.map(StoreId),
+    incarnation=u64,
+    sequence=u64,
+    address=texts,
+    pid=u32,
+    identity=st.none() | identities,
+    slots_total=u32,
+    slots_free=u32,
+    slots_writing=u32,
+    slots_sealed=u32,
+    leases=u32,
+    snapshot=st.booleans(),
+    gained=names,
+    lost=names,
+    sessions=st.lists(ids, max_size=3).map(tuple),
+)
+clusters = st.builds(
+    codec.Cluster,
+    ids,
+    u32,
+    st.none() | identities,
+    u64,
+    st.lists(worker_reports, max_size=2).map(tuple),
+    st.lists(store_reports, max_size=2).map(tuple),
+)
+
+
+@given(names)
+def test_names_come_back(value: tuple[BlockName, ...]) -> None:
+    assert codec.names_from_wire(codec.names_to_wire(value)) == value
+
+
+@given(identities)
+def test_an_identity_comes_back(value: Identity) -> None:
+    assert codec.identity_from_wire(codec.identity_to_wire(value)) == value
+
+
+@given(layouts)
+def test_a_layout_comes_back(value: KvLayout) -> None:
+    assert codec.layout_from_wire(codec.layout_to_wire(value)) == value
+
+
+@given(samplings)
+def test_sampling_comes_back(value: Sampling) -> None:
+    assert codec.sampling_from_wire(codec.sampling_to_wire(value)) == value
+
+
+@given(limits)
+def test_limits_come_back(value: Limits) -> None:
+    assert codec.limits_from_wire(codec.limits_to_wire(value)) == value
+
+
+@given(asks)
+def test_an_ask_comes_back(value: Ask) -> None:
+    assert codec.ask_from_wire(codec.ask_to_wire(value)) == value
+
+
+@given(placements | rejections)
+def test_an_answer_comes_back(value: Placement | Rejection) -> None:
+    assert codec.answer_from_wire(codec.answer_to_wire(value)) == value
+
+
+@given(requests, st.sampled_from(Outcome))
+def test_an_outcome_comes_back(request: RequestId, value: Outcome) -> None:
+    assert codec.outcome_from_wire(codec.outcome_to_wire(request, value)) == (request, value)
+
+
+@given(worker_reports)
+def test_a_workers_report_comes_back(value: WorkerReport) -> None:
+    assert codec.worker_report_from_wire(codec.worker_report_to_wire(value)) == value
+
+
+@given(store_reports)
+def test_a_stores_report_comes_back(value: StoreReport) -> None:
+    assert codec.store_report_from_wire(codec.store_report_to_wire(value)) == value
+
+
+@given(clusters)
+def test_a_cluster_comes_back(value: codec.Cluster) -> None:
+    assert codec.cluster_from_wire(codec.cluster_to_wire(value)) == value
+
+
+def test_names_of_a_wrong_length_are_refused() -> None:
+    with pytest.raises(WireError, match="16 bytes each"):
+        codec.names_from_wire(b"short")
+
+
+@pytest.mark.parametrize(
+    ("sampling", "sentence"),
+    [
+        (common_pb2.Sampling(temperature=-1, top_p=1), "temperature"),
+        (common_pb2.Sampling(temperature=math.nan, top_p=1), "temperature"),
+        (common_pb2.Sampling(top_p=0), "top_p"),
+        (common_pb2.Sampling(top_p=1, min_p=2), "min_p"),
+    ],
+)
+def test_impossible_sampling_is_refused_by_name(sampling: common_pb2.Sampling, sentence: str) -> None:
+    with pytest.raises(WireError, match=sentence):
+        codec.sampling_from_wire(sampling)
+
+
+def test_a_message_without_what_it_must_have_is_refused() -> None:
+    with pytest.raises(WireError, match="id"):
+        codec.ask_from_wire(conductor_pb2.Ask())
+    with pytest.raises(WireError, match="id"):
+        codec.outcome_from_wire(conductor_pb2.OutcomeReport(outcome="finished"))
+    with pytest.raises(WireError, match="outcome"):
+        codec.outcome_from_wire(conductor_pb2.OutcomeReport(request="a", outcome="lost in space"))
+    with pytest.raises(WireError, match="placement"):
+        codec.answer_from_wire(conductor_pb2.PlaceAnswer(request="a"))
+    with pytest.raises(WireError, match="worker"):
+        codec.answer_from_wire(conductor_pb2.PlaceAnswer(request="a", placement=conductor_pb2.Placement()))
+    with pytest.raises(WireError, match="max_tokens"):
+        codec.limits_from_wire(common_pb2.Limits())
+    with pytest.raises(WireError, match="layer"):
+        codec.layout_from_wire(store_pb2.Layout(block_tokens=64))
+    with pytest.raises(WireError, match="identity"):
+        codec.worker_report_from_wire(
+            conductor_pb2.WorkerReport(worker="w", address="unix:w", role=common_pb2.ROLE_DECODE)
+        )
+    with pytest.raises(WireError, match="role"):
+        codec.worker_report_from_wire(conductor_pb2.WorkerReport(worker="w", address="unix:w"))
+
+
+def test_a_token_outside_the_vocabulary_is_refused() -> None:
+    assert codec.token_ids([0, 9], 10, "the prompt") == [0, 9]
+    with pytest.raises(WireError, match="the prompt has token id 10"):
+        codec.token_ids([3, 10], 10, "the prompt")
