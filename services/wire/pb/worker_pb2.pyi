@@ -218,20 +218,56 @@ class Tokens(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     IDS_FIELD_NUMBER: _builtins.int
+    BEGAN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def began(self) -> Global___Began:
+        """with the first tokens of a stream that was not handed over"""
+
     def __init__(
         self,
         *,
         ids: _abc.Iterable[_builtins.int] | None = ...,
+        began: Global___Began | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_began", b"_began", "began", b"began"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_began", b"_began", "began", b"began", "ids", b"ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__began: _TypeAlias = _typing.Literal["began"]  # noqa: Y015
+    _WhichOneofArgType__began: _TypeAlias = _typing.Literal["_began", b"_began"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__began) -> _WhichOneofReturnType__began | None: ...
+
+Global___Tokens: _TypeAlias = Tokens  # noqa: Y015
+
+@_typing.final
+class Began(_message.Message):
+    """How a stream came to its first token: known then, so that a stream cut short by its reader is accounted for too."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CACHED_TOKENS_FIELD_NUMBER: _builtins.int
+    QUEUE_S_FIELD_NUMBER: _builtins.int
+    PREFILL_S_FIELD_NUMBER: _builtins.int
+    cached_tokens: _builtins.int
+    """prompt tokens whose KV was reused"""
+    queue_s: _builtins.float
+    prefill_s: _builtins.float
+    def __init__(
+        self,
+        *,
+        cached_tokens: _builtins.int = ...,
+        queue_s: _builtins.float = ...,
+        prefill_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ids", b"ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "prefill_s", b"prefill_s", "queue_s", b"queue_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Tokens: _TypeAlias = Tokens  # noqa: Y015
+Global___Began: _TypeAlias = Began  # noqa: Y015
 
 @_typing.final
 class Finished(_message.Message):
