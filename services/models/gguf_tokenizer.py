@@ -64,7 +64,8 @@ SPLITTINGS = {
     "qwen2": Splitting(rf"{_ENGLISH}|{_WORDS}|\p{{N}}|{_REST}", nfc=True),
     "tekken": Splitting(_TEKKEN, whole_words=True, add_bos=True),
 }
-SPLITTINGS |= {"gpt2": SPLITTINGS["gpt-2"], "llama3": SPLITTINGS["llama-bpe"], "llama-v3": SPLITTINGS["llama-bpe"]}
+SPLITTINGS |= dict.fromkeys(("llama3", "llama-v3"), SPLITTINGS["llama-bpe"])
+SPLITTINGS |= {"gpt2": SPLITTINGS["gpt-2"], "deepseek-r1-qwen": SPLITTINGS["qwen2"]}
 """By ``tokenizer.ggml.pre``; the same expressions as in the models' own tokenizer.json."""
 
 

@@ -1,7 +1,6 @@
 """Where files go: what must outlive a process, and what must not."""
 
 import os
-import tempfile
 from pathlib import Path
 
 
@@ -9,8 +8,3 @@ def default_data_dir() -> Path:
     """The user's data directory (XDG), for models and everything else that must outlive a process."""
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(base) / "moonpool"
-
-
-def run_dir(port: int) -> Path:
-    """Sockets and locks of the deployment behind ``port``; gone when it is."""
-    return Path(tempfile.gettempdir()) / f"moonpool-{os.getuid()}-{port}"

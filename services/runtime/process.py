@@ -63,6 +63,15 @@ def end_with_supervisor() -> None:
         os._exit(1)
 
 
+async def pause(stopping: asyncio.Event, seconds: float) -> None:
+    """Wait that long, or until the process is told to stop."""
+    try:
+        async with asyncio.timeout(seconds):
+            await stopping.wait()
+    except TimeoutError:
+        pass
+
+
 async def _run(serve: Serve) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()

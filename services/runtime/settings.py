@@ -49,8 +49,8 @@ NameList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
-class ProcessSettings(BaseSettings):
-    """What all processes can be told."""
+class CommandSettings(BaseSettings):
+    """How every command reads its settings."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX,
@@ -60,6 +60,10 @@ class ProcessSettings(BaseSettings):
         env_ignore_empty=True,
         protected_namespaces=(),
     )
+
+
+class ProcessSettings(CommandSettings):
+    """What all processes can be told."""
 
     log_level: LogLevel = "info"
     """How much is logged; requests one by one at debug, tokens and prompts never."""
@@ -105,7 +109,7 @@ def load(settings: type[SettingsT], argv: Sequence[str], *, prog: str) -> Settin
         raise SystemExit(BAD_USAGE) from None
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """argparse, but a mistake is one sentence rather than a page of usage."""
 
     def error(self, message: str) -> NoReturn:
@@ -113,7 +117,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser(settings: type[BaseSettings], prog: str) -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog=prog,
         description=(settings.__doc__ or "").strip(),
         epilog=f"Each flag can also be given as a variable: --log-level as {ENV_PREFIX}LOG_LEVEL. Flags win.",

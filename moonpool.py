@@ -1,0 +1,82 @@
+"""The command: ``moonpool COMMAND ..``. Finds a command's ``main(argv)`` and runs it; nothing imports this file.
+
+Imports are late, so that ``--help`` answers at once and a process loads only what it needs.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import version
+
+from services.runtime.process import end_with_supervisor
+
+INTERRUPTED = 130
+COMMANDS = {
+    "up": ("services.runtime.up", "run a whole deployment on this machine"),
+    "gateway": ("services.gateway.main", "one process: HTTP, text, the story of each request"),
+    "conductor": ("services.conductor.main", "one process: beliefs about the cluster, every placement"),
+    "worker": ("services.worker.main", "one process: a model, its device blocks, its batch"),
+    "store": ("services.store.main", "one process: a host's arena of KV blocks"),
+    "pull": ("services.models.main", "fetch and convert a model"),
+    "status": ("services.status.main", "show what a running deployment is doing"),
+    "bench": ("", "measure a part against its limit: engine"),
+}
+"""Each command's module, and what it does. The module of ``bench`` is its part's."""
+
+BENCHES = {"engine": "engine.bench"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; its exit status."""
+    end_with_supervisor()
+    words = list(sys.argv[1:] if argv is None else argv)
+    command, rest = (words[0], words[1:]) if words else ("--help", [])
+    if command in ("--help", "-h", "help"):
+        print(usage())
+        return 0
+    if command == "--version":
+        print(f"moonpool {version('moonpool')}")
+        return 0
+    module = COMMANDS.get(command, ("", ""))[0]
+    if command == "bench":
+        part, rest = (rest[0], rest[1:]) if rest else ("", [])
+        module = BENCHES.get(part, "")
+        if part in ("--help", "-h"):
+            print(f"usage: moonpool bench {'|'.join(BENCHES)} [--json] [..]")
+            return 0
+        if not module:
+            return _mistake(f"bench needs a part: {', '.join(BENCHES)}" if not part else f"no bench of {part!r}")
+    if not module:
+        return _mistake(f"no command {command!r}")
+    try:
+        return int(import_module(module).main(rest) or 0)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has left; there is nobody to tell
+        return 1
+
+
+def usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {words}" for name, (_, words) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: moonpool COMMAND [flags]",
+            "",
+            "Serve large language models: prefill and decode apart, KV cache shared.",
+            "",
+            *lines,
+            "",
+            "moonpool COMMAND --help tells a command's flags; moonpool --version this release.",
+        ]
+    )
+
+
+def _mistake(sentence: str) -> int:
+    print(f"moonpool: {sentence}\ntry 'moonpool --help'", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""The run directory of one deployment: sockets and session locks, owned by one supervisor at a time.
+
+Mode 0700, locked for as long as the supervisor lives. What a dead one left in it is
+removed by the next, and a clean end removes the directory itself.
+"""
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LONGEST_SOCKET_PATH = 107
+LONGEST_SOCKET_NAME = len("conductor-0.sock")
+
+
+class RunDirError(Exception):
+    """No run directory can be had; the message is a sentence for the operator."""
+
+
+@contextmanager
+def run_dir(port: int) -> Iterator[Path]:
+    """The run directory of the deployment on ``port``, empty but for its lock. Raises RunDirError."""
+    directory = _place(port)
+    descriptor = _lock(directory, port)
+    try:
+        _clear(directory)
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _place(port: int) -> Path:
+    """In the temporary directory; in /tmp where that one's path is too long for a socket's address."""
+    name = f"moonpool-{os.getuid()}-{port}"
+    for base in (Path(tempfile.gettempdir()), Path("/tmp")):
+        directory = base / name
+        if len(os.fsencode(directory)) + 1 + LONGEST_SOCKET_NAME <= LONGEST_SOCKET_PATH:
+            return directory
+    raise RunDirError(f"{directory} is too long a path for Unix sockets")
+
+
+def _lock(directory: Path, port: int) -> int:
+    """An open, locked descriptor of the directory's lock file; the kernel lets go of it when we die."""
+    while True:
+        try:
+            directory.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise RunDirError(f"{directory} can't be made: {error.strerror}") from error
+        status = directory.lstat()
+        if directory.is_symlink() or status.st_uid != os.getuid():
+            raise RunDirError(f"{directory} is not ours; remove it, or choose another --port")
+        directory.chmod(0o700)
+        path = directory / "lock"
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:  # its last owner has just removed it
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise RunDirError(f"another moonpool up runs on port {port}; stop it, or choose another --port") from None
+        if _is_still(path, descriptor):
+            return descriptor
+        os.close(descriptor)
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    """Whether the locked file is the one that others will find, and not one just removed by its last owner."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _clear(directory: Path) -> None:
+    for leftover in directory.iterdir():
+        if leftover.name == "lock":
+            continue
+        if leftover.is_dir() and not leftover.is_symlink():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink()

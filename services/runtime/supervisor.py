@@ -1,0 +1,109 @@
+"""Keep children alive until told to stop, then end them stage by stage.
+
+A child is watched by its exit alone. One that ends unasked is started again as its
+``Backoff`` says; one that is refused as configured ends the whole deployment. Children have
+process groups of their own, so that Ctrl-C reaches the supervisor only, and the kernel
+kills them if it dies (``end_with_supervisor``).
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import services
+from services.runtime.backoff import Backoff, GiveUp
+from services.runtime.logs import fields
+from services.runtime.process import SUPERVISOR_PID, pause
+from services.runtime.up_plan import DRAIN_S, Child, Stage
+
+COMMAND = Path(services.__file__).parents[1] / "moonpool.py"
+"""Started by path: what else lies in the working directory can't be taken for our packages."""
+
+log = logging.getLogger(__name__)
+
+
+class Supervisor:
+    """The children of one deployment. given_up: why it ended by itself, if it did."""
+
+    def __init__(self, children: Sequence[Child], stopping: asyncio.Event) -> None:
+        self._children = children
+        self._stopping = stopping
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
+        self.given_up: str | None = None
+
+    async def run(self) -> None:
+        """Returns once ``stopping`` is set (here too, when a child is given up) and every child has ended."""
+        async with asyncio.TaskGroup() as group:
+            for child in self._children:
+                group.create_task(self._keep(child), name=child.name)
+            group.create_task(self._drain(), name="drain")
+
+    async def _keep(self, child: Child) -> None:
+        """One child's lives, one after the other."""
+        backoff = Backoff()
+        clock = asyncio.get_running_loop().time
+        while not self._stopping.is_set():
+            born = clock()
+            process = self._processes[child.name] = await _start(child)
+            log.info("started %s", child.name, extra=fields(pid=process.pid))
+            if self._stopping.is_set():  # the drain may have passed this stage while the child was being made
+                process.kill()
+            status = await process.wait()
+            if self._stopping.is_set():
+                return
+            match backoff.ended(status, lived_s=clock() - born):
+                case GiveUp(reason):
+                    self.given_up = f"{child.name} {reason}"
+                    self._stopping.set()
+                case restart:
+                    extra = fields(status=_words(status), lived_s=clock() - born, restart_in_s=restart.after_s)
+                    log.warning("%s ended", child.name, extra=extra)
+                    await pause(self._stopping, restart.after_s)
+
+    async def _drain(self) -> None:
+        await self._stopping.wait()
+        for stage in Stage:
+            names = [child.name for child in self._children if child.stage is stage]
+            alive = {name: self._processes[name] for name in names if _lives(self._processes.get(name))}
+            for process in alive.values():
+                process.terminate()
+            for name in await _still_alive(alive, within_s=DRAIN_S[stage]):
+                log.warning("%s did not end in time and is killed", name, extra=fields(deadline_s=DRAIN_S[stage]))
+                alive[name].kill()
+                await alive[name].wait()
+
+
+async def _start(child: Child) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(COMMAND),
+        child.command,
+        *child.flags,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=sys.stderr.fileno(),
+        env={**os.environ, **child.variables, SUPERVISOR_PID: str(os.getpid())},
+        process_group=0,
+    )
+
+
+async def _still_alive(processes: dict[str, asyncio.subprocess.Process], *, within_s: float) -> list[str]:
+    """Wait for all; the names of those that did not end in time."""
+    waits = {asyncio.create_task(process.wait()): name for name, process in processes.items()}
+    if not waits:
+        return []
+    _, late = await asyncio.wait(waits, timeout=within_s)
+    for wait in late:
+        wait.cancel()
+    return [waits[wait] for wait in late]
+
+
+def _lives(process: asyncio.subprocess.Process | None) -> bool:
+    return process is not None and process.returncode is None
+
+
+def _words(status: int) -> str:
+    return signal.Signals(-status).name if status < 0 else str(status)

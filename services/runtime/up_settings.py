@@ -1,0 +1,74 @@
+"""What ``moonpool up`` can be told. What a child also understands is passed on to it."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from services.models.embedded import EMBEDDED_MODEL
+from services.runtime.paths import default_data_dir
+from services.runtime.settings import ProcessSettings, Size
+
+
+class UpSettings(ProcessSettings):
+    """Run a whole deployment on this machine under one supervisor, until Ctrl-C."""
+
+    model: str = EMBEDDED_MODEL
+    """The model to serve: a directory, a .gguf file, a Hugging Face name, or the embedded one."""
+
+    prefill: int = Field(default=1, ge=0)
+    """Prefill workers; with none, decode workers prefill for themselves."""
+
+    decode: int = Field(default=1, ge=1)
+    """Decode workers."""
+
+    engine: Literal["torch", "toy"] = "torch"
+    """What computes; toy has no model, and tokens that are a checksum of the KV they were given."""
+
+    host: str = "127.0.0.1"
+    """Where the gateway listens."""
+
+    port: int = Field(default=8000, ge=1, le=65535)
+    """The gateway's port; deployments on different ports live side by side."""
+
+    dram: Size | None = Field(default=None, ge=1)
+    """The store's arena, in shared memory; unset: a quarter of what is free there, 4GiB at most."""
+
+    data_dir: Path = Field(default_factory=default_data_dir)
+    """Where models are kept, and whatever else must outlive a process."""
+
+    arena_dir: Path = Path("/dev/shm")
+    """Where the arena is made; memory, if it is to be fast."""
+
+    inline_max_tokens: int | None = Field(default=None, ge=0)
+    """Decode workers prefill up to this many uncached tokens themselves; 0: always hand over; unset: by cost."""
+
+    served_model_name: str | None = None
+    """The name that clients use; unset: the model's own."""
+
+    max_model_len: int | None = Field(default=None, ge=1)
+    """The longest sequence in tokens, prompt and output; unset: the model's own."""
+
+    max_num_seqs: int | None = Field(default=None, ge=1)
+    """The most sequences in one worker's batch; unset: the worker's default."""
+
+    max_num_batched_tokens: int | None = Field(default=None, ge=1)
+    """The most tokens computed in one step; unset: the worker's default."""
+
+    kv_cache_bytes: Size | None = Field(default=None, ge=1)
+    """Device memory for KV blocks in each worker; unset: the worker's default."""
+
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """What weights, KV and arithmetic are in; auto: the model's own."""
+
+    threads: int | None = Field(default=None, ge=1)
+    """Threads that each worker computes with; unset: the cores shared out evenly."""
+
+    dev_endpoints: bool = False
+    """Also serve endpoints for development, such as POST /reset_prefix_cache."""
+
+    @field_validator("data_dir", "arena_dir")
+    @classmethod
+    def _absolute(cls, path: Path) -> Path:
+        """Children may have another working directory, and ``~`` in a variable is not the shell's business."""
+        return path.expanduser().absolute()
