@@ -1,0 +1,70 @@
+"""Translate what a worker and its store say to each other in a session; the same rules as codec.
+
+Slots travel as (slot, generation); an absent slot, of a name that was not granted, is generation 0.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import assert_never
+
+from kvstore.vocabulary import Allocation, Held, Lease, Refused, SlotRef, Write, Writing
+from services.wire.errors import WireError
+from services.wire.pb import store_pb2
+
+NO_SLOT = store_pb2.SlotRef()
+
+
+def refs_to_wire(refs: Iterable[SlotRef]) -> list[store_pb2.SlotRef]:
+    return [store_pb2.SlotRef(slot=ref.slot, generation=ref.generation) for ref in refs]
+
+
+def refs_from_wire(wire: Iterable[store_pb2.SlotRef]) -> list[SlotRef]:
+    return [SlotRef(ref.slot, ref.generation) for ref in wire]
+
+
+def allocated_to_wire(allocations: Iterable[Allocation]) -> store_pb2.Allocated:
+    grants, slots = [], []
+    for allocation in allocations:
+        match allocation:
+            case Write():
+                grants.append(store_pb2.GRANT_WRITE)
+                slots.append(store_pb2.SlotRef(slot=allocation.slot, generation=allocation.generation))
+            case Held():
+                grants.append(store_pb2.GRANT_HELD)
+                slots.append(store_pb2.SlotRef(slot=allocation.slot, generation=allocation.generation))
+            case Writing():
+                grants.append(store_pb2.GRANT_WRITING)
+                slots.append(NO_SLOT)
+            case Refused():
+                grants.append(store_pb2.GRANT_REFUSED)
+                slots.append(NO_SLOT)
+            case _:
+                assert_never(allocation)
+    return store_pb2.Allocated(grants=grants, slots=slots)
+
+
+def allocated_from_wire(wire: store_pb2.Allocated) -> list[Allocation]:
+    if len(wire.grants) != len(wire.slots):
+        raise WireError(f"{len(wire.grants)} grants came with {len(wire.slots)} slots")
+    return [_allocation(grant, slot) for grant, slot in zip(wire.grants, wire.slots, strict=True)]
+
+
+def _allocation(grant: int, slot: store_pb2.SlotRef) -> Allocation:
+    if grant == store_pb2.GRANT_WRITE:
+        return Write(slot.slot, slot.generation)
+    if grant == store_pb2.GRANT_HELD:
+        return Held(slot.slot, slot.generation)
+    if grant == store_pb2.GRANT_WRITING:
+        return Writing()
+    if grant == store_pb2.GRANT_REFUSED:
+        return Refused()
+    raise WireError(f"no grant has the number {grant}")
+
+
+def acquired_to_wire(leases: Sequence[Lease], *, done: bool) -> store_pb2.Acquired:
+    return store_pb2.Acquired(slots=refs_to_wire(leases), checksums=[lease.checksum for lease in leases], done=done)
+
+
+def leases_from_wire(wire: store_pb2.Acquired) -> list[Lease]:
+    if len(wire.slots) != len(wire.checksums):
+        raise WireError(f"{len(wire.slots)} leases came with {len(wire.checksums)} checksums")
+    return [Lease(ref.slot, ref.generation, checksum) for ref, checksum in zip(wire.slots, wire.checksums, strict=True)]
