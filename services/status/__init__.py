@@ -1,0 +1,1 @@
+"""What a running deployment tells about itself, as tables or as JSON."""

@@ -1,0 +1,66 @@
+"""A gateway's status document as tables for people. Pure; tolerates fields that are missing or new."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+Document = dict[str, Any]
+"""What GET /status answers with; see docs/gateway.md."""
+
+Row = Mapping[str, Any]
+Column = tuple[str, Callable[[Row], str]]
+
+
+def tables(document: Document) -> RenderableType:
+    """One line about the deployment, then workers, stores, and who else there is."""
+    return Group(
+        Text(_headline(document)),
+        _table("workers", document.get("workers", []), WORKER_COLUMNS),
+        _table("stores", document.get("stores", []), STORE_COLUMNS),
+        _table("others", [*document.get("conductors", []), *document.get("gateways", [])], OTHER_COLUMNS),
+    )
+
+
+def _headline(document: Document) -> str:
+    fingerprint = str(document.get("fingerprint") or "none yet")
+    model, handoffs = document.get("model") or "no model yet", document.get("handoffs", 0)
+    return f"{model}  fingerprint {fingerprint[:16]}  handoffs {handoffs}"
+
+
+def _plain(key: str) -> Column:
+    return key, lambda row: str(row.get(key, ""))
+
+
+def _of(label: str, part: str, whole: str) -> Column:
+    return label, lambda row: f"{row.get(part, '')} / {row.get(whole, '')}"
+
+
+WORKER_COLUMNS = (
+    _plain("id"),
+    _plain("role"),
+    _plain("pid"),
+    _plain("running"),
+    _plain("waiting"),
+    _of("gpu blocks free", "gpu_blocks_free", "gpu_blocks_total"),
+)
+STORE_COLUMNS = (
+    _plain("id"),
+    _plain("pid"),
+    _of("slots free", "slots_free", "slots_total"),
+    ("writing", lambda row: str(row.get("slots_writing", ""))),
+    ("sealed", lambda row: str(row.get("slots_sealed", ""))),
+    _plain("leases"),
+)
+OTHER_COLUMNS = (_plain("id"), _plain("pid"))
+
+
+def _table(title: str, rows: list[Row], columns: tuple[Column, ...]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", expand=False)
+    for place, (label, _) in enumerate(columns):
+        table.add_column(label, justify="left" if place == 0 else "right")
+    for row in rows:
+        table.add_row(*(show(row) for _, show in columns))
+    return table

@@ -1,0 +1,123 @@
+"""The life of a process, with real ones: signals, refusals, and the death of a supervisor."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+
+from services.runtime.process import REFUSED, SUPERVISOR_PID
+
+DRAINING = """
+    async def serve(stopping):
+        print("serving", flush=True)
+        await stopping.wait()
+        print("draining", flush=True)
+"""
+STUBBORN = DRAINING + "        await asyncio.Event().wait()\n"
+ENDING_S = 10.0
+
+
+def program(serve: str) -> list[str]:
+    code = textwrap.dedent(f"""
+    import asyncio, sys
+    from services.runtime.process import Refusal, run_process
+    {textwrap.dedent(serve).replace(chr(10), chr(10) + "    ")}
+    sys.exit(run_process("child-0", serve))
+    """)
+    return [sys.executable, "-c", code]
+
+
+@contextmanager
+def child(serve: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that runs ``serve``, once it says so; killed on leaving if it still lives."""
+    environment = {**os.environ, **variables}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(program(serve), stdout=pipe, stderr=pipe, text=True, env=environment) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "serving\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_process_drains_on_sigterm_and_ends_with_0() -> None:
+    with child(DRAINING) as process:
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=ENDING_S)
+    assert (out, process.returncode) == ("draining\n", 0)
+    assert "INFO child-0 stopping on SIGTERM" in err
+
+
+def test_a_second_signal_ends_it_at_once() -> None:
+    with child(STUBBORN) as process:
+        process.send_signal(signal.SIGINT)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "draining\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(ENDING_S) == 128 + signal.SIGINT
+
+
+def test_a_refusal_is_one_sentence_and_a_status_of_its_own() -> None:
+    refusing = """
+        async def serve(stopping):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(refuse())
+
+        async def refuse():
+            raise Refusal("this worker has another model")
+    """
+    done = subprocess.run(program(refusing), capture_output=True, text=True, timeout=ENDING_S)
+    assert done.returncode == REFUSED
+    assert done.stderr.endswith("ERROR child-0 this worker has another model\n")
+    assert "Traceback" not in done.stderr
+
+
+def test_any_other_error_is_logged_whole_and_ends_with_1() -> None:
+    failing = """
+        async def serve(stopping):
+            raise KeyError("gone")
+    """
+    done = subprocess.run(program(failing), capture_output=True, text=True, timeout=ENDING_S)
+    assert done.returncode == 1
+    assert "ERROR child-0 ended by an error" in done.stderr
+    assert "KeyError: 'gone'" in done.stderr
+
+
+def test_a_process_dies_with_its_supervisor() -> None:
+    """The supervisor starts a child that would never end by itself, tells its pid, and is killed."""
+    supervisor = f"""
+        import os, subprocess, sys
+        environment = {{**os.environ, {SUPERVISOR_PID!r}: str(os.getpid())}}
+        print(subprocess.Popen({program(STUBBORN)!r}, env=environment, stdout=sys.stdout).pid, flush=True)
+        sys.stdin.read()
+    """
+    command = [sys.executable, "-c", textwrap.dedent(supervisor)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        said = sorted(process.stdout.readline() for _ in range(2))  # which of the two speaks first is open
+        assert said[1] == "serving\n"
+        grandchild = psutil.Process(int(said[0]))
+        process.kill()
+        process.wait(ENDING_S)
+        assert process.stdout.read() == ""  # ends only when nobody holds the pipe any more: so the child is gone
+    gone, alive = psutil.wait_procs([grandchild], timeout=ENDING_S)
+    assert (gone, alive) == ([grandchild], [])
+
+
+def test_a_process_whose_supervisor_is_dead_already_does_not_start() -> None:
+    """Its parent is not the process that it is told to follow."""
+    done = subprocess.run(
+        program(DRAINING),
+        capture_output=True,
+        text=True,
+        timeout=ENDING_S,
+        env={**os.environ, SUPERVISOR_PID: str(os.getppid())},
+    )
+    assert (done.returncode, done.stdout) == (1, "")
