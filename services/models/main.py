@@ -1,8 +1,8 @@
 """``moonpool pull MODEL``: fetch and convert a model now, so that ``up`` finds it ready."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from sys import stderr
 
 from pydantic import Field, field_validator
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
         with showing_progress() as on_progress:
             files = resolve_model(settings.model, settings.data_dir, on_progress=on_progress)
     except ModelError as error:
-        print(f"moonpool pull: {error}", file=stderr)
+        print(f"moonpool pull: {error}", file=sys.stderr)
         return 1
     print(files.directory)
     return 0

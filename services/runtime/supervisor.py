@@ -23,6 +23,9 @@ from services.runtime.up_plan import DRAIN_S, Child, Stage
 COMMAND = Path(services.__file__).parents[1] / "moonpool.py"
 """Started by path: what else lies in the working directory can't be taken for our packages."""
 
+NOT_SHARED = frozenset({"MOONPOOL_METRICS_PORT"})
+"""Variables that only one process can follow."""
+
 log = logging.getLogger(__name__)
 
 
@@ -78,6 +81,7 @@ class Supervisor:
 
 
 async def _start(child: Child) -> asyncio.subprocess.Process:
+    inherited = {key: value for key, value in os.environ.items() if key not in NOT_SHARED}
     return await asyncio.create_subprocess_exec(
         sys.executable,
         str(COMMAND),
@@ -85,7 +89,7 @@ async def _start(child: Child) -> asyncio.subprocess.Process:
         *child.flags,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=sys.stderr.fileno(),
-        env={**os.environ, **child.variables, SUPERVISOR_PID: str(os.getpid())},
+        env={**inherited, **child.variables, SUPERVISOR_PID: str(os.getpid())},
         process_group=0,
     )
 

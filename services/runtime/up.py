@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from kvstore.arena import ArenaError, clear_leftovers
 from services.models.errors import ModelError
 from services.models.progress import showing_progress
 from services.models.resolve import ModelFiles, resolve_model
@@ -26,7 +27,6 @@ from services.runtime.supervisor import Supervisor
 from services.runtime.up_plan import Child, Deployment
 from services.runtime.up_settings import UpSettings
 
-ARENA_PREFIX = "moonpool-"
 PROBE_PAUSE_S = 0.1
 PROBE_TIMEOUT_S = 2.0
 
@@ -43,15 +43,13 @@ def main(argv: Sequence[str]) -> int:
             raise UpError(f"the arena directory {settings.arena_dir} does not exist")
         with run_dir(settings.port) as directory:
             return _run(settings, directory)
-    except (UpError, RunDirError, ModelError) as error:
+    except (UpError, RunDirError, ModelError, ArenaError) as error:
         print(f"moonpool up: {error}", file=sys.stderr)
         return 1
 
 
 def _run(settings: UpSettings, directory: Path) -> int:
-    from kvstore.arena import clear_leftovers
-
-    clear_leftovers(settings.arena_dir, ARENA_PREFIX)
+    clear_leftovers(settings.arena_dir)
     try:
         model = _model(settings)
         children = deployment(settings, model, directory).children()
@@ -62,7 +60,7 @@ def _run(settings: UpSettings, directory: Path) -> int:
 
         return run_process("up", serve, log_level=settings.log_level)
     finally:
-        clear_leftovers(settings.arena_dir, ARENA_PREFIX)
+        clear_leftovers(settings.arena_dir)
 
 
 async def _serve(children: Sequence[Child], stopping: asyncio.Event, settings: UpSettings, served_name: str) -> None:
