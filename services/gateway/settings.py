@@ -1,0 +1,71 @@
+"""What a gateway can be told."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from services.models.embedded import EMBEDDED_MODEL
+from services.runtime.paths import default_data_dir
+from services.runtime.settings import NameList, ProcessSettings, Size
+
+
+class GatewaySettings(ProcessSettings):
+    """Serve OpenAI's HTTP endpoints: text in, text out, each request told to conductor and workers."""
+
+    id: str = "gateway-0"
+    """This process's name in logs and status pages."""
+
+    host: str = "127.0.0.1"
+    """Where HTTP is listened to."""
+
+    port: int = Field(default=8000, ge=0, le=65535)
+    """The port of HTTP; 0: any free one, named in the log."""
+
+    conductor: NameList = Field(min_length=1)
+    """gRPC targets of the conductors, asked in this order: the first that answers decides."""
+
+    model: str = EMBEDDED_MODEL
+    """Whose tokenizer and chat template: a directory, a .gguf file, a Hugging Face name, or the embedded model."""
+
+    engine: Literal["torch", "toy"] = "torch"
+    """What the workers compute with; toy brings a tokenizer of bytes, and the model is not looked at."""
+
+    data_dir: Path = Field(default_factory=default_data_dir)
+    """Where models are kept."""
+
+    served_model_name: str | None = None
+    """The name that clients use; unset: the model's own."""
+
+    max_model_len: int | None = Field(default=None, ge=1)
+    """The longest sequence in tokens, prompt and output; unset: the shortest that a decode worker reports."""
+
+    max_concurrent_requests: int = Field(default=512, ge=1)
+    """Sequences told at the same time (n choices are n sequences); more are answered with 429."""
+
+    max_body_bytes: Size = Field(default=32 << 20, ge=1024)
+    """The longest request body; a longer one is answered with 413."""
+
+    text_threads: int = Field(default=2, ge=1)
+    """Threads that render chat templates and tokenize."""
+
+    first_token_timeout_s: float = Field(default=120.0, gt=0)
+    """A request without its first token after this time is given up with 503."""
+
+    request_timeout_s: float = Field(default=3600.0, gt=0)
+    """The longest that a request may take in all; workers are told how much of it is left."""
+
+    attempts: int = Field(default=4, ge=1)
+    """How often one sequence is placed when workers refuse it or fail, before the client is told."""
+
+    patience_s: float = Field(default=2.0, ge=0)
+    """How long a new request waits for a conductor or a worker to appear, before it is answered with 503."""
+
+    resume_patience_s: float = Field(default=15.0, ge=0)
+    """How long a stream that has begun waits for a worker that can continue it, before it ends with an error."""
+
+    drain_s: float = Field(default=5.0, ge=0)
+    """How long running requests may go on once the process is told to stop; then they end with an error."""
+
+    dev_endpoints: bool = False
+    """Also serve endpoints for development, such as POST /reset_prefix_cache."""
