@@ -1,0 +1,58 @@
+# Everything starts here; plain `make` tells what there is. Needs Python 3.11 or newer, and nothing else.
+
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PROTOS := $(wildcard proto/services/wire/pb/*.proto)
+PROTOC = $(BIN)/python -m grpc_tools.protoc -I proto \
+	--plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
+	--python_out=$(1) --grpc_python_out=$(1) --mypy_out=$(1) --mypy_grpc_out=$(1) $(PROTOS)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup up test test-all check bench proto docs clean
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(INSTALLED) ## make .venv with everything installed; then .venv/bin/moonpool
+
+up: $(INSTALLED) ## install, fetch the model, serve until Ctrl-C; flags in ARGS="--port 9000"
+	@exec $(BIN)/moonpool up $(ARGS)
+
+test: $(INSTALLED) ## the fast tests
+	$(BIN)/pytest $(ARGS)
+
+test-all: $(INSTALLED) ## all tests but those that need a GPU: real model, killed processes, slow ones
+	$(BIN)/pytest -m 'not gpu' $(ARGS)
+
+check: $(INSTALLED) ## format, lint, types, import arrows, generated code and pages
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m services.runtime.reference --check
+	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && $(call PROTOC,"$$fresh") \
+		&& for file in "$$fresh"/services/wire/pb/*; do \
+			diff -u "services/wire/pb/$${file##*/}" "$$file" || { echo "stale: run make proto"; exit 1; }; \
+		done && echo "generated code is fresh"
+
+bench: $(INSTALLED) ## measure each part against this machine's limits
+	$(BIN)/moonpool bench engine $(ARGS)
+
+proto: $(INSTALLED) ## generate services/wire/pb from proto/
+	$(call PROTOC,.)
+
+docs: $(INSTALLED) ## generate docs/settings.md and docs/metrics.md
+	$(BIN)/python -m services.runtime.reference
+
+clean: ## remove .venv and everything that was generated but is not committed
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Moonpool needs Python 3.11 or newer: make PYTHON=python3.11 ..")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
