@@ -1,0 +1,55 @@
+"""The conductor's process: settings in, one Conductor behind gRPC, a tick now and then."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry
+from scheduler.conductor import Conductor
+
+from services.conductor.metrics import ConductorCollector
+from services.conductor.server import ConductorService
+from services.conductor.settings import ConductorSettings
+from services.runtime.logs import fields
+from services.runtime.metrics_port import metrics_port
+from services.runtime.process import pause, run_process
+from services.runtime.settings import load
+from services.wire.channel import serve
+from services.wire.pb import conductor_pb2_grpc
+
+TICK_S = 0.1
+"""How late a silent process may be noticed."""
+
+STOP_S = 0.5
+"""For calls under way; every one takes microseconds."""
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str]) -> int:
+    settings = load(ConductorSettings, argv, prog="moonpool conductor")
+
+    async def run(stopping: asyncio.Event) -> None:
+        await serve_conductor(settings, stopping)
+
+    return run_process(settings.id, run, log_level=settings.log_level)
+
+
+async def serve_conductor(settings: ConductorSettings, stopping: asyncio.Event) -> None:
+    """Serve until told to stop."""
+    conductor = Conductor(inline_max_tokens=settings.inline_max_tokens)
+    service = ConductorService(conductor, name=settings.id, clock=time.monotonic)
+    registry = CollectorRegistry()
+    registry.register(ConductorCollector(conductor))
+    with metrics_port(settings.metrics_port, registry):
+        server = await serve(
+            settings.listen, lambda it: conductor_pb2_grpc.add_ConductorServicer_to_server(service, it)
+        )
+        log.info("ready", extra=fields(listen=settings.listen))
+        try:
+            while not stopping.is_set():
+                conductor.tick(now=time.monotonic())
+                await pause(stopping, TICK_S)
+        finally:
+            await server.stop(STOP_S)

@@ -1,0 +1,25 @@
+"""The conductor's metrics, read from its snapshot when they are asked for."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from scheduler.conductor import Conductor
+
+
+class ConductorCollector:
+    """A collector for one registry."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        self._conductor = conductor
+
+    def collect(self) -> Iterator[Metric]:
+        snapshot = self._conductor.snapshot()
+        yield CounterMetricFamily(
+            "moonpool_handoffs", "Requests that moved from a prefill worker to a decode worker", snapshot.handoffs
+        )
+        workers = GaugeMetricFamily("moonpool_workers", "Live workers", labels=["role"])
+        for role, count in Counter(worker.role for worker in snapshot.workers).items():
+            workers.add_metric([role.value], count)
+        yield workers
+        yield GaugeMetricFamily("moonpool_stores", "Live stores", len(snapshot.stores))

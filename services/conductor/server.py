@@ -1,0 +1,60 @@
+"""The conductor over gRPC: decode, ask the plain object, encode.
+
+It stamps what arrives with this process's clock and decides nothing. One event
+loop owns the object, so it needs no lock.
+"""
+# ruff: noqa: N802 - methods are named after their RPCs
+
+import os
+from collections.abc import Callable
+
+from scheduler.conductor import Conductor
+
+from services.wire import codec
+from services.wire.answering import Context, answering
+from services.wire.pb import common_pb2, conductor_pb2, conductor_pb2_grpc
+
+Clock = Callable[[], float]
+
+
+class ConductorService(conductor_pb2_grpc.ConductorServicer):
+    """Serves one Conductor."""
+
+    def __init__(self, conductor: Conductor, *, name: str, clock: Clock) -> None:
+        self._conductor = conductor
+        self._name = name
+        self._clock = clock
+
+    async def Place(self, request: conductor_pb2.Ask, context: Context) -> conductor_pb2.PlaceAnswer:
+        async with answering(context):
+            answer = self._conductor.place(codec.ask_from_wire(request), now=self._clock())
+            return codec.answer_to_wire(answer)
+
+    async def ReportWorker(self, request: conductor_pb2.WorkerReport, context: Context) -> conductor_pb2.ReportAnswer:
+        async with answering(context):
+            resync = self._conductor.worker_reported(codec.worker_report_from_wire(request), now=self._clock())
+            return conductor_pb2.ReportAnswer(resync=resync)
+
+    async def ReportStore(self, request: conductor_pb2.StoreReport, context: Context) -> conductor_pb2.ReportAnswer:
+        async with answering(context):
+            resync = self._conductor.store_reported(codec.store_report_from_wire(request), now=self._clock())
+            return conductor_pb2.ReportAnswer(resync=resync)
+
+    async def ReportOutcome(self, request: conductor_pb2.OutcomeReport, context: Context) -> common_pb2.Empty:
+        async with answering(context):
+            name, outcome = codec.outcome_from_wire(request)
+            self._conductor.outcome(name, outcome, now=self._clock())
+            return common_pb2.Empty()
+
+    async def Describe(self, request: common_pb2.Empty, context: Context) -> conductor_pb2.Cluster:
+        snapshot = self._conductor.snapshot()
+        return codec.cluster_to_wire(
+            codec.Cluster(
+                conductor=self._name,
+                pid=os.getpid(),
+                identity=snapshot.identity,
+                handoffs=snapshot.handoffs,
+                workers=snapshot.workers,
+                stores=snapshot.stores,
+            )
+        )

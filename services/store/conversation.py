@@ -1,0 +1,104 @@
+"""What a worker says in its session, message by message, and what it is told.
+
+Messages are handled in the order they came, each at once: an answer, or a wait that
+the catalog remembers. Whatever breaks the rules ends the session.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc
+
+from services.store.metrics import StoreMetrics
+from services.store.node import StoreNode
+from services.store.session import WorkerSession
+from services.wire import codec, store_codec
+from services.wire.answering import Refuse
+from services.wire.errors import WireError
+from services.wire.pb import store_pb2
+
+LONGEST_WAIT_S = 60.0
+"""Nobody waits longer for a block, whatever deadline it gives."""
+
+SessionContext = grpc.aio.ServicerContext[store_pb2.ToStore, store_pb2.FromStore]
+
+
+class Conversation:
+    """One session's, from its welcome to its end."""
+
+    def __init__(self, node: StoreNode, metrics: StoreMetrics, session: WorkerSession) -> None:
+        self._node = node
+        self._metrics = metrics
+        self._session = session
+
+    async def run(self, messages: AsyncIterator[store_pb2.ToStore], context: SessionContext) -> None:
+        """Until the worker leaves, breaks the rules, or stops reading."""
+        name = self._session.id
+        tasks = [
+            asyncio.create_task(self._read(messages), name=f"{name} reads"),
+            asyncio.create_task(self._write(context), name=f"{name} writes"),
+            asyncio.create_task(self._overflow(), name=f"{name} overflows"),
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        for task in done:
+            await task
+
+    async def _read(self, messages: AsyncIterator[store_pb2.ToStore]) -> None:
+        async for message in messages:
+            self._handle(message)
+
+    async def _write(self, context: SessionContext) -> None:
+        while True:
+            await context.write(await self._session.outbox.get())
+
+    async def _overflow(self) -> None:
+        await self._session.overflown.wait()
+        raise Refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, f"worker {self._session.worker} does not read its answers")
+
+    def _handle(self, message: store_pb2.ToStore) -> None:
+        match message.WhichOneof("kind"):
+            case "allocate":
+                self._allocate(message.call, message.allocate)
+            case "seal":
+                self._seal(message.call, message.seal)
+            case "acquire":
+                self._acquire(message.call, message.acquire)
+            case "release":
+                self._node.catalog.release(self._session.id, store_codec.refs_from_wire(message.release.slots))
+            case "discard":
+                refs = store_codec.refs_from_wire(message.discard.slots)
+                self._node.tell(self._node.catalog.discard(self._session.id, refs))
+            case "wrote":
+                pass  # of use to transfers between hosts only, which send layers as they appear
+            case other:
+                raise WireError(f"{other} is nothing to say in a session that has begun")
+
+    def _allocate(self, call: int, ask: store_pb2.Allocate) -> None:
+        grants = self._node.catalog.allocate(
+            self._session.id,
+            codec.names_from_wire(ask.names),
+            last_is_short=ask.last_is_short,
+            hold=ask.hold,
+            now=self._node.clock(),
+        )
+        self._metrics.allocated(grants)
+        self._session.send(store_pb2.FromStore(call=call, allocated=store_codec.allocated_to_wire(grants)))
+
+    def _seal(self, call: int, ask: store_pb2.Seal) -> None:
+        refs = store_codec.refs_from_wire(ask.slots)
+        if len(refs) != len(ask.checksums):
+            raise WireError(f"{len(refs)} slots to seal came with {len(ask.checksums)} checksums")
+        sealed, answers = self._node.catalog.seal(self._session.id, refs, ask.checksums, now=self._node.clock())
+        self._metrics.sealed(sealed)
+        self._session.send(store_pb2.FromStore(call=call, sealed=store_pb2.Sealed(sealed=sealed)))
+        self._node.tell(answers)
+
+    def _acquire(self, call: int, ask: store_pb2.Acquire) -> None:
+        now = self._node.clock()
+        names, deadline = codec.names_from_wire(ask.names), now + min(ask.deadline_s, LONGEST_WAIT_S)
+        self._node.tell(self._node.catalog.acquire(self._session.id, call, names, deadline=deadline, now=now))

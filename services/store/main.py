@@ -1,0 +1,81 @@
+"""The store's process: settings in; an arena, a catalog behind gRPC, and reports to conductors."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from kvstore.arena import ArenaError
+from scheduler.vocabulary import StoreId
+from services.runtime.logs import fields
+from services.runtime.metrics_port import metrics_port
+from services.runtime.process import Refusal, run_process
+from services.runtime.settings import load
+from services.store.metrics import StoreMetrics
+from services.store.node import StoreNode, make_arena, new_incarnation
+from services.store.reports import StoreReports
+from services.store.server import StoreService
+from services.store.settings import StoreSettings
+from services.wire.channel import serve
+from services.wire.pb import store_pb2_grpc
+from services.wire.reporting import Reporter
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str]) -> int:
+    settings = load(StoreSettings, argv, prog="moonpool store")
+
+    async def run(stopping: asyncio.Event) -> None:
+        await serve_store(settings, stopping)
+
+    return run_process(settings.id, run, log_level=settings.log_level)
+
+
+async def serve_store(
+    settings: StoreSettings, stopping: asyncio.Event, on_ready: Callable[[StoreNode], None] | None = None
+) -> None:
+    """Serve until told to stop. Raises Refusal where the arena can't be had or a conductor wants none of us."""
+    incarnation = new_incarnation()
+    try:
+        arena = await asyncio.to_thread(make_arena, settings.arena_dir, settings.id, settings.dram, incarnation)
+    except ArenaError as error:
+        raise Refusal(str(error)) from error
+    node = StoreNode(arena, name=settings.id, incarnation=incarnation)
+    try:
+        await _serve(settings, node, stopping, on_ready)
+    finally:
+        node.close()
+
+
+async def _serve(
+    settings: StoreSettings, node: StoreNode, stopping: asyncio.Event, on_ready: Callable[[StoreNode], None] | None
+) -> None:
+    metrics = StoreMetrics(node.catalog)
+    reports = StoreReports(
+        node.catalog, store=StoreId(settings.id), incarnation=node.incarnation, address=settings.listen
+    )
+    service = StoreService(node, metrics)
+    with metrics_port(settings.metrics_port, metrics.registry):
+        server = await serve(settings.listen, lambda it: store_pb2_grpc.add_StoreServicer_to_server(service, it))
+        log.info(
+            "ready", extra=fields(listen=settings.listen, arena=node.arena.path, arena_bytes=node.arena.size_bytes)
+        )
+        if on_ready is not None:
+            on_ready(node)
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(node.run(), name="store")]
+                for target in settings.conductor:
+                    reporter = Reporter(target, partial(reports.compose, reports.ledger()))
+                    tasks.append(group.create_task(reporter.run(), name=f"reports to {target}"))
+                tasks.append(group.create_task(_refused(node), name="refused"))
+                await stopping.wait()
+                for task in tasks:
+                    task.cancel()
+        finally:
+            await server.stop(None)
+
+
+async def _refused(node: StoreNode) -> None:
+    raise await node.refused

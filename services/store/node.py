@@ -1,0 +1,159 @@
+"""One host's store: the catalog, the arena it speaks of, and the sessions it answers.
+
+The catalog decides; this shell gives it the time, passes its answers on, and watches
+workers whose connection broke. Everything runs in one event loop, and every call into the
+catalog is a matter of microseconds; only making the arena takes long, in a thread.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from kvstore.arena import Arena, clear_leftovers
+from kvstore.catalog import Catalog
+from kvstore.layout import Identity, KvLayout
+from kvstore.vocabulary import Answer, SessionId
+from services.runtime.logs import fields
+from services.runtime.process import Refusal
+from services.store.liveness import is_alive
+from services.store.session import WorkerSession
+from services.wire.pb.store_pb2 import FromStore
+from services.wire.store_codec import acquired_to_wire
+
+LOOK_S = 0.1
+"""How often workers whose connection broke are looked at: what a dead one held is free that much later at most."""
+
+log = logging.getLogger(__name__)
+
+
+class NoSession(Exception):
+    """This worker can't have a session now; the message is a sentence."""
+
+
+class StoreNode:
+    """Owns ``arena`` from its making until ``close``."""
+
+    def __init__(
+        self, arena: Arena, *, name: str, incarnation: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.catalog = Catalog()
+        self.arena = arena
+        self.name = name
+        self.incarnation = incarnation
+        self.clock = clock
+        self.refused = asyncio.get_running_loop().create_future()
+        """Resolved with a Refusal when this store can't serve the deployment that has come to it."""
+        self._sessions: dict[SessionId, WorkerSession] = {}
+        self._files: dict[SessionId, Path] = {}  # of live and of set-aside sessions
+        self._names = 0
+        self._deadlines = asyncio.Event()
+        self._aside = asyncio.Event()
+
+    def hello(
+        self, worker: str, incarnation: int, identity: Identity, layout: KvLayout, session_file: Path
+    ) -> WorkerSession:
+        """A new session; the first one's identity is adopted. Raises IdentityMismatch, NoSession."""
+        if self.catalog.identity is None:
+            self._adopt(identity, layout)
+        self._check_alone(worker, incarnation)
+        self._names += 1
+        session = WorkerSession(SessionId(f"{worker}/{self._names}"), worker, incarnation, session_file)
+        answers = self.catalog.hello(session.id, worker=worker, incarnation=incarnation, identity=identity)
+        self._sessions[session.id] = session
+        self._files[session.id] = session_file
+        self.tell(answers)
+        self._forget_gone()
+        log.info("session", extra=fields(worker=worker, session=session.id))
+        return session
+
+    def end(self, session: WorkerSession) -> None:
+        """Its stream has ended, for whatever reason."""
+        if self._sessions.pop(session.id, None) is None:
+            return
+        dead = not is_alive(session.session_file)
+        self.tell(self.catalog.end(session.id, dead=dead))
+        self._forget_gone()
+        self._aside.set()
+        log.info(
+            "session ended",
+            extra=fields(worker=session.worker, session=session.id, worker_is="dead" if dead else "alive"),
+        )
+
+    def tell(self, answers: Iterable[Answer]) -> None:
+        """Pass answers on to the sessions they are for, and mind new deadlines."""
+        for answer in answers:
+            session = self._sessions.get(answer.session)
+            if session is not None:
+                session.send(FromStore(call=answer.call, acquired=acquired_to_wire(answer.leases, done=answer.done)))
+        self._deadlines.set()
+
+    async def run(self) -> None:
+        """Deadlines and burials, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch_deadlines(), name="deadlines")
+            group.create_task(self._watch_set_aside(), name="set-aside sessions")
+
+    def close(self) -> None:
+        """Unlink and unmap; workers that still have it mapped keep the memory until they are done."""
+        self.arena.unlink()
+        self.arena.close()
+
+    def _adopt(self, identity: Identity, layout: KvLayout) -> None:
+        slots = self.arena.size_bytes // layout.slot_bytes
+        try:
+            self.catalog.adopt(identity, layout, slots)
+        except ValueError as error:
+            refusal = Refusal(f"{error}: give a larger --dram")
+            if not self.refused.done():
+                self.refused.set_result(refusal)
+            raise NoSession(str(refusal)) from error
+        log.info("adopted", extra=fields(model=identity.model, dtype=identity.dtype, slots=slots))
+
+    def _check_alone(self, worker: str, incarnation: int) -> None:
+        """Ending the session of a process that lives and may be writing would hand its slots to others."""
+        for session in self._sessions.values():
+            other = session.worker == worker and session.incarnation != incarnation
+            if other and is_alive(session.session_file):
+                raise NoSession(f"another process that is called {worker} is connected; give each worker its own --id")
+
+    def _forget_gone(self) -> None:
+        known = {*self._sessions, *self.catalog.set_aside}
+        self._files = {session: path for session, path in self._files.items() if session in known}
+
+    async def _watch_deadlines(self) -> None:
+        while True:
+            self._deadlines.clear()
+            deadline = self.catalog.next_deadline
+            left_s = None if deadline is None else max(0.0, deadline - self.clock())
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    await self._deadlines.wait()
+                continue
+            self.tell(self.catalog.tick(now=self.clock()))
+
+    async def _watch_set_aside(self) -> None:
+        while True:
+            await self._aside.wait()
+            self._aside.clear()
+            while self.catalog.set_aside:
+                await asyncio.sleep(LOOK_S)
+                for session in self.catalog.set_aside:
+                    if not is_alive(self._files[session]):
+                        self.catalog.buried(session)
+                        log.info("buried", extra=fields(session=session))
+                self._forget_gone()
+
+
+def make_arena(directory: Path, name: str, size_bytes: int, incarnation: int) -> Arena:
+    """A new arena, after clearing what dead stores left; half a second per GiB. Raises ArenaError."""
+    for leftover in clear_leftovers(directory):
+        log.info("cleared a leftover", extra=fields(path=leftover))
+    return Arena.create(directory, f"moonpool-{name}-{incarnation:016x}", size_bytes)
+
+
+def new_incarnation() -> int:
+    return secrets.randbits(63) | 1

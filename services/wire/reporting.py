@@ -1,0 +1,88 @@
+"""Tell a conductor about oneself every 100 ms, for as long as one lives.
+
+Every report is numbered; after one that may have been lost, or when the conductor asks, the
+next is a snapshot. Reporting never stands in anybody's way: a conductor that is away
+is told again when it is back. Only its refusal ends it, since that is meant for the operator.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from scheduler.vocabulary import StoreReport, WorkerReport
+from services.runtime.logs import fields
+from services.runtime.process import Refusal
+from services.wire import codec
+from services.wire.channel import open_channel
+from services.wire.errors import PeerError, PeerRefused, rpc_errors
+from services.wire.pb.conductor_pb2 import ReportAnswer
+from services.wire.pb.conductor_pb2_grpc import ConductorStub
+
+if TYPE_CHECKING:
+    from services.wire.pb.conductor_pb2_grpc import ConductorAsyncStub
+
+INTERVAL_S = 0.1
+"""A report costs 0.3 ms here and there; a decision is at most this much behind."""
+
+TIMEOUT_S = 2.0
+
+log = logging.getLogger(__name__)
+
+Report = WorkerReport | StoreReport
+Compose = Callable[[int, bool], Report]
+"""The report with this sequence number; a snapshot if asked for."""
+
+
+class Reporter:
+    """Reports to one conductor. ``hurry`` sends the next one now."""
+
+    def __init__(self, target: str, compose: Compose, *, interval_s: float = INTERVAL_S) -> None:
+        self._target = target
+        self._compose = compose
+        self._interval_s = interval_s
+        self._hurry = asyncio.Event()
+        self.reached = asyncio.Event()
+        """Set once a report has been taken."""
+
+    def hurry(self) -> None:
+        self._hurry.set()
+
+    async def run(self) -> None:
+        """Until cancelled. Raises Refusal with the conductor's sentence."""
+        sequence, snapshot, away = 0, True, False
+        async with open_channel(self._target) as channel:
+            stub: ConductorAsyncStub = ConductorStub(channel)
+            while True:
+                sequence += 1
+                try:
+                    answer = await _send(stub, self._compose(sequence, snapshot))
+                except PeerRefused as refused:
+                    raise Refusal(f"the conductor at {self._target} refuses this process: {refused}") from refused
+                except PeerError as error:
+                    if not away:
+                        log.warning("conductor away", extra=fields(target=self._target, reason=str(error)))
+                    snapshot, away = True, True
+                else:
+                    if away:
+                        log.info("conductor back", extra=fields(target=self._target))
+                    snapshot, away = answer.resync, False
+                    self.reached.set()
+                await self._pause()
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(self._interval_s):
+                await self._hurry.wait()
+        except TimeoutError:
+            return
+        self._hurry.clear()
+
+
+async def _send(stub: "ConductorAsyncStub", report: Report) -> ReportAnswer:
+    with rpc_errors():
+        match report:
+            case WorkerReport():
+                return await stub.ReportWorker(codec.worker_report_to_wire(report), timeout=TIMEOUT_S)
+            case StoreReport():
+                return await stub.ReportStore(codec.store_report_to_wire(report), timeout=TIMEOUT_S)
