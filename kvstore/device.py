@@ -1,14 +1,20 @@
 """The table of a worker's device blocks: who uses which, what is cached, and where new ones lie.
 
-Pure bookkeeping, run by the worker and by the simulator alike; the engine's pages are
-elsewhere. A block is pinned (counted), cached (named and unpinned, evicted least recently
-used first) or free: always ``pinned + cached + unused == total``.
+Pure bookkeeping, run by the worker and by the simulator alike; the pages themselves are
+the engine's. A block is pinned (counted), cached (named and unpinned) or unused: always
+``pinned + cached + unused == total``. Cached blocks are given up least recently used first.
 
-Where new blocks lie matters: pages in a row need no gather when attention reads them. So a
-sequence starts in the largest gap with room left behind it, and grows into that room; and
-eviction, once it must begin, frees a few blocks more than asked, which mostly lie in a row
-since a sequence's blocks are unpinned together. Gaps are found by scanning a byte mask with
-numpy (16 us for 4,096 blocks), only when a run begins: no tree of intervals to keep right.
+Theory of operation. Pages in a row need no gather when attention reads them, and rows do not
+come by themselves: plain LRU with first fit ends at 33 runs in a sequence of 38 blocks, since
+what was scattered once is evicted scattered. So new blocks are chosen a row at a time, the
+row whose most recently used block was used longest ago, with room to grow behind it; growth
+takes that room when its time comes. Measured over conversations that return, at 1,000 and
+4,096 blocks: 2.3 to 4.4 runs in a sequence, and the cache hits 0.01 to 0.07 less than LRU.
+
+    _used_at   0: unused   1..clock: cached, when it was used last   PINNED: never to be chosen
+
+A new row is found with a few passes of numpy over that array (40 us for 4,096 blocks), growth
+mostly by one look. No intervals, trees or lists are kept that could disagree with it.
 """
 
 from collections.abc import Sequence
@@ -16,11 +22,16 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from kvstore.eviction import LeastRecentlyUsed
 from kvstore.names import BlockName
 
-EVICT_AHEAD = 32
-"""Eviction frees at least 1/32 of all blocks at a time: 3 % of the cache buys gaps to grow into."""
+PINNED = np.iinfo(np.int64).max
+
+# 512 tokens of 64 a block. With 16, more rows break for want of old blocks than are saved by the room.
+ROOM = 8
+"""Blocks kept clear behind each sequence that may grow, where others can be had."""
+
+ROOM_SHARE = 32
+"""No more than total / 32 of them, so that a small device is not kept clear for a few."""
 
 
 class DeviceBlocks:
@@ -30,28 +41,26 @@ class DeviceBlocks:
         if total < 1:
             raise ValueError(f"a device needs at least one block, not {total}")
         self.total = total
+        self.pinned = 0
+        """Blocks that have a pin."""
+        self._unused = total
         self._pins = [0] * total
         self._names: list[BlockName | None] = [None] * total
         self._held: dict[BlockName, int] = {}
-        self._cached = LeastRecentlyUsed()
-        # One byte per block: 1 where it is unused. The bytearray for single looks, the view of it for scans.
-        self._unused = bytearray(b"\x01" * total)
-        self._unused_view: NDArray[np.uint8] = np.frombuffer(self._unused, dtype=np.uint8)
-        self._unused_count = total
+        self._used_at: NDArray[np.int64] = np.zeros(total, dtype=np.int64)
+        self._clock = 1
+        self._tails: set[int] = set()  # last blocks of what was taken and still is pinned; they may grow
+        self._room = min(ROOM, total // ROOM_SHARE)
 
     @property
     def free(self) -> int:
         """How many blocks ``take`` can give: unused and cached ones."""
-        return self._unused_count + len(self._cached)
+        return self.total - self.pinned
 
     @property
     def cached(self) -> int:
         """Named blocks that nobody pins."""
-        return len(self._cached)
-
-    @property
-    def pinned(self) -> int:
-        return self.total - self.free
+        return self.free - self._unused
 
     def match(self, names: Sequence[BlockName]) -> list[int]:
         """The blocks of the longest held prefix of ``names``. Pins nothing and counts as no use."""
@@ -67,17 +76,22 @@ class DeviceBlocks:
         """``count`` unnamed blocks, pinned once each; None, and nothing has changed, where there are too few.
 
         In a row where possible, first of all right behind ``after``, the block that they
-        continue. Evicts the least recently used cached blocks when unused ones don't suffice.
+        continue. What is cached there is forgotten: mostly the least recently used, but for
+        the sake of a row any of the older half; more where nothing else makes a row.
         """
         if count > self.free:
             return None
-        self._evict_for(count)
-        blocks = [] if after is None else self._run_at(after + 1, count)
-        self._use(blocks)
+        blocks: list[int] = []
+        if after is not None:
+            blocks = self._row_behind(after, count)
+            self._use(blocks)
+            self._tails.discard(after)
         if len(blocks) < count:
-            rest = self._in_largest_gaps(count - len(blocks))
+            rest = self._place(count - len(blocks))
             self._use(rest)
             blocks += rest
+        if blocks:
+            self._tails.add(blocks[-1])
         return blocks
 
     def pin(self, blocks: Sequence[int]) -> None:
@@ -85,7 +99,8 @@ class DeviceBlocks:
         for block in blocks:
             assert self._pins[block] or self._names[block] is not None, f"block {block} holds nothing to pin"
             if not self._pins[block]:
-                self._cached.withdraw(block)
+                self.pinned += 1
+                self._used_at[block] = PINNED
             self._pins[block] += 1
 
     def unpin(self, blocks: Sequence[int]) -> None:
@@ -98,10 +113,14 @@ class DeviceBlocks:
             assert self._pins[block], f"block {block} is not pinned"
             self._pins[block] -= 1
             if not self._pins[block]:
+                self.pinned -= 1
+                self._tails.discard(block)
                 if self._names[block] is None:
-                    self._put_back(block)
+                    self._unused += 1
+                    self._used_at[block] = 0
                 else:
-                    self._cached.used(block)
+                    self._clock += 1
+                    self._used_at[block] = self._clock
 
     def name(self, block: int, name: BlockName) -> bool:
         """The content of a pinned block is complete. False where another block has this name: the first wins."""
@@ -115,74 +134,119 @@ class DeviceBlocks:
     def forget(self) -> int:
         """Forget every name: cached blocks are unused then, pinned ones will be. Returns how many names there were."""
         forgotten = len(self._held)
-        while (block := self._cached.victim()) is not None:
-            self._evict(block)
-        for block in self._held.values():
-            self._names[block] = None
-        self._held.clear()
+        for block in list(self._held.values()):
+            self._forget(block)
         return forgotten
 
     def check(self) -> None:
         """Assert the conservation laws, counting everything anew."""
-        assert sum(self._unused) == self._unused_count, "unused blocks are miscounted"
-        assert all(pins >= 0 for pins in self._pins), "a block was unpinned too often"
         for block, (pins, name) in enumerate(zip(self._pins, self._names, strict=True)):
+            assert pins >= 0, f"block {block} was unpinned too often"
             assert name is None or self._held.get(name) == block, f"block {block} can't be found by its name"
-            assert (block in self._cached) == (not pins and name is not None), f"block {block}: cached or not?"
-            assert bool(self._unused[block]) == (not pins and name is None), f"block {block}: unused or not?"
+            used_at = int(self._used_at[block])
+            assert (used_at == PINNED) == (pins > 0), f"block {block}: pinned or not?"
+            assert (used_at == 0) == (not pins and name is None), f"block {block}: unused or not?"
         assert len(self._held) == sum(name is not None for name in self._names), "a name leads nowhere"
-        assert self.pinned == sum(pins > 0 for pins in self._pins), "blocks were lost"
-
-    def _evict_for(self, count: int) -> None:
-        if self._unused_count >= count:
-            return
-        for _ in range(max(count - self._unused_count, self.total // EVICT_AHEAD)):
-            victim = self._cached.victim()
-            if victim is None:
-                return
-            self._evict(victim)
-
-    def _evict(self, block: int) -> None:
-        self._cached.withdraw(block)
-        name = self._names[block]
-        assert name is not None
-        del self._held[name]
-        self._names[block] = None
-        self._put_back(block)
-
-    def _put_back(self, block: int) -> None:
-        self._unused[block] = 1
-        self._unused_count += 1
+        assert self.pinned == sum(pins > 0 for pins in self._pins), "pinned blocks are miscounted"
+        assert self._unused == np.count_nonzero(self._used_at == 0), "unused blocks are miscounted"
+        cached = self._used_at[(self._used_at > 0) & (self._used_at < PINNED)]
+        assert len(cached) == self.cached == len(np.unique(cached)), "two blocks were used at one time"
+        assert all(self._pins[tail] for tail in self._tails), "a sequence that is gone may grow"
 
     def _use(self, blocks: Sequence[int]) -> None:
+        """Pin blocks that nobody pins, whatever is cached in them."""
         for block in blocks:
-            self._unused[block] = 0
+            self._forget(block)
+            self._unused -= 1
             self._pins[block] = 1
-        self._unused_count -= len(blocks)
+            self._used_at[block] = PINNED
+        self.pinned += len(blocks)
 
-    def _run_at(self, start: int, count: int) -> list[int]:
-        """The unused blocks from ``start`` on, up to ``count``, as far as they lie in a row."""
-        end = start
-        while end < min(start + count, self.total) and self._unused[end]:
-            end += 1
-        return list(range(start, end))
+    def _forget(self, block: int) -> None:
+        name = self._names[block]
+        if name is not None:
+            del self._held[name]
+            self._names[block] = None
+            if not self._pins[block]:
+                self._unused += 1
+                self._used_at[block] = 0
 
-    def _in_largest_gaps(self, count: int) -> list[int]:
-        """``count`` unused blocks in as few runs as there can be, ascending."""
-        # Where the mask changes, a gap begins or ends; they alternate.
-        edges = np.flatnonzero(np.diff(self._unused_view, prepend=np.uint8(0), append=np.uint8(0)))
-        starts, lengths = edges[::2], edges[1::2] - edges[::2]
-        runs: list[tuple[int, int]] = []
-        for gap in np.argsort(-lengths, kind="stable"):
-            start, length = int(starts[gap]), int(lengths[gap])
-            if length > count:
-                start += self._room_for_the_left(start, length - count)
-            runs.append((start, min(length, count)))
-            count -= runs[-1][1]
-            if not count:
-                break
-        return [block for start, length in sorted(runs) for block in range(start, start + length)]
+    # Where new blocks lie
 
-    def _room_for_the_left(self, start: int, spare: int) -> int:
-        """How much of a gap's spare room to leave to the sequence that ends where the gap begins: half."""
-        return spare // 2 if start > 0 and self._pins[start - 1] else 0
+    def _row_behind(self, after: int, count: int) -> list[int]:
+        """The row right behind ``after``, up to ``count`` blocks, as far as it is unused or old."""
+        behind = self._used_at[after + 1 : after + 1 + count]
+        blocked = behind > (self._old() if behind.any() else 0)
+        length = int(blocked.argmax()) if blocked.any() else len(blocked)
+        return list(range(after + 1, after + 1 + length))
+
+    def _place(self, count: int) -> list[int]:
+        """Blocks for a new row, in ascending order: one row, or as few as there can be."""
+        guarded = self._guarded()
+        start = self._in_widest_gap(guarded, count)
+        if start is None:
+            start = _cheapest_row(guarded, count + self._room, at_most=self._old())
+        if start is None:
+            # Where something must go in any case, a row may cost what is younger, too.
+            start = _cheapest_row(self._used_at, count, at_most=self._clock if count > self._unused else self._old())
+        if start is not None:
+            return list(range(start, start + count))
+        return self._in_pieces(count)
+
+    def _in_pieces(self, count: int) -> list[int]:
+        """Halves, quarters and so on, and in the end single blocks, strictly least recently used first."""
+        blocks: list[int] = []
+        cost = self._used_at.copy()
+        size = count
+        while count and (size := (size + 1) // 2) > 1:
+            while size <= count and (start := _cheapest_row(cost, size, at_most=self._old())) is not None:
+                blocks += range(start, start + size)
+                cost[start : start + size] = PINNED
+                count -= size
+        if count:
+            blocks += np.argpartition(cost, count - 1)[:count].tolist()
+        return sorted(blocks)
+
+    def _guarded(self) -> NDArray[np.int64]:
+        """What taking each block would cost: when it was used last; room to grow counts as used just now."""
+        cost = self._used_at.copy()
+        if self._tails and self._room:
+            tails = np.fromiter(self._tails, dtype=np.int64, count=len(self._tails))
+            room = (tails[:, None] + np.arange(1, self._room + 1)).ravel()
+            room = room[room < self.total]
+            cost[room] = np.maximum(cost[room], self._clock)
+        return cost
+
+    def _old(self) -> int:
+        """When the older half of the cached blocks was used, at the latest; 0 where there is no older half."""
+        cached = self._used_at[(self._used_at > 0) & (self._used_at < PINNED)]
+        half = len(cached) // 2
+        return int(np.partition(cached, half - 1)[half - 1]) if half else 0
+
+    def _in_widest_gap(self, cost: NDArray[np.int64], count: int) -> int | None:
+        """On a device that is not full yet, rows start far apart: in the widest gap, half of what is left before it."""
+        # Where "unused" changes, a gap begins or ends; they alternate.
+        edges = np.flatnonzero(np.diff(cost == 0, prepend=False, append=False))
+        if not len(edges):
+            return None
+        starts, widths = edges[::2], edges[1::2] - edges[::2]
+        widest = int(widths.argmax())
+        spare = int(widths[widest]) - count
+        if spare < 2 * self._room:
+            return None
+        start = int(starts[widest])
+        return start + spare // 2 if start else start
+
+
+def _cheapest_row(cost: NDArray[np.int64], size: int, *, at_most: int) -> int | None:
+    """Where the ``size`` blocks in a row start whose dearest block costs least; None where that is over ``at_most``."""
+    if size > len(cost):
+        return None
+    dearest, span = cost, 1
+    while 2 * span <= size:  # dearest[i] is the maximum of cost[i : i + span]
+        dearest = np.maximum(dearest[:-span], dearest[span:])
+        span *= 2
+    if span < size:
+        dearest = np.maximum(dearest[: span - size], dearest[size - span :])
+    start = int(dearest.argmin())
+    return start if dearest[start] <= at_most else None
