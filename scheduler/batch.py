@@ -52,8 +52,10 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """A device block whose last token's KV this step writes, and the name its content then has.
+    """A device block that is complete once this step has run, and the name its content then has.
 
+    The step writes its last token's KV; or, in a prompt that is handed over, another sequence wrote it
+    meanwhile, and each of its layers is complete before this step's is.
     short: the unfilled last block of a prompt that is handed over; never cached on the device.
     """
 

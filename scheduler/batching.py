@@ -1,0 +1,346 @@
+"""Form the batches of one worker: who gets a seat, what each step computes, who makes room.
+
+A plain object that the worker's loop and the simulator run alike: no clock, no engine, no
+store. Blocks are accounted for in ``DeviceBlocks``; a block is named there only when the step
+that fills it was applied, and never written while anyone else could read it.
+
+    add -> waiting -> admit -> loading -> loaded -> [ next -> applied | unlifted ]* -> left
+           (FIFO)     seat and blocks               one batch in flight at a time
+
+A step spends its budgets in order: first one token for every decoding sequence, then prefill
+chunks, oldest first, with the tokens and the seconds that are left. Chunks start on block
+boundaries, so that the arithmetic of a tile does not depend on how a prompt was cut.
+"""
+
+from bisect import insort
+from collections import deque
+from collections.abc import Collection, Sequence
+from operator import attrgetter
+
+from kvstore.device import DeviceBlocks
+from kvstore.names import BlockName, block_names
+from scheduler.batch import Batch, Copy, Fill, Lift, Slice
+from scheduler.budget import Budget
+from scheduler.progress import BatcherSnapshot, BatchLimits, FirstToken, Progress
+from scheduler.reservation import Load, match_again, reserve
+from scheduler.sequence import Event, Phase, Running, fills, sequence
+from scheduler.vocabulary import Profile, RequestId
+
+__all__ = ["BatchLimits", "Batcher", "BatcherSnapshot", "FirstToken", "Load", "Progress", "Running", "sequence"]
+
+_ARRIVAL = attrgetter("arrival")
+_NOTHING: frozenset[int] = frozenset()
+
+
+class Batcher:
+    """See the module. ``blocks`` may be pinned by others too, e.g. while they are being published."""
+
+    def __init__(self, blocks: DeviceBlocks, *, block_tokens: int, limits: BatchLimits, profile: Profile) -> None:
+        self.profile = profile
+        self._device = blocks
+        self._block_tokens = block_tokens
+        self._limits = limits
+        # Every seat may decode and one block can still be prefilled: less would starve prefills behind decodes.
+        self._max_tokens = max(limits.max_num_batched_tokens, limits.max_num_seqs + block_tokens)
+        self._longest = min(limits.max_model_len, blocks.total * block_tokens)
+        self._live: dict[RequestId, Running] = {}
+        # Each is ordered by arrival; a preempted sequence is older than all that wait, so it goes to the front.
+        self._waiting: deque[Running] = deque()
+        self._prefilling: list[Running] = []
+        self._decoding: list[Running] = []
+        self._flight: Batch | None = None
+        self._flying: list[Running] = []
+        self._arrivals = 0
+        self._preemptions = 0
+        self._stuck: tuple[Running, int] | None = None
+
+    # -- coming and going ---------------------------------------------------------------------------------------
+
+    @property
+    def full(self) -> bool:
+        """The queue takes no more."""
+        return len(self._waiting) >= self._limits.max_waiting
+
+    def add(self, new: Running, *, now: float) -> str | None:
+        """Queue a sequence, or say in a sentence why not: it can never run here, or (``full``) the queue is full."""
+        refusal = self._refusal(new)
+        if refusal is None:
+            new.names = block_names(new.root, new.tokens, self._block_tokens)
+            new.arrival, new.arrived_s = self._arrivals, now
+            self._arrivals += 1
+            self._live[new.request] = new
+            self._waiting.append(new)
+        return refusal
+
+    def _refusal(self, new: Running) -> str | None:
+        tokens, context, most = len(new.tokens), self._limits.max_model_len, new.limits.max_tokens
+        if new.request in self._live:
+            return f"request {new.request} is running here already"
+        if not new.prompt:
+            return "the prompt is empty"
+        if new.generated >= most:
+            return f"nothing is left to generate: {new.generated} of at most {most} tokens were given out"
+        if tokens >= context:
+            return f"{tokens} tokens leave no room to generate: the context is {context} tokens"
+        if tokens >= self._longest:
+            return f"{tokens} tokens can never fit: this worker's KV cache holds {self._longest} tokens"
+        if self.full:
+            return f"the queue is full: {len(self._waiting)} sequences are waiting"
+        return None
+
+    def cancel(self, request: RequestId) -> None:
+        """The sequence leaves, whatever its phase; its blocks are free now, or after the step in flight. Idempotent."""
+        running = self._live.get(request)
+        if running is not None:
+            self._leave(running)
+            if running not in self._flying:
+                self._give_back(running)
+
+    def _leave(self, running: Running) -> None:
+        """Out of every list; its blocks are still held."""
+        self._unlist(running)
+        running.happened(Event.LEFT)
+        del self._live[running.request]
+
+    def _unlist(self, running: Running) -> None:
+        match running.phase:
+            case Phase.WAITING:
+                self._waiting.remove(running)
+            case Phase.PREFILLING:
+                self._prefilling.remove(running)
+            case Phase.DECODING:
+                self._decoding.remove(running)
+
+    def _give_back(self, running: Running) -> None:
+        self._device.unpin(running.blocks)
+        running.blocks, running.lifts, running.reused, running.computed = [], [], 0, 0
+
+    # -- admission ----------------------------------------------------------------------------------------------
+
+    def admit(self, *, now: float) -> list[Load]:
+        """Seat whoever comes next while seats and blocks last; stop at the first who does not fit: nobody is overtaken.
+
+        Call it again whenever blocks were unpinned by others, too: a sequence may be waiting for just those.
+        """
+        loads: list[Load] = []
+        while self._waiting and len(self._live) - len(self._waiting) < self._limits.max_num_seqs:
+            head, free = self._waiting[0], self._device.free
+            if self._stuck == (head, free):
+                break  # nothing has changed; to match a long prompt again at every step could cost more than the step
+            load = reserve(head, self._device, self._block_tokens)
+            if load is None:
+                self._stuck = (head, free)
+                break
+            self._waiting.popleft().happened(Event.ADMITTED)
+            loads.append(load)
+        return loads
+
+    def loaded(self, request: RequestId, slots: Sequence[int]) -> None:
+        """The store holds ``Load.missing[: len(slots)]`` in these slots, leased; the rest is computed.
+
+        Ignored unless that sequence is loading: it may have been cancelled.
+        """
+        running = self._live.get(request)
+        if running is None or running.phase is not Phase.LOADING:
+            return
+        size, last = self._block_tokens, len(running.tokens) - 1
+        held = running.reused + len(slots)
+        whole = -(-last // size) if running.handed_over else last // size
+        assert held <= whole, f"{request} has {whole} blocks to reuse, not {held}"
+        running.lifts = [Copy(slot, running.blocks[at]) for at, slot in enumerate(slots, start=running.reused)]
+        running.computed = min(held * size, last)
+        if running.cached_tokens is None:
+            running.cached_tokens = 0 if running.handed_over else min(running.computed, running.prompt)
+        if running.computed == last and not running.hand_over:
+            running.happened(Event.LOADED_WHOLE)
+            insort(self._decoding, running, key=_ARRIVAL)
+        else:
+            running.happened(Event.LOADED)
+            insort(self._prefilling, running, key=_ARRIVAL)
+
+    def held(self, request: RequestId) -> list[tuple[BlockName, int]]:
+        """``Load.held`` of a sequence that has not left; else empty."""
+        running = self._live.get(request)
+        return [] if running is None else list(zip(running.names, running.blocks[: running.reused], strict=False))
+
+    # -- a step -------------------------------------------------------------------------------------------------
+
+    def next(self, *, now: float) -> Batch | None:
+        """The next step, to be answered by ``applied`` or ``unlifted``; None where nobody can run now.
+
+        A slice's blocks are a live view, right until then.
+        """
+        assert self._flight is None, "one batch at a time"
+        self._make_room()
+        slices: list[Slice] = []
+        lifts: list[Lift] = []
+        filled: list[Fill] = []
+        size, kv_tokens = self._block_tokens, 0
+        for running in self._decoding:
+            start = running.computed
+            kv_tokens += start + 1
+            if running.lifts or running.started_s is None:
+                lifts += self._start(running, now)
+            if not (start + 1) % size:
+                filled += fills(running, start, start + 1, size)
+            forbidden = running.forbidden if running.limits.min_tokens else _NOTHING
+            piece = (running.tokens[start],)
+            slices.append(Slice(running.request, piece, start, running.blocks, running.sampling, forbidden))
+        self._flying = self._decoding.copy()
+        if self._prefilling:
+            self._prefill(slices, lifts, filled, kv_tokens, now)
+        if slices:
+            self._flight = Batch(tuple(slices), tuple(lifts), tuple(filled))
+        return self._flight
+
+    def _make_room(self) -> None:
+        """A block for every decoding sequence that stands before a new one, oldest first; the youngest pay for it."""
+        size, place = self._block_tokens, 0
+        while place < len(self._decoding):
+            running = self._decoding[place]
+            if running.computed >= len(running.blocks) * size:
+                block = self._device.take(1, after=running.blocks[-1])
+                if block is None:
+                    self._preempt(self._youngest())
+                    continue  # with the same sequence, or, if it was itself the youngest, with who is in its place now
+                running.blocks += block
+            place += 1
+
+    def _youngest(self) -> Running:
+        """The sequence to drop.
+
+        Not one that is to be handed over: its blocks are promised to the store, it needs no more of them, and it
+        leaves soon. Nor one whose lifts are pending: it has leases in the store that would wait with it. The
+        sequence that needs a block is neither, so there always is one.
+        """
+        droppable = (each for each in (*self._decoding, *self._prefilling) if not (each.hand_over or each.lifts))
+        return max(droppable, key=_ARRIVAL)
+
+    def _preempt(self, victim: Running) -> None:
+        """Back to the front of the queue; what it had published comes back by admission, from device or store."""
+        self._unlist(victim)
+        victim.happened(Event.PREEMPTED)
+        self._give_back(victim)
+        victim.handed_over = False  # the short block of its handoff is gone with its lease
+        self._waiting.appendleft(victim)
+        self._preemptions += 1
+
+    def _prefill(self, slices: list[Slice], lifts: list[Lift], filled: list[Fill], kv_tokens: int, now: float) -> None:
+        """Spend what the decodes left on chunks, oldest first; at least one block, so that prefills always advance."""
+        size, decodes = self._block_tokens, len(slices)
+        budget = Budget(self._max_tokens, self._limits.max_step_s, self.profile, size)
+        budget.charge_decodes(decodes, kv_tokens)
+        for running in self._prefilling:
+            match_again(running, self._device, size)
+            start, total = running.computed, len(running.tokens)
+            end = budget.chunk_end(start, total)
+            if end == start:
+                if len(slices) > decodes:
+                    break
+                end = min(total, start + size)
+            # As far as whoever lowers them can tell, a handoff's blocks are filled by its own steps: all of them.
+            unfilled = running.planned(size) if running.hand_over else start
+            filled += fills(running, unfilled, end, size)
+            lifts += self._start(running, now)
+            done = end == total
+            sampling = running.sampling if done else None
+            forbidden = running.forbidden if done else _NOTHING
+            piece = running.tokens[start:end]
+            slices.append(Slice(running.request, piece, start, running.blocks, sampling, forbidden))
+            self._flying.append(running)
+            if not done:
+                break
+            budget.charge_chunk(start, end)
+
+    def _start(self, running: Running, now: float) -> list[Lift]:
+        if running.started_s is None:
+            running.started_s = now
+        return [Lift(running.request, copy) for copy in running.lifts]
+
+    # -- what became of it --------------------------------------------------------------------------------------
+
+    def applied(self, batch: Batch, tokens: Sequence[int | None], *, now: float) -> list[Progress]:
+        """The step was run and gave these tokens, one entry per slice. What it lifted and filled is named now.
+
+        Whoever still reads blocks of this batch pins them before this call: sequences that end give theirs back.
+        """
+        flying = self._landed(batch)
+        assert len(tokens) == len(flying), f"{len(flying)} slices, {len(tokens)} results"
+        for running in flying:
+            if running.lifts:
+                self._name_lifted(running)
+        for fill in batch.fills:
+            if not fill.short:
+                self._device.name(fill.block, fill.name)
+        progress: list[Progress] = []
+        for running, piece, token in zip(flying, batch.slices, tokens, strict=True):
+            if running.phase is Phase.ENDED:
+                self._give_back(running)  # cancelled meanwhile
+                continue
+            running.computed = piece.start + len(piece.tokens)
+            if token is not None:
+                progress.append(self._sampled(running, token, now))
+        return progress
+
+    def _landed(self, batch: Batch) -> list[Running]:
+        assert batch is self._flight, "not the batch in flight"
+        flying, self._flying, self._flight = self._flying, [], None
+        return flying
+
+    def _name_lifted(self, running: Running) -> None:
+        for index, copy in enumerate(running.lifts, start=running.reused):
+            if (index + 1) * self._block_tokens < len(running.tokens):  # else it is a handoff's short block
+                self._device.name(copy.block, running.names[index])
+        running.lifts = []
+
+    def _sampled(self, running: Running, token: int, now: float) -> Progress:
+        running.tokens.append(token)
+        finish = running.finish(self._longest)
+        first = None
+        if not running.first_token_given:
+            running.first_token_given = True
+            assert running.started_s is not None, "it has had a slice"
+            assert running.cached_tokens is not None, "it was loaded"
+            first = FirstToken(running.cached_tokens, running.started_s - running.arrived_s, now - running.started_s)
+        if finish is not None or running.hand_over:
+            self._leave(running)
+            self._give_back(running)
+        elif running.phase is Phase.PREFILLING:
+            self._prefilling.remove(running)
+            running.happened(Event.CAUGHT_UP)
+            insort(self._decoding, running, key=_ARRIVAL)
+        return Progress(running.request, token, finish, first)
+
+    def unlifted(self, batch: Batch, requests: Collection[RequestId]) -> None:
+        """The batch was not run, since what these requests were to lift can't be trusted.
+
+        They compute it; all others run again in the next batch.
+        """
+        for running in self._landed(batch):
+            if running.phase is Phase.ENDED:
+                self._give_back(running)
+            elif running.request in requests and running.lifts:
+                self._unlist(running)
+                running.happened(Event.UNLIFTED)
+                running.lifts, running.computed = [], running.reused * self._block_tokens
+                if running.cached_tokens and not running.first_token_given:
+                    running.cached_tokens = min(running.computed, running.prompt)
+                insort(self._prefilling, running, key=_ARRIVAL)
+
+    def snapshot(self) -> BatcherSnapshot:
+        taking_part = [*self._prefilling, *self._decoding]
+        to_prefill = (
+            len(each.tokens) - max(each.computed, each.reused * self._block_tokens)
+            for each in self._live.values()
+            # What a handoff brings is lifted; until it is known to be missing, it is no work.
+            if each.phase is Phase.PREFILLING or (each.phase is not Phase.DECODING and not each.handed_over)
+        )
+        return BatcherSnapshot(
+            running=len(taking_part),
+            waiting=len(self._live) - len(taking_part),
+            loading=len(self._live) - len(taking_part) - len(self._waiting),
+            prefill_tokens_queued=sum(to_prefill),
+            kv_tokens=sum(each.computed for each in taking_part),
+            live=tuple(self._live),
+            preemptions=self._preemptions,
+        )
