@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import services
@@ -20,8 +20,8 @@ from services.runtime.logs import fields
 from services.runtime.process import SUPERVISOR_PID, pause
 from services.runtime.up_plan import DRAIN_S, Child, Stage
 
-COMMAND = Path(services.__file__).parents[1] / "moonpool.py"
-"""Started by path: what else lies in the working directory can't be taken for our packages."""
+PROGRAM = (sys.executable, str(Path(services.__file__).parents[1] / "moonpool.py"))
+"""The command, started by path: what else lies in the working directory can't be taken for our packages."""
 
 NOT_SHARED = frozenset({"MOONPOOL_METRICS_PORT"})
 """Variables that only one process can follow."""
@@ -32,9 +32,18 @@ log = logging.getLogger(__name__)
 class Supervisor:
     """The children of one deployment. given_up: why it ended by itself, if it did."""
 
-    def __init__(self, children: Sequence[Child], stopping: asyncio.Event) -> None:
+    def __init__(
+        self,
+        children: Sequence[Child],
+        stopping: asyncio.Event,
+        *,
+        program: Sequence[str] = PROGRAM,
+        drain_s: Mapping[Stage, float] = DRAIN_S,
+    ) -> None:
         self._children = children
         self._stopping = stopping
+        self._program = program
+        self._drain_s = drain_s
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self.given_up: str | None = None
 
@@ -51,7 +60,7 @@ class Supervisor:
         clock = asyncio.get_running_loop().time
         while not self._stopping.is_set():
             born = clock()
-            process = self._processes[child.name] = await _start(child)
+            process = self._processes[child.name] = await _start(self._program, child)
             log.info("started %s", child.name, extra=fields(pid=process.pid))
             if self._stopping.is_set():  # the drain may have passed this stage while the child was being made
                 process.kill()
@@ -74,17 +83,16 @@ class Supervisor:
             alive = {name: self._processes[name] for name in names if _lives(self._processes.get(name))}
             for process in alive.values():
                 process.terminate()
-            for name in await _still_alive(alive, within_s=DRAIN_S[stage]):
-                log.warning("%s did not end in time and is killed", name, extra=fields(deadline_s=DRAIN_S[stage]))
+            for name in await _still_alive(alive, within_s=self._drain_s[stage]):
+                log.warning("%s did not end in time and is killed", name, extra=fields(deadline_s=self._drain_s[stage]))
                 alive[name].kill()
                 await alive[name].wait()
 
 
-async def _start(child: Child) -> asyncio.subprocess.Process:
+async def _start(program: Sequence[str], child: Child) -> asyncio.subprocess.Process:
     inherited = {key: value for key, value in os.environ.items() if key not in NOT_SHARED}
     return await asyncio.create_subprocess_exec(
-        sys.executable,
-        str(COMMAND),
+        *program,
         child.command,
         *child.flags,
         stdin=asyncio.subprocess.DEVNULL,

@@ -1,0 +1,143 @@
+"""The supervisor with real children: tiny programs that tell over a socket what happens to them."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+
+from services.runtime.supervisor import Supervisor
+from services.runtime.up_plan import DRAIN_S, Child, Stage
+
+PROGRAM = """
+import os, signal, socket, sys
+behaviour, name, place = sys.argv[1:]
+if behaviour == "refuse":
+    sys.exit(2)
+line = socket.socket(socket.AF_UNIX)
+line.connect(place)
+def tell(what):
+    line.sendall(f"{what} {name} {os.getpid()}\\n".encode())
+def ended(*_):
+    tell("ended")
+    if behaviour != "stubborn":
+        os._exit(0)
+signal.signal(signal.SIGTERM, ended)
+tell("started")
+while True:
+    signal.pause()
+"""
+WAIT_S = 20.0
+
+
+@dataclass
+class Stand:
+    """A supervisor that runs, and what its children have told."""
+
+    supervisor: Supervisor
+    stopping: asyncio.Event
+    running: "asyncio.Task[None]"
+    told: "asyncio.Queue[tuple[str, str, int]]" = field(default_factory=asyncio.Queue)
+
+    async def next(self, what: str) -> tuple[str, int]:
+        """Name and pid of the next child that tells that."""
+        while True:
+            said, name, pid = await asyncio.wait_for(self.told.get(), WAIT_S)
+            if said == what:
+                return name, pid
+
+    async def stop(self) -> None:
+        self.stopping.set()
+        await asyncio.wait_for(self.running, WAIT_S)
+
+
+@asynccontextmanager
+async def stand(
+    directory: Path, *children: tuple[str, Stage, str], drain_s: Mapping[Stage, float] = DRAIN_S
+) -> AsyncIterator[Stand]:
+    """children: name, stage, behaviour. On leaving the supervisor is told to stop, and no child lives."""
+    place = str(directory / "s")
+    program = directory / "program.py"
+    program.write_text(PROGRAM)
+    stopping = asyncio.Event()
+    supervisor = Supervisor(
+        [Child(name, behaviour, stage, (name, place)) for name, stage, behaviour in children],
+        stopping,
+        program=(sys.executable, str(program)),
+        drain_s=drain_s,
+    )
+    told: asyncio.Queue[tuple[str, str, int]] = asyncio.Queue()
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async for line in reader:
+            what, name, pid = line.decode().split()
+            told.put_nowait((what, name, int(pid)))
+        writer.close()
+
+    async with await asyncio.start_unix_server(listen, place):
+        made = Stand(supervisor, stopping, asyncio.create_task(supervisor.run()), told)
+        try:
+            yield made
+        finally:
+            await made.stop()
+            assert psutil.Process().children() == []
+
+
+async def test_a_killed_child_is_started_again_at_once(tmp_path: Path) -> None:
+    async with stand(tmp_path, ("decode-0", Stage.WORKER, "live")) as made:
+        _, first = await made.next("started")
+        os.kill(first, signal.SIGKILL)
+        name, second = await made.next("started")
+        assert (name, second != first) == ("decode-0", True)
+
+
+async def test_stages_drain_one_after_the_other(tmp_path: Path) -> None:
+    stages = {
+        "conductor-0": Stage.CONDUCTOR,
+        "store-0": Stage.STORE,
+        "decode-0": Stage.WORKER,
+        "gateway-0": Stage.GATEWAY,
+    }
+    async with stand(tmp_path, *((name, stage, "live") for name, stage in stages.items())) as made:
+        assert {(await made.next("started"))[0] for _ in stages} == set(stages)
+        await made.stop()
+        assert [(await made.next("ended"))[0] for _ in stages] == ["gateway-0", "decode-0", "store-0", "conductor-0"]
+        assert made.supervisor.given_up is None
+
+
+async def test_a_child_that_does_not_end_is_killed_at_its_deadline(tmp_path: Path) -> None:
+    async with stand(tmp_path, ("store-0", Stage.STORE, "stubborn"), drain_s=dict.fromkeys(Stage, 0.1)) as made:
+        _, pid = await made.next("started")
+        await made.stop()
+        assert not psutil.pid_exists(pid)
+
+
+async def test_a_child_that_is_refused_ends_the_deployment(tmp_path: Path) -> None:
+    children = (("conductor-0", Stage.CONDUCTOR, "live"), ("store-0", Stage.STORE, "refuse"))
+    async with stand(tmp_path, *children) as made:
+        await asyncio.wait_for(made.running, WAIT_S)
+        assert made.supervisor.given_up is not None
+        assert made.supervisor.given_up.startswith("store-0 is refused as it is configured (exit status 2)")
+
+
+async def test_ctrl_c_in_the_terminal_reaches_the_supervisor_only(tmp_path: Path) -> None:
+    async with stand(tmp_path, ("store-0", Stage.STORE, "live")) as made:
+        _, pid = await made.next("started")
+        assert os.getpgid(pid) == pid != os.getpgid(0)
+
+
+async def test_children_are_told_whose_death_is_theirs_and_no_port_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MOONPOOL_METRICS_PORT", "9100")
+    async with stand(tmp_path, ("store-0", Stage.STORE, "live")) as made:
+        _, pid = await made.next("started")
+        environment = psutil.Process(pid).environ()
+        assert environment["MOONPOOL_SUPERVISOR_PID"] == str(os.getpid())
+        assert "MOONPOOL_METRICS_PORT" not in environment

@@ -1,0 +1,99 @@
+"""``moonpool status`` against a small HTTP server: tables, JSON, and sentences where there is no status."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+
+from services.status.main import main
+
+STATUS = {
+    "model": "m",
+    "fingerprint": "ab" * 32,
+    "handoffs": 7,
+    "workers": [
+        {"id": "decode-0", "role": "decode", "pid": 12, "running": 1, "waiting": 2, "gpu_blocks_free": 3}
+        | {"gpu_blocks_total": 9, "new_field": "x"}
+    ],
+    "stores": [{"id": "store-0", "pid": 13, "slots_total": 10, "slots_free": 8, "slots_writing": 1, "slots_sealed": 1}],
+    "conductors": [{"id": "conductor-0", "pid": 14}],
+}
+
+
+@contextmanager
+def gateway(answer: Any, status: int = 200) -> Iterator[str]:
+    """A server that answers everything with that; its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_json_is_the_gateways_document_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with gateway(STATUS) as url:
+        assert main(["--url", url, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == STATUS
+
+
+def test_tables_name_everybody(capsys: pytest.CaptureFixture[str]) -> None:
+    with gateway(STATUS) as url:
+        assert main(["--url", url + "/"]) == 0
+    out = capsys.readouterr().out
+    for words in ("handoffs 7", "decode-0", "3 / 9", "store-0", "8 / 10", "conductor-0", "14"):
+        assert words in out
+
+
+def test_a_deployment_that_has_nothing_yet_is_shown_too(capsys: pytest.CaptureFixture[str]) -> None:
+    with gateway({"model": None, "fingerprint": None, "handoffs": 0}) as url:
+        assert main(["--url", url]) == 0
+    assert "no model yet" in capsys.readouterr().out
+
+
+def test_nobody_there_is_a_sentence_and_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    with gateway(STATUS) as url:
+        pass
+    assert main(["--url", url]) == 1
+    assert capsys.readouterr().err.startswith(f"moonpool status: no gateway answers at {url}: ")
+
+
+def test_an_error_of_the_gateway_is_passed_on(capsys: pytest.CaptureFixture[str]) -> None:
+    with gateway({"error": {"message": "no conductor answers"}}, status=503) as url:
+        assert main(["--url", url, "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert not out
+    assert err.endswith("HTTP 503: no conductor answers\n")
+
+
+def test_some_other_server_is_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    with gateway(b"<html>") as url:
+        assert main(["--url", url]) == 1
+    assert "did not answer with a status" in capsys.readouterr().err
+
+
+def test_the_address_may_come_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with gateway(STATUS) as url:
+        monkeypatch.setenv("MOONPOOL_URL", url)
+        assert main(["--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["handoffs"] == 7
