@@ -6,7 +6,7 @@ granted, written by its one session, sealed, and from then on only read, under l
 Whatever a session holds ends with it. Always ``free + writing + sealed == total``.
 
 A session's life:
-    hello -> live -> end(dead=True): what it wrote is discarded, what it leased is released
+    hello -> live -> end(dead=True): what it was writing is discarded, what it leased is released
                   -> end(dead=False): set aside. The worker may still be copying, so its slots stay as
                      they are until it is buried or says hello again; nobody waits for its writes any more.
 
@@ -115,9 +115,11 @@ class Catalog:
         self._slots = Slots(slots_total)
 
     def hello(self, session: SessionId, *, worker: str, incarnation: int, identity: Identity) -> list[Answer]:
-        """Open a session; every older one of the same worker ends, and whoever waited for its writes is answered.
+        """Open a session; older ones of the same worker end, and whoever waited for their writes is answered.
 
-        The worker promises that it has no copy to or from the arena under way.
+        A process that says hello again (the same incarnation) promises that it has no copy to or
+        from the arena under way, so what it held is freed. What another process of that name held
+        is set aside until it is buried: it may hang, and wake up in the middle of a copy.
         Raises IdentityMismatch where worker and store differ in anything that KV depends on.
         """
         assert self.identity is not None, "the store has adopted nobody's identity yet"
@@ -125,8 +127,8 @@ class Catalog:
         differences = self.identity.differences(identity)
         if differences is not None:
             raise IdentityMismatch(differences)
-        older = [known for known, owner in self._sessions.items() if owner.worker == worker]
-        answers = [answer for known in older for answer in self.end(known, dead=True)]
+        older = [(known, owner) for known, owner in self._sessions.items() if owner.worker == worker]
+        answers = [a for known, owner in older for a in self.end(known, dead=owner.incarnation == incarnation)]
         self._sessions[session] = _Session(worker, incarnation)
         return answers
 
@@ -199,9 +201,9 @@ class Catalog:
                 answers.append(Write(slot, self._slots.generation(slot)))
                 granted += 1
             parent = name
+        self._reclaim(granted)
         if not hold:
             self._release(owner, held_slots)
-        self._reclaim(granted)
         return answers
 
     def seal(

@@ -1,0 +1,154 @@
+"""Room is made from what was not used for longest, tails before heads, and never from what is in use."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvstore.catalog import Catalog
+from kvstore.eviction import LeastRecentlyUsed
+from kvstore.vocabulary import Held, Refused, Write
+from tests.kvstore.builders import IDENTITY, LAYOUT, allocate, catalog, held, leased, names, put, seal, session
+
+
+def test_the_prefix_used_longest_ago_goes_first() -> None:
+    store = catalog(4)
+    w = session(store)
+    put(store, w, "ab")
+    put(store, w, "xy")
+    store.release(w, leased(store, w, "ab"))
+    put(store, w, "pq")
+    assert (held(store, "ab"), held(store, "xy"), held(store, "pq")) == ("ab", "", "pq")
+    assert store.snapshot().evicted == 2
+    store.check()
+
+
+def test_a_prefix_loses_its_tail_before_its_head() -> None:
+    store = catalog(5)
+    w = session(store)
+    put(store, w, "abcd")
+    put(store, w, "xy")
+    assert held(store, "abcd") == "abc"
+    put(store, w, "pq")
+    assert held(store, "abcd") == "a"
+
+
+def test_a_prefix_that_was_sealed_piece_by_piece_still_loses_its_tail_first() -> None:
+    store = catalog(6)
+    w = session(store)
+    for text in ("ab", "abcd", "abcdef"):
+        put(store, w, text)
+    for letter in "xyz":
+        put(store, w, letter)
+    assert held(store, "abcdef") == "abc"
+
+
+def test_one_name_in_front_is_enough_to_say_what_new_blocks_follow() -> None:
+    store = catalog(4)
+    w = session(store)
+    put(store, w, "ab")
+    answers = store.allocate(w, names("abcd")[1:], last_is_short=False, hold=False, now=0.0)
+    assert isinstance(answers[0], Held)
+    seal(store, w, [answer for answer in answers if isinstance(answer, Write)])
+    for letter in "xyz":
+        put(store, w, letter)
+    assert held(store, "abcd") == "a"
+
+
+def test_to_read_a_tail_is_to_use_its_head_too() -> None:
+    """A worker that has the head on its device leases only the rest."""
+    store = catalog(6)
+    w = session(store)
+    put(store, w, "abc")
+    put(store, w, "xyz")
+    (answer,) = store.acquire(w, 1, names("abc")[2:], deadline=0.0, now=0.0)
+    store.release(w, answer.leases)
+    put(store, w, "123")
+    assert (held(store, "abc"), held(store, "xyz")) == ("abc", "")
+
+
+def test_a_head_that_many_share_outlives_their_tails() -> None:
+    store = catalog(9)
+    w = session(store)
+    for tail in ("bcd", "efg"):
+        put(store, w, "a" + tail)
+    put(store, w, "12345678")
+    assert held(store, "a") == "a"
+    assert held(store, "abcd") == "a"
+
+
+def test_what_is_leased_or_half_written_is_never_evicted() -> None:
+    store = catalog(3)
+    w = session(store)
+    put(store, w, "ab")
+    kept = leased(store, w, "a")
+    allocate(store, w, "x")
+    answers = store.allocate(w, names("pqr"), last_is_short=False, hold=False, now=0.0)
+    assert [type(answer) for answer in answers] == [Write, Refused, Refused]
+    assert held(store, "ab") == "a"
+    store.release(w, kept)
+    store.check()
+
+
+def test_a_call_never_evicts_what_it_names_itself() -> None:
+    store = catalog(2)
+    w = session(store)
+    put(store, w, "ab")
+    answers = store.allocate(w, names("abcd"), last_is_short=False, hold=False, now=0.0)
+    assert [type(answer) for answer in answers] == [Held, Held, Refused, Refused]
+    assert held(store, "ab") == "ab"
+
+
+def test_without_watermarks_nothing_is_evicted_before_the_arena_is_full() -> None:
+    store = catalog(4)
+    w = session(store)
+    put(store, w, "abcd")
+    assert store.snapshot().free == 0
+    assert held(store, "abcd") == "abcd"
+
+
+def test_below_the_low_watermark_room_is_made_up_to_the_high_one() -> None:
+    store = catalog(20, low=0.2, high=0.4)
+    w = session(store)
+    put(store, w, "abcdefghijklmnop")
+    assert store.snapshot().free == 4, "low is 4: not below it"
+    put(store, w, "xyz")
+    assert store.snapshot().free == 7, "one below it, and two for each of the three granted"
+    put(store, w, "12")
+    assert store.snapshot().free == 8, "high is 8: no further"
+    put(store, w, "345")
+    assert store.snapshot().free == 5, "not below low: nothing is evicted"
+    store.check()
+
+
+def test_reclaiming_stops_when_everything_left_is_in_use() -> None:
+    store = catalog(4, low=0.5, high=1.0)
+    w = session(store)
+    put(store, w, "ab", hold=True)
+    put(store, w, "cd", hold=True)
+    assert store.snapshot().free == 0
+    assert held(store, "abcd"[:2]) == "ab"
+    store.check()
+
+
+def test_a_policy_can_be_brought_along() -> None:
+    class Newest(LeastRecentlyUsed):
+        def victim(self) -> int | None:
+            return next(reversed(self._order), None)
+
+    store = Catalog(low_watermark=0.0, high_watermark=0.0, policy=Newest())
+    store.adopt(IDENTITY, LAYOUT, 2)
+    w = session(store)
+    put(store, w, "a")
+    put(store, w, "b")
+    put(store, w, "c")
+    assert (held(store, "a"), held(store, "b"), held(store, "c")) == ("a", "", "c")
+
+
+@given(st.lists(st.integers(0, 9), max_size=60))
+def test_single_blocks_are_evicted_exactly_least_recently_used_first(uses: list[int]) -> None:
+    store, order = catalog(4), list[int]()
+    w = session(store)
+    for use in uses:
+        put(store, w, str(use))
+        order = [*[block for block in order if block != use][-3:], use]
+        assert [block for block in range(10) if held(store, str(block))] == sorted(order)
+    store.check()
