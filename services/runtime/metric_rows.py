@@ -52,7 +52,7 @@ def _rows(registry: CollectorRegistry) -> Iterator[MetricRow]:
     # The library tells labels only with samples, and what was never counted has none; so they are read from inside.
     for collector in list(registry._collector_to_names):
         for metric in collector.collect():
-            labels: tuple[str, ...] = getattr(collector, "_labelnames", None) or getattr(metric, "_labelnames", ())
+            labels = getattr(collector, "_labelnames", None) or getattr(metric, "_labelnames", None) or ()
             if not metric.name.startswith(FOREIGN):
                 name = metric.name + SUFFIXES.get(metric.type, "")
                 yield MetricRow(name, metric.type, tuple(labels), " ".join(metric.documentation.split()))

@@ -53,8 +53,9 @@ class Cluster:
         engine: str = "toy",
         data_dir: Path | None = None,
         settings: Mapping[str, str] | None = None,
+        port: int | None = None,
     ) -> None:
-        self.port = free_port()
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.arena_dir = directory / "arena"
         self.temp_dir = directory / "tmp"
