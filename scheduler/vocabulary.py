@@ -157,7 +157,8 @@ class WorkerReport:
     incarnation: random, new at each start. sequence: 1, 2, .. within an incarnation.
     running: sequences in the batch; waiting: those queued or loading. live: ids of
     all of them. prefill_tokens_queued: prompt tokens not yet computed.
-    kv_tokens: tokens whose KV the running batch attends to.
+    kv_tokens: tokens whose KV the running batch attends to. block_bytes: of one block's KV, 0 if
+    that is not told, and copies are then priced as if they had no bytes.
     """
 
     worker: WorkerId
@@ -179,6 +180,7 @@ class WorkerReport:
     gpu_blocks_total: int
     live: tuple[RequestId, ...] = ()
     draining: bool = False
+    block_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
