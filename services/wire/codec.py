@@ -246,6 +246,7 @@ def worker_report_to_wire(report: WorkerReport) -> conductor_pb2.WorkerReport:
         gpu_blocks_total=report.gpu_blocks_total,
         live=report.live,
         draining=report.draining,
+        block_bytes=report.block_bytes,
     )
 
 
@@ -276,6 +277,7 @@ def worker_report_from_wire(wire: conductor_pb2.WorkerReport) -> WorkerReport:
         gpu_blocks_total=wire.gpu_blocks_total,
         live=tuple(RequestId(request) for request in wire.live),
         draining=wire.draining,
+        block_bytes=wire.block_bytes,
     )
 
 

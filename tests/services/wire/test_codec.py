@@ -70,6 +70,7 @@ worker_reports = st.builds(
     gpu_blocks_total=u32,
     live=st.lists(requests, max_size=3).map(tuple),
     draining=st.booleans(),
+    block_bytes=st.integers(0, 2**40),
 )
 store_reports = st.builds(
     StoreReport,
