@@ -1,0 +1,217 @@
+"""The routes, and nothing behind them: each reads its body, and leaves the rest to a file of its own."""
+
+import json
+import time
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI, Request
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from services.gateway import openapi, schemas
+from services.gateway.answer import Answer
+from services.gateway.chat import ChatShape, chat_order, conversation_tokens
+from services.gateway.completions import CompletionShape, completion_order
+from services.gateway.envelope import Envelope, error_response
+from services.gateway.errors import ApiError, no_such_model, unavailable
+from services.gateway.front import Front
+from services.gateway.health import why_not
+from services.gateway.order import check_ids, check_length
+from services.gateway.schemas import BodyT, parse
+from services.gateway.status import status
+from services.gateway.unsupported import refused
+from services.wire.errors import PeerError, WireError
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def build_app(front: Front) -> FastAPI:
+    """The ASGI app of one gateway."""
+    app = FastAPI(title="Moonpool", version=version("moonpool"), docs_url=None, redoc_url=None)
+    app.openapi = partial(openapi.describe, app)  # type: ignore[method-assign]
+    app.add_middleware(Envelope, metrics=front.metrics, max_body_bytes=front.settings.max_body_bytes)
+    app.add_exception_handler(ApiError, _told)
+    app.add_exception_handler(HTTPException, _no_route)
+    _add_completions(app, front)
+    _add_models(app, front)
+    _add_tokens(app, front)
+    _add_operations(app, front)
+    if front.settings.dev_endpoints:
+        _add_development(app, front)
+    return app
+
+
+def _add_completions(app: FastAPI, front: Front) -> None:
+    @app.post("/v1/chat/completions", openapi_extra=openapi.takes(schemas.ChatBody), response_class=Response)
+    async def chat_completions(request: Request) -> Response:
+        """Answer a conversation."""
+        body = await _checked(request, schemas.ChatBody, front)
+        return Answer(front, request, partial(chat_order, body, front.text), ChatShape)
+
+    @app.post("/v1/completions", openapi_extra=openapi.takes(schemas.CompletionBody), response_class=Response)
+    async def completions(request: Request) -> Response:
+        """Continue a text."""
+        body = await _checked(request, schemas.CompletionBody, front)
+        return Answer(front, request, partial(completion_order, body, front.text), CompletionShape)
+
+
+def _add_models(app: FastAPI, front: Front) -> None:
+    created = int(time.time())
+
+    def card() -> dict[str, Any]:
+        return {
+            "id": front.settings.model,
+            "object": "model",
+            "created": created,
+            "owned_by": "moonpool",
+            "root": front.settings.model,
+            "parent": None,
+            "max_model_len": front.longest,
+            "permission": [],
+        }
+
+    @app.get("/v1/models")
+    async def models() -> Response:
+        """The one model that this deployment serves."""
+        return JSONResponse({"object": "list", "data": [card()]})
+
+    @app.get("/v1/models/{name:path}")
+    async def model(name: str) -> Response:
+        """One model."""
+        if name != front.settings.model:
+            raise no_such_model(name)
+        return JSONResponse(card())
+
+
+def _add_tokens(app: FastAPI, front: Front) -> None:
+    text = front.text
+    takes = openapi.takes(schemas.TokenizePromptBody, schemas.TokenizeChatBody)
+
+    @app.post("/tokenize", openapi_extra=takes, response_class=Response)
+    async def tokenize(request: Request) -> Response:
+        """The token ids of a prompt, or of a conversation."""
+        raw = await request.body()
+        longest = front.longest or 1 << 20
+        if _has_messages(raw):
+            chat = parse(schemas.TokenizeChatBody, raw)
+            front.check_model(chat.model)
+            tokens = await front.in_thread(partial(conversation_tokens, chat, text, longest))
+            with_texts = chat.return_token_strs
+        else:
+            plain = parse(schemas.TokenizePromptBody, raw)
+            front.check_model(plain.model)
+            check_length(plain.prompt, text, longest * TOKENIZED_CONTEXTS, "prompt")
+            special = plain.add_special_tokens is not False
+            tokens = await front.in_thread(partial(text.encode, plain.prompt, add_special_tokens=special))
+            with_texts = plain.return_token_strs
+        return JSONResponse(
+            {
+                "count": len(tokens),
+                "max_model_len": front.longest,
+                "tokens": tokens,
+                "token_strs": text.token_texts(tokens) if with_texts else None,
+            }
+        )
+
+    @app.post("/detokenize", openapi_extra=openapi.takes(schemas.DetokenizeBody), response_class=Response)
+    async def detokenize(request: Request) -> Response:
+        """The text of token ids."""
+        body = parse(schemas.DetokenizeBody, await request.body())
+        front.check_model(body.model)
+        wrong = check_ids(body.tokens, text, "tokens")
+        if wrong is not None:
+            raise wrong
+        return JSONResponse({"prompt": await front.in_thread(partial(text.decode, body.tokens))})
+
+
+TOKENIZED_CONTEXTS = 16
+"""POST /tokenize takes longer texts than a request could use, to be told how long they are; but not without end."""
+
+
+def _add_operations(app: FastAPI, front: Front) -> None:
+    @app.get("/health")
+    @app.get("/ready")
+    async def health() -> Response:
+        """200 if a request would be served now, else 503 that says why."""
+        reason = await why_not(front)
+        if reason is not None:
+            raise unavailable(reason)
+        return Response()
+
+    @app.get("/live")
+    @app.get("/ping")
+    async def live() -> Response:
+        """200 while this process runs."""
+        return Response()
+
+    @app.get("/version")
+    async def release() -> Response:
+        """The release of Moonpool."""
+        return JSONResponse({"version": app.version})
+
+    @app.get("/load")
+    async def load() -> Response:
+        """Sequences that are being told."""
+        return JSONResponse({"server_load": front.told})
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        """Prometheus's text format."""
+        return Response(front.metrics.exposition(), media_type=METRICS_TYPE)
+
+    @app.get("/status")
+    async def deployment_status() -> Response:
+        """Workers, stores, conductors and gateways, as `moonpool status` shows them."""
+        return JSONResponse(await status(front))
+
+
+def _add_development(app: FastAPI, front: Front) -> None:
+    @app.post("/reset_prefix_cache")
+    async def reset_prefix_cache() -> Response:
+        """Forget every cached prefix that nobody uses, on every worker and store."""
+        try:
+            await front.cluster.reset_caches()
+        except (PeerError, WireError) as error:
+            raise unavailable(f"Not every cache was reset: {error}.") from error
+        return Response()
+
+
+async def _checked(request: Request, kind: type[BodyT], front: Front) -> BodyT:
+    """The request's body, for this model and with nothing in it that is not supported."""
+    body = parse(kind, await request.body())
+    front.check_model(body.model)
+    error = refused(body.model_extra or {})
+    if error is not None:
+        raise error
+    return body
+
+
+def _has_messages(raw: bytes) -> bool:
+    """Which of two bodies it is meant to be; what is wrong with it is found later."""
+    try:
+        document = json.loads(raw)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and "messages" in document
+
+
+def _told(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return error_response(error)
+
+
+def _no_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    asked = f"{request.method} {request.url.path}"
+    match error.status_code:
+        case 404:
+            told = ApiError(404, f"There is no {asked} here.", code="not_found")
+        case 405:
+            told = ApiError(405, f"{asked} is not possible: another method is.", code="method_not_allowed")
+        case _:
+            told = ApiError(error.status_code, str(error.detail))
+    response = error_response(told)
+    response.headers.update(error.headers or {})
+    return response

@@ -1,0 +1,64 @@
+"""Chat completions: from a conversation to an order, and the JSON of its answer."""
+
+from typing import Any
+
+from services.gateway import sse
+from services.gateway.errors import bad_request
+from services.gateway.order import Deployment, Order, check_length, order
+from services.gateway.schemas import ChatBody, ConversationBody
+from services.gateway.shape import Shape, Told
+from services.gateway.template import TemplateRefused
+from services.gateway.text import Text
+
+
+def chat_order(body: ChatBody, text: Text, deployment: Deployment) -> Order:
+    """Render, tokenize, name; takes milliseconds, so not for the event loop's thread. Raises ApiError."""
+    prompt = conversation_tokens(body, text, deployment.longest)
+    param = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
+    wanted = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+    return order("chatcmpl", body, [prompt], text, deployment, max_tokens=(wanted, param), prompt_param="messages")
+
+
+def conversation_tokens(body: ConversationBody, text: Text, longest: int) -> list[int]:
+    """The prompt that a conversation makes; raises ApiError."""
+    for message in body.messages:
+        check_length(message.content or "", text, longest, "messages")
+    continued = bool(body.continue_final_message)
+    generation_prompt = body.add_generation_prompt if body.add_generation_prompt is not None else not continued
+    if continued and generation_prompt:
+        raise bad_request(
+            "`continue_final_message` cannot go together with `add_generation_prompt`.", "continue_final_message"
+        )
+    try:
+        prompt = text.render_chat(
+            [{**message.model_dump(exclude_none=True), "content": message.content or ""} for message in body.messages],
+            add_generation_prompt=generation_prompt,
+            continue_final_message=continued,
+            variables=body.chat_template_kwargs,
+        )
+    except TemplateRefused as error:
+        raise bad_request(f"{error}.", "messages") from error
+    check_length(prompt, text, longest, "messages")
+    return text.encode(prompt, add_special_tokens=bool(body.add_special_tokens))
+
+
+class ChatShape(Shape):
+    whole_object = "chat.completion"
+    chunk_object = "chat.completion.chunk"
+
+    def opening(self, index: int) -> bytes:
+        """The role, before any content."""
+        prompt = ""
+        if self._telling.return_token_ids:
+            prompt = f',"prompt_token_ids":{sse.dumps(list(self._order.choices[index].prompt))}'
+        delta = '"delta":{"role":"assistant","content":""}'
+        return self._chunk(f'{{"index":{index},{delta},"logprobs":null,"finish_reason":null{prompt}}}')
+
+    def _said(self, text: str) -> str:
+        return f'"delta":{{"content":{sse.quote(text)}}}' if text else '"delta":{}'
+
+    def _choice(self, told: Told) -> dict[str, Any]:
+        document: dict[str, Any] = {"message": {"role": "assistant", "content": told.text, "refusal": None}}
+        if self._telling.return_token_ids:
+            document["prompt_token_ids"] = list(self._order.choices[told.index].prompt)
+        return document

@@ -1,0 +1,70 @@
+"""One choice of an answer while it is being told: its story, its text, its times."""
+
+import asyncio
+
+from services.gateway.metrics import Metrics
+from services.gateway.order import Order
+from services.gateway.scribe import Scribe
+from services.gateway.shape import Told
+from services.gateway.story import Story
+
+
+class Choice:
+    """The state of one sequence's telling. begun: it has its first token; rest: text kept for its last chunk.
+
+    The times are the event loop's; every token's arrival is measured before anything is done with it.
+    """
+
+    def __init__(self, index: int, order: Order, story: Story, scribe: Scribe, metrics: Metrics) -> None:
+        self.told = Told(index)
+        self.story = story
+        self.scribe = scribe
+        self.prompt_tokens = len(order.choices[index].prompt)
+        self.begun = asyncio.Event()
+        self.rest = ""
+        self.opened = False
+        self.first_at: float | None = None
+        self.last_at: float | None = None
+        self._keeps_tokens = order.telling.return_token_ids
+        self._metrics = metrics
+        metrics.waiting.inc()
+
+    def hear(self, tokens: list[int], *, now: float, arrived: float) -> str:
+        """The text that these tokens make certain."""
+        if self.last_at is None:
+            self.first_at = now
+            self._metrics.first_token.observe(now - arrived)
+            self._metrics.waiting.dec()
+            self._metrics.running.inc()
+            self.begun.set()
+        else:
+            self._metrics.between_tokens.observe(now - self.last_at)
+        self.last_at = now
+        before = self.scribe.count
+        text = self.scribe.write(tokens)
+        if self._keeps_tokens:
+            self.told.tokens += tokens[: self.scribe.count - before]
+        return text
+
+    @property
+    def has_enough(self) -> bool:
+        """Whether a stop string ended it, which its worker cannot know."""
+        return isinstance(self.scribe.stop_reason, str)
+
+    def close(self, *, arrived: float, now: float, reason: str) -> None:
+        """Account for it, however it ended (stop, length, abort or error). Called once."""
+        metrics, account = self._metrics, self.story.account
+        metrics.placements_of(account)
+        if self.first_at is None or self.last_at is None:
+            metrics.waiting.dec()
+        else:
+            metrics.running.dec()
+            metrics.decode.observe(self.last_at - self.first_at)
+            if self.scribe.count > 1:
+                metrics.per_output_token.observe((self.last_at - self.first_at) / (self.scribe.count - 1))
+            metrics.generation_tokens.inc(self.scribe.count)
+        metrics.ended(reason)
+        if reason in ("stop", "length"):
+            metrics.whole.observe(now - arrived)
+            metrics.request_prompt_tokens.observe(self.prompt_tokens)
+            metrics.request_generation_tokens.observe(self.scribe.count)

@@ -1,0 +1,147 @@
+"""What all requests of one gateway share, made by hand in main.py and in tests."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from services.gateway.cluster import ClusterClient
+from services.gateway.errors import ApiError, busy, no_such_model, unavailable
+from services.gateway.metrics import Metrics
+from services.gateway.order import Deployment
+from services.gateway.patience import Patience
+from services.gateway.text import Text
+from services.wire.codec import Cluster
+from services.wire.errors import PeerUnavailable
+
+FULL_RETRY_S = 1.0
+REFRESH_S = 1.0
+"""How often the cluster is asked who it is: a new identity names other roots."""
+
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True, slots=True)
+class FrontSettings:
+    """What a front is told; the meaning of each is in settings.py."""
+
+    id: str = "gateway-0"
+    pid: int = 0
+    model: str = "toy"
+    max_model_len: int | None = None
+    max_concurrent_requests: int = 512
+    max_body_bytes: int = 32 << 20
+    text_threads: int = 2
+    patience: Patience = field(default_factory=Patience)
+    dev_endpoints: bool = False
+
+
+class Front:
+    """The shared state of a gateway. draining: it takes no new requests. ended: what still runs is to end now."""
+
+    def __init__(self, settings: FrontSettings, text: Text, cluster: ClusterClient) -> None:
+        self.settings = settings
+        self.text = text
+        self.cluster = cluster
+        self.metrics = Metrics(settings.model)
+        self.told = 0
+        self.draining = False
+        self.ended = False
+        self._deployment: Deployment | None = None
+        self._pool = ThreadPoolExecutor(settings.text_threads, thread_name_prefix="text")
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def longest(self) -> int | None:
+        """Tokens of prompt and output together, as far as known yet."""
+        known = self._deployment.longest if self._deployment else None
+        return known or self.settings.max_model_len or self.text.context
+
+    async def deployment(self) -> Deployment:
+        """What the cluster serves now, or served last; ApiError where nobody ever said."""
+        if self._deployment is None:
+            await self.refresh()
+        if self._deployment is None:
+            raise unavailable("No worker has joined yet.")
+        return self._deployment
+
+    async def refresh(self) -> None:
+        """Ask who the cluster is; raises ApiError where no conductor answers."""
+        try:
+            self.learn(await self.cluster.describe())
+        except PeerUnavailable as error:
+            raise unavailable(f"{error}.") from error
+
+    def learn(self, cluster: Cluster) -> None:
+        """Once nobody lives the last deployment is kept: who comes back is probably of the same."""
+        if cluster.identity is None or not cluster.workers:
+            return
+        longest = min(worker.max_model_len for worker in cluster.workers)
+        if self.settings.max_model_len is not None:
+            longest = min(longest, self.settings.max_model_len)
+        self._deployment = Deployment(cluster.identity, longest)
+
+    async def keep_fresh(self) -> None:
+        """Refresh until cancelled."""
+        while True:
+            with suppress(ApiError):
+                await self.refresh()
+            await asyncio.sleep(REFRESH_S)
+
+    def check_model(self, name: str | None) -> None:
+        if name is not None and name != self.settings.model:
+            raise no_such_model(name)
+
+    async def in_thread(self, work: Callable[[], ResultT]) -> ResultT:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    @contextmanager
+    def seats(self, count: int) -> Iterator[None]:
+        """Room for that many sequences as long as the block lasts; ApiError (429) where there is none."""
+        if self.told + count > self.settings.max_concurrent_requests:
+            raise busy(
+                f"This gateway is telling {self.told} sequences already, of at most "
+                f"{self.settings.max_concurrent_requests}.",
+                retry_after_s=FULL_RETRY_S,
+            )
+        self.told += count
+        try:
+            yield
+        finally:
+            self.told -= count
+
+    @contextmanager
+    def present(self) -> Iterator[None]:
+        """The running task is one that a drain waits for."""
+        if self.draining:
+            raise unavailable("This gateway is shutting down.", code="shutting_down")
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._tasks.discard(task)
+            if not self._tasks:
+                self._idle.set()
+
+    async def drain(self, within_s: float) -> None:
+        """Take nothing new, let what runs end by itself for so long, then end it with an error."""
+        self.draining = True
+        try:
+            async with asyncio.timeout(within_s):
+                await self._idle.wait()
+        except TimeoutError:
+            self.ended = True
+            for task in list(self._tasks):
+                task.cancel()
+            await self._idle.wait()
+
+    async def close(self) -> None:
+        await self.cluster.close()
+        self._pool.shutdown(wait=False, cancel_futures=True)

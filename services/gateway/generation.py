@@ -1,0 +1,53 @@
+"""One sequence that a client wants, and the account of what became of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kvstore.names import BlockName, block_names
+from scheduler.vocabulary import Limits, RequestId, Sampling, WorkerId
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What is to be generated. names: of the prompt's full blocks."""
+
+    request: RequestId
+    root: BlockName
+    block_tokens: int
+    prompt: Sequence[int]
+    names: tuple[BlockName, ...]
+    sampling: Sampling
+    limits: Limits
+
+    def names_with(self, output: Sequence[int]) -> tuple[BlockName, ...]:
+        """The names of prompt and output, for a stream that is placed again."""
+        if not output:
+            return self.names
+        return tuple(block_names(self.root, [*self.prompt, *output], self.block_tokens))
+
+    def ended_by(self, output: Sequence[int]) -> bool:
+        """Whether ``output`` is all there is to it: the limit is reached, or its last token ends it."""
+        return len(output) >= self.limits.max_tokens or (bool(output) and output[-1] in self.limits.stop_ids)
+
+
+@dataclass(slots=True)
+class Account:
+    """What became of a generation: for headers, usage, logs and metrics. Times in seconds.
+
+    placing_s: all placements together, waiting for somebody to appear included. queue_s and
+    prefill_s: the first token's, as its worker stamped them. cached_tokens: of the prompt, reused;
+    None until known. placements: how often it was to be placed; with a prefill worker: handoffs, without:
+    inlines; after the first token: moves.
+    """
+
+    prefill: WorkerId | None = None
+    decode: WorkerId | None = None
+    predicted_ttft_s: float = 0.0
+    placements: int = 0
+    placing_s: float = 0.0
+    moves: int = 0
+    handoffs: int = 0
+    inlines: int = 0
+    cached_tokens: int | None = None
+    queue_s: float | None = None
+    prefill_s: float | None = None

@@ -1,0 +1,128 @@
+"""``moonpool gateway``: read settings, build the objects, serve HTTP until told to stop, drain."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Iterator, Sequence
+
+import uvicorn
+
+from services.gateway.app import build_app
+from services.gateway.cluster import ClusterClient
+from services.gateway.front import Front, FrontSettings
+from services.gateway.patience import Patience
+from services.gateway.settings import GatewaySettings
+from services.gateway.text import Text, TextError, load_text, toy_text
+from services.models.errors import ModelError
+from services.models.resolve import resolve_model
+from services.runtime.logs import fields
+from services.runtime.process import Refusal, run_process
+from services.runtime.settings import load
+
+BACKLOG = 2048
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit status as services.runtime.process has it."""
+    settings = load(GatewaySettings, argv, prog="moonpool gateway")
+
+    async def serve(stopping: asyncio.Event) -> None:
+        await serve_http(settings, stopping)
+
+    return run_process(settings.id, serve, log_level=settings.log_level)
+
+
+async def serve_http(settings: GatewaySettings, stopping: asyncio.Event) -> None:
+    """Until ``stopping`` is set and what then ran has ended. Raises Refusal."""
+    with contextlib.closing(_bind(settings.host, settings.port)) as listener:
+        text, name = await asyncio.to_thread(_text, settings)
+        front = Front(_front_settings(settings, name), text, ClusterClient(settings.conductor))
+        server = _Server(
+            uvicorn.Config(
+                build_app(front),
+                log_config=None,
+                log_level=logging.WARNING,
+                access_log=False,
+                server_header=False,
+                ws="none",
+                backlog=BACKLOG,
+                lifespan="off",
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=1,
+            )
+        )
+        refreshing = asyncio.create_task(front.keep_fresh(), name="refresh")
+        serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+        try:
+            log.info("serving", extra=fields(port=listener.getsockname()[1], model=name))
+            await _first_of(serving, stopping)
+            await front.drain(settings.drain_s)
+        finally:
+            server.should_exit = True
+            refreshing.cancel()
+            await asyncio.wait((serving, refreshing))
+            await front.close()
+        await serving
+
+
+class _Server(uvicorn.Server):
+    """Signals belong to the process, not to its server."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _first_of(serving: "asyncio.Task[None]", stopping: asyncio.Event) -> None:
+    told = asyncio.create_task(stopping.wait(), name="stopping")
+    await asyncio.wait((serving, told), return_when=asyncio.FIRST_COMPLETED)
+    told.cancel()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """Before anything slow is done, so that a port that is taken is told at once; connections wait for the server."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = socket.socket(family, kind, protocol)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else a restart waits for old connections
+        bound.bind(address)
+    except OSError as error:
+        raise Refusal(f"can't listen at {host}:{port}: {error.strerror or error}") from error
+    return bound
+
+
+def _text(settings: GatewaySettings) -> tuple[Text, str]:
+    """The model's text side and the name it is served by."""
+    if settings.engine == "toy":
+        return toy_text(), settings.served_model_name or "toy"
+    try:
+        files = resolve_model(settings.model, settings.data_dir)
+        return load_text(files.directory), settings.served_model_name or files.served_name
+    except (ModelError, TextError) as error:
+        raise Refusal(str(error)) from error
+
+
+def _front_settings(settings: GatewaySettings, model: str) -> FrontSettings:
+    return FrontSettings(
+        id=settings.id,
+        pid=os.getpid(),
+        model=model,
+        max_model_len=settings.max_model_len,
+        max_concurrent_requests=settings.max_concurrent_requests,
+        max_body_bytes=settings.max_body_bytes,
+        text_threads=settings.text_threads,
+        patience=Patience(
+            attempts=settings.attempts,
+            waiting_s=settings.patience_s,
+            resuming_s=settings.resume_patience_s,
+            first_token_s=settings.first_token_timeout_s,
+            whole_s=settings.request_timeout_s,
+        ),
+        dev_endpoints=settings.dev_endpoints,
+    )

@@ -1,0 +1,186 @@
+"""What one HTTP request wants, worked out in full: sequences to generate, and how to tell them.
+
+The rules that chat and text completions share are here: which limits and sampling a
+body means, what a prompt may be, and which seeds several choices get.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from uuid import uuid4
+
+from kvstore.layout import Identity
+from kvstore.names import block_names, root_name
+from scheduler.vocabulary import Limits, RequestId, Sampling
+from services.gateway.errors import ApiError, bad_request, too_long, too_many_tokens
+from services.gateway.generation import Generation
+from services.gateway.schemas import MOST_CHOICES, GenerationBody
+from services.gateway.scribe import Wording
+from services.gateway.text import Text
+
+SEEDS = 1 << 64
+GREEDY_BELOW = 1e-5
+"""Dividing logits by less than this overflows; nobody can tell the result from greedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """What the cluster serves now. longest: tokens of prompt and output together."""
+
+    identity: Identity
+    longest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """How the answer is to be told. echo: the prompt's text comes first."""
+
+    stream: bool
+    include_usage: bool
+    continuous_usage: bool
+    return_token_ids: bool
+    echo: bool
+    wording: Wording
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """choices: one generation each, all choices of the first prompt first. n: choices for each prompt.
+
+    prompts: the texts to echo, one for each prompt; empty unless asked for.
+    """
+
+    id: str
+    choices: tuple[Generation, ...]
+    n: int
+    telling: Telling
+    prompts: tuple[str, ...] = ()
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Each prompt counts once, however many choices it has."""
+        return sum(len(choice.prompt) for choice in self.choices[:: self.n])
+
+
+def order(
+    prefix: str,
+    body: GenerationBody,
+    prompts: Sequence[Sequence[int]],
+    text: Text,
+    deployment: Deployment,
+    *,
+    max_tokens: tuple[int | None, str],
+    prompt_param: str,
+    echo: bool = False,
+) -> Order:
+    """Every generation that ``body`` means for these prompts; raises ApiError.
+
+    max_tokens: the wanted number (None: what is left of the context), and the name it was given under.
+    """
+    n = body.n or 1
+    if len(prompts) * n > MOST_CHOICES:
+        raise bad_request(f"{len(prompts)} prompts with n={n} make more than {MOST_CHOICES} choices.", prompt_param)
+    identity = deployment.identity
+    root = root_name(identity.fingerprint, cache_salt=body.cache_salt or "")
+    sampling = _sampling(body, text)
+    request = f"{prefix}-{uuid4().hex}"
+    choices: list[Generation] = []
+    for prompt in prompts:
+        limits = _limits(body, text, deployment.longest, prompt, max_tokens, prompt_param)
+        names = tuple(block_names(root, prompt, identity.block_tokens))
+        for number in range(n):
+            choices.append(
+                Generation(
+                    request=RequestId(f"{request}-{len(choices)}" if len(prompts) * n > 1 else request),
+                    root=root,
+                    block_tokens=identity.block_tokens,
+                    prompt=prompt,
+                    names=names,
+                    sampling=replace(sampling, seed=derived_seed(sampling.seed, number)),
+                    limits=limits,
+                )
+            )
+    texts = tuple(text.decode(prompt, skip_special_tokens=True) for prompt in prompts) if echo else ()
+    return Order(request, tuple(choices), n, _telling(body, echo), texts)
+
+
+def derived_seed(seed: int, number: int) -> int:
+    """The seed of choice ``number``: the first has the request's own, as if it were alone."""
+    if number == 0:
+        return seed
+    digest = hashlib.sha256(seed.to_bytes(8, "little") + number.to_bytes(4, "little")).digest()
+    return int.from_bytes(digest[:8], "little")
+
+
+def check_ids(tokens: Sequence[int], text: Text, param: str) -> ApiError | None:
+    """Whether all are ids of this model."""
+    if tokens and (min(tokens) < 0 or max(tokens) >= text.vocab_size):
+        wrong = next(token for token in tokens if not 0 <= token < text.vocab_size)
+        return bad_request(f"`{param}` has token id {wrong}, and this model's are 0 to {text.vocab_size - 1}.", param)
+    return None
+
+
+def check_length(characters: str, text: Text, longest: int, param: str) -> None:
+    """Raises ApiError for a text that is too long by far, before anything is done with it."""
+    if text.certainly_longer_than(longest, characters):
+        raise too_long(param, longest=longest, prompt_tokens=longest + 1, at_least=True)
+
+
+def _sampling(body: GenerationBody, text: Text) -> Sampling:
+    """The request's own values, the model's where it has none; a random seed, so that the stream can be resumed."""
+    defaults = text.defaults
+    temperature = defaults.temperature if body.temperature is None else body.temperature
+    top_k = defaults.top_k if body.top_k is None else body.top_k
+    return Sampling(
+        temperature=0.0 if temperature < GREEDY_BELOW else temperature,
+        top_k=max(0, top_k),
+        top_p=defaults.top_p if body.top_p is None else body.top_p,
+        min_p=body.min_p or 0.0,
+        seed=secrets.randbits(64) if body.seed is None else body.seed % SEEDS,
+    )
+
+
+def _limits(
+    body: GenerationBody,
+    text: Text,
+    longest: int,
+    prompt: Sequence[int],
+    max_tokens: tuple[int | None, str],
+    prompt_param: str,
+) -> Limits:
+    if not prompt:
+        raise bad_request(f"`{prompt_param}` makes no tokens at all.", prompt_param)
+    room = longest - len(prompt)
+    if room < 1:
+        raise too_long(prompt_param, longest=longest, prompt_tokens=len(prompt))
+    wanted, param = max_tokens
+    if wanted is not None and wanted > room:
+        raise too_many_tokens(param, longest=longest, prompt_tokens=len(prompt), wanted=wanted)
+    most = room if wanted is None else wanted
+    min_tokens = body.min_tokens or 0
+    if min_tokens > most:
+        raise bad_request(f"`min_tokens` is {min_tokens}, more than the {most} tokens there may be.", "min_tokens")
+    stop_ids = frozenset(body.stop_token_ids or ())
+    wrong = check_ids(sorted(stop_ids), text, "stop_token_ids")
+    if wrong is not None:
+        raise wrong
+    return Limits(most, min_tokens, stop_ids if body.ignore_eos else stop_ids | text.end_ids)
+
+
+def _telling(body: GenerationBody, echo: bool) -> Telling:
+    options = body.stream_options
+    if options is not None and not body.stream:
+        raise bad_request("`stream_options` is only allowed together with `stream`.", "stream_options")
+    return Telling(
+        stream=bool(body.stream),
+        include_usage=bool(options and options.include_usage),
+        continuous_usage=bool(options and options.continuous_usage_stats),
+        return_token_ids=bool(body.return_token_ids),
+        echo=echo,
+        wording=Wording(
+            stops=tuple(body.stop or ()),
+            include_stop=bool(body.include_stop_str_in_output),
+            skip_special_tokens=body.skip_special_tokens is not False,
+        ),
+    )

@@ -1,0 +1,87 @@
+"""When a story goes on in the face of failure, and when its client is told. Pure: facts and times go in.
+
+Two limits. A worker that took the request and then failed may have failed because of
+it, so that happens ``attempts`` times at most. Nobody being there is nobody's fault, so that
+is waited out: briefly for a new request, which can be told to come back, longer for a stream
+that has begun, which would be lost. Tokens that come settle all troubles before them.
+"""
+
+from dataclasses import dataclass
+
+from scheduler.vocabulary import Rejection, RejectionCode, WorkerId
+from services.gateway.errors import bad_request, busy, unavailable
+from services.wire.errors import DeadlinePassed, PeerBusy, PeerError, PeerRefused
+
+FIRST_PAUSE_S = 0.05
+LONGEST_PAUSE_S = 0.5
+"""Between placements that found nobody; a worker's restart takes about a second, and asking costs 0.2 ms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How much a story puts up with.
+
+    attempts: placements whose worker took the request and failed, or was full. waiting_s: for somebody
+    to be there; resuming_s: the same for a stream that has begun. first_token_s and whole_s: how long
+    it may take to the first token and to the end, everything included.
+    """
+
+    attempts: int = 4
+    waiting_s: float = 2.0
+    resuming_s: float = 15.0
+    first_token_s: float = 120.0
+    whole_s: float = 3600.0
+
+
+class Troubles:
+    """What went wrong with one story since its last token. excluded: whom it should not be placed at again."""
+
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
+        self.excluded: frozenset[WorkerId] = frozenset()
+        self.over()
+
+    def over(self) -> None:
+        """Tokens came."""
+        self._since: float | None = None
+        self._pause_s = FIRST_PAUSE_S
+        self._taken = 0
+        self._full: str | None = None
+
+    def rejected(self, rejection: Rejection, *, begun: bool, now: float) -> float:
+        """Nobody can take it: how long to wait before asking again; raises ApiError if that is no use.
+
+        Who failed before may be back by then, which the conductor knows better: nobody stays excluded.
+        """
+        if not begun and (self._full is not None or rejection.code is RejectionCode.OVERLOADED):
+            raise busy(self._full or rejection.reason, retry_after_s=rejection.retry_after_s)
+        self._wait_or_end(rejection.reason, rejection.retry_after_s, begun, now)
+        pause_s, self._pause_s = self._pause_s, min(2 * self._pause_s, LONGEST_PAUSE_S)
+        self.excluded = frozenset()
+        return pause_s
+
+    def failed(self, worker: WorkerId, trouble: PeerError, *, taken: bool, begun: bool, now: float) -> None:
+        """A worker failed or refused; raises ApiError (TimeoutError) unless another may do better."""
+        match trouble:
+            case DeadlinePassed():
+                raise TimeoutError from trouble
+            case PeerRefused():
+                raise bad_request(str(trouble)) from trouble
+            case PeerBusy():
+                self._full = str(trouble)
+                self._taken += 1
+            case _:
+                self._taken += taken
+        self.excluded |= {worker}
+        if self._taken >= self._patience.attempts:
+            if self._full is not None and not begun:
+                raise busy(self._full, retry_after_s=1.0) from trouble
+            raise unavailable(f"The request failed on {self._taken} workers, the last was {worker}: {trouble}")
+        self._wait_or_end(f"{worker} failed: {trouble}", 1.0, begun, now)
+
+    def _wait_or_end(self, reason: str, retry_after_s: float, begun: bool, now: float) -> None:
+        if self._since is None:
+            self._since = now
+        patience_s = self._patience.resuming_s if begun else self._patience.waiting_s
+        if now - self._since >= patience_s:
+            raise unavailable(reason, retry_after_s=retry_after_s)

@@ -1,0 +1,63 @@
+"""What the deployment is doing, as one JSON document: the base of ``moonpool status``."""
+
+from typing import Any
+
+from scheduler.vocabulary import StoreReport, WorkerReport
+from services.gateway.errors import unavailable
+from services.gateway.front import Front
+
+
+async def status(front: Front) -> dict[str, Any]:
+    """Raises ApiError where no conductor answers: there is nobody else who knows."""
+    clusters = await front.cluster.describe_all()
+    if not clusters:
+        raise unavailable("No conductor answers.")
+    cluster = clusters[0]
+    front.learn(cluster)
+    identity = cluster.identity
+    return {
+        "model": front.settings.model,
+        "fingerprint": identity.fingerprint.hex() if identity else None,
+        "dtype": identity.dtype if identity else None,
+        "block_tokens": identity.block_tokens if identity else None,
+        "max_model_len": front.longest,
+        "handoffs": cluster.handoffs,
+        "workers": [_worker(worker) for worker in cluster.workers],
+        "stores": [_store(store) for store in cluster.stores],
+        "conductors": [{"id": each.conductor, "pid": each.pid} for each in clusters],
+        "gateways": [{"id": front.settings.id, "pid": front.settings.pid, "running": front.told}],
+    }
+
+
+def _worker(report: WorkerReport) -> dict[str, Any]:
+    return {
+        "id": report.worker,
+        "role": report.role.value,
+        "pid": report.pid,
+        "address": report.address,
+        "store": report.store,
+        "model": report.identity.model,
+        "running": report.running,
+        "waiting": report.waiting,
+        "prefill_tokens_queued": report.prefill_tokens_queued,
+        "kv_tokens": report.kv_tokens,
+        "gpu_blocks_free": report.gpu_blocks_free,
+        "gpu_blocks_total": report.gpu_blocks_total,
+        "max_num_seqs": report.max_num_seqs,
+        "max_model_len": report.max_model_len,
+        "draining": report.draining,
+    }
+
+
+def _store(report: StoreReport) -> dict[str, Any]:
+    return {
+        "id": report.store,
+        "pid": report.pid,
+        "address": report.address,
+        "slots_total": report.slots_total,
+        "slots_free": report.slots_free,
+        "slots_writing": report.slots_writing,
+        "slots_sealed": report.slots_sealed,
+        "leases": report.leases,
+        "sessions": len(report.sessions),
+    }

@@ -1,0 +1,269 @@
+"""The life of one request, told once: placed, prefilled, handed over, decoded; and again where that goes wrong.
+
+    place --> prefill at p --> first token --> decode at d --> confirmed --> tokens --> finished
+      ^            |                               |                           |
+      +------------+------ refused, unreachable ---+------ died: with the tokens so far
+
+The prefill stream stays open until decode has confirmed, as it owns what is held for the
+handoff; both streams end when their block is left. So cancelling the task that tells the
+story, at whatever line, frees everything everywhere, and there is no other cleaning up.
+Text is none of its business: who listens says when it is enough.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import replace
+from typing import assert_never
+
+from scheduler.lifecycle import Event, Life, Phase
+from scheduler.vocabulary import (
+    Ask,
+    FinishReason,
+    Placement,
+    Rejection,
+    RejectionCode,
+    RequestId,
+    Target,
+    WorkerId,
+)
+from services.gateway.cluster import ClusterClient
+from services.gateway.errors import unavailable
+from services.gateway.generation import Account, Generation
+from services.gateway.patience import Patience, Troubles
+from services.wire.codec import limits_to_wire, sampling_to_wire
+from services.wire.errors import (
+    PeerError,
+    PeerFailed,
+    PeerUnavailable,
+    rpc_errors,
+)
+from services.wire.pb import worker_pb2
+
+Give = Callable[[Sequence[int]], Awaitable[bool]]
+"""Takes the next tokens; True: that is enough, the stream ends here."""
+
+
+class Leg(Exception):
+    """One worker's part in a story failed. taken: it had begun to work on it."""
+
+    def __init__(self, worker: WorkerId, trouble: PeerError, *, taken: bool) -> None:
+        super().__init__(f"{worker}: {trouble}")
+        self.worker = worker
+        self.trouble = trouble
+        self.taken = taken
+
+
+class Story:
+    """One generation's life. output: the tokens given out so far."""
+
+    def __init__(self, generation: Generation, cluster: ClusterClient, patience: Patience) -> None:
+        self._generation = generation
+        self._cluster = cluster
+        self._patience = patience
+        self._clock = asyncio.get_running_loop().time
+        self._ends_at = self._clock() + patience.whole_s
+        self._limit = asyncio.timeout(patience.first_token_s)
+        self._troubles = Troubles(patience)
+        self._life = Life()
+        self.output: list[int] = []
+        self.account = Account()
+
+    async def tell(self, give: Give) -> FinishReason | None:
+        """Give out every token in order; why the stream ended, None where the listener had enough.
+
+        Raises ApiError when nobody can begin or continue it; the time it may take is part of that.
+        """
+        try:
+            async with self._limit:
+                reason = await self._live(give)
+        except TimeoutError:  # ours, or a worker's call that ran out of the time it was given
+            self._happened(Event.GAVE_UP)
+            raise unavailable("The request took longer than it may here.", code="deadline_exceeded") from None
+        except asyncio.CancelledError:
+            self._happened(Event.CLIENT_LEFT)
+            raise
+        except Exception:
+            self._happened(Event.GAVE_UP)
+            raise
+        self._happened(Event.ENDED)
+        return reason
+
+    async def _live(self, give: Give) -> FinishReason | None:
+        """One placement after the other, until one of them brings it to its end."""
+        while not self._generation.ended_by(self.output):
+            placement = await self._place()
+            try:
+                return await self._attempt(placement, give)
+            except Leg as leg:
+                self._happened(Event.LOST)
+                begun, now = bool(self.output), self._clock()
+                self._troubles.failed(leg.worker, leg.trouble, taken=leg.taken, begun=begun, now=now)
+        # Its worker died between its last token and saying so.
+        return FinishReason.STOP if self.output[-1] in self._generation.limits.stop_ids else FinishReason.LENGTH
+
+    async def _attempt(self, placement: Placement, give: Give) -> FinishReason | None:
+        """Through prefill (unless inline) and decode, as one placement says; raises Leg."""
+        async with AsyncExitStack() as handoff:
+            first: list[int] = []
+            if placement.prefill is not None:
+                token, reason = await self._prefill(handoff, placement.request, placement.prefill)
+                first = [token]
+                if reason is not None:
+                    return None if await self._give(give, first) else reason
+                self._happened(Event.FIRST_TOKEN)
+            return await self._decode(handoff, placement.request, placement.decode, first, give)
+
+    async def _prefill(
+        self, handoff: AsyncExitStack, request: RequestId, target: Target
+    ) -> tuple[int, FinishReason | None]:
+        """The first token, and why it was the last if it was. The stream stays open as long as ``handoff``."""
+        generation, output = self._generation, self.output
+        # What was given out before is prompt to this worker; the limits it gets are what is left of them.
+        limits = replace(
+            generation.limits,
+            max_tokens=generation.limits.max_tokens - len(output),
+            min_tokens=max(0, generation.limits.min_tokens - len(output)),
+        )
+        wire = worker_pb2.PrefillRequest(
+            request=request,
+            root=generation.root,
+            prompt=[*generation.prompt, *output],
+            sampling=sampling_to_wire(generation.sampling),
+            limits=limits_to_wire(limits),
+        )
+        with _leg(target):
+            events = await handoff.enter_async_context(
+                self._cluster.prefill(target.address, wire, timeout_s=self._time_left_s())
+            )
+            event = await events.next()
+            if event is None or not event.HasField("first"):
+                raise PeerFailed("the prefill ended without a token")
+        first = event.first
+        self._began(first.cached_tokens, first.queue_s, first.prefill_s)
+        return first.token, FinishReason(first.finish_reason) if first.finished else None
+
+    async def _decode(
+        self, handoff: AsyncExitStack, request: RequestId, target: Target, first: list[int], give: Give
+    ) -> FinishReason | None:
+        """Tokens until the end. ``first`` was sampled by a prefill worker and is not given out yet."""
+        generation, taken = self._generation, False
+        wire = worker_pb2.DecodeRequest(
+            request=request,
+            root=generation.root,
+            prompt=generation.prompt,
+            output=[*self.output, *first],
+            sampling=sampling_to_wire(generation.sampling),
+            limits=limits_to_wire(generation.limits),
+            handed_over=bool(first),
+        )
+        try:
+            async with self._cluster.decode(target.address, wire, timeout_s=self._time_left_s()) as events:
+                if first and await self._give(give, first):  # decode is on its way already
+                    return None
+                while True:
+                    with rpc_errors():
+                        event = await events.next()
+                    match None if event is None else event.WhichOneof("kind"):
+                        case "confirmed":
+                            taken = True
+                            self._happened(Event.CONFIRMED)
+                            await handoff.aclose()
+                        case "tokens":
+                            assert event is not None
+                            taken = True
+                            self._happened(Event.TOKENS)
+                            if event.tokens.HasField("began"):
+                                began = event.tokens.began
+                                self._began(began.cached_tokens, began.queue_s, began.prefill_s)
+                            if await self._give(give, event.tokens.ids):
+                                return None
+                        case "finished":
+                            assert event is not None
+                            ended = event.finished
+                            self._began(ended.cached_tokens, ended.queue_s, ended.prefill_s)
+                            return FinishReason(event.finished.reason)
+                        case _:
+                            raise PeerFailed("the stream broke off")
+        except PeerError as trouble:
+            raise Leg(target.worker, trouble, taken=taken) from trouble
+
+    async def _place(self) -> Placement:
+        """Ask until somebody can take it, or patience ends; raises ApiError."""
+        self.account.placements += 1
+        generation, started = self._generation, self._clock()
+        ask = Ask(
+            request=self._attempt_id(),
+            names=generation.names_with(self.output),
+            tokens=len(generation.prompt) + len(self.output),
+            max_new_tokens=generation.limits.max_tokens - len(self.output),
+            excluded=self._troubles.excluded,
+        )
+        while True:
+            answer = await self._ask(ask)
+            match answer:
+                case Placement():
+                    self._placed(answer, self._clock() - started)
+                    return answer
+                case Rejection():
+                    self._happened(Event.REJECTED)
+                    begun, now = bool(self.output), self._clock()
+                    await asyncio.sleep(self._troubles.rejected(answer, begun=begun, now=now))
+                    ask = replace(ask, excluded=self._troubles.excluded)
+                case _:
+                    assert_never(answer)
+
+    async def _ask(self, ask: Ask) -> Placement | Rejection:
+        try:
+            return await self._cluster.place(ask)
+        except PeerUnavailable as error:
+            return Rejection(ask.request, RejectionCode.UNAVAILABLE, str(error), 1.0)
+
+    def _placed(self, placement: Placement, took_s: float) -> None:
+        account = self.account
+        account.prefill = None if placement.prefill is None else placement.prefill.worker
+        account.decode = placement.decode.worker
+        account.predicted_ttft_s = placement.predicted_ttft_s
+        account.placing_s += took_s
+        account.handoffs += placement.prefill is not None
+        account.inlines += placement.prefill is None
+        account.moves += bool(self.output)
+        self._happened(Event.PLACED_INLINE if placement.prefill is None else Event.PLACED)
+
+    def _began(self, cached_tokens: int, queue_s: float, prefill_s: float) -> None:
+        """Only the first time counts: what a resumed stream finds again is no gain for its client."""
+        if self.account.cached_tokens is None:
+            self.account.cached_tokens = cached_tokens
+            self.account.queue_s = queue_s
+            self.account.prefill_s = prefill_s
+
+    async def _give(self, give: Give, tokens: Sequence[int]) -> bool:
+        if not self.output:
+            self._limit.reschedule(self._ends_at)
+        self.output += tokens
+        self._troubles.over()
+        return await give(tokens)
+
+    def _happened(self, event: Event) -> None:
+        """One step in the life's table; conductors learn what it means for their booking."""
+        placing = self._life.phase is Phase.PLACING
+        outcome = self._life.happened(event)
+        if outcome is not None and not (placing and event is Event.GAVE_UP):  # else nothing is booked
+            self._cluster.tell(self._attempt_id(), outcome)
+
+    def _attempt_id(self) -> RequestId:
+        """Each placement has an id of its own, so that what is left of an earlier one is never taken for it."""
+        request, number = self._generation.request, self.account.placements
+        return request if number <= 1 else RequestId(f"{request}.{number}")
+
+    def _time_left_s(self) -> float:
+        return max(0.001, self._ends_at - self._clock())
+
+
+@contextmanager
+def _leg(target: Target) -> Iterator[None]:
+    """Around a part of a story that one worker plays: its failures are a Leg's."""
+    try:
+        yield
+    except PeerError as trouble:
+        raise Leg(target.worker, trouble, taken=isinstance(trouble, PeerFailed)) from trouble
