@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry
-from scheduler.conductor import Conductor
 
+from scheduler.conductor import Conductor
 from services.conductor.metrics import ConductorCollector
 from services.conductor.server import ConductorService
 from services.conductor.settings import ConductorSettings

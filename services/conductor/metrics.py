@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
 from scheduler.conductor import Conductor
 
 

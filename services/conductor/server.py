@@ -9,7 +9,6 @@ import os
 from collections.abc import Callable
 
 from scheduler.conductor import Conductor
-
 from services.wire import codec
 from services.wire.answering import Context, answering
 from services.wire.pb import common_pb2, conductor_pb2, conductor_pb2_grpc

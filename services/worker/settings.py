@@ -42,7 +42,7 @@ class WorkerSettings(ProcessSettings):
     """Where models are kept."""
 
     run_dir: Path | None = None
-    """Where the session's lock file is made, which tells the store that this worker lives; unset: the temporary directory."""
+    """Where the lock file is made that tells the store this worker lives; unset: the temporary directory."""
 
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     """What weights, KV and arithmetic are in; auto: the model's own."""
@@ -57,7 +57,7 @@ class WorkerSettings(ProcessSettings):
     """Tokens in a block; the same for all of a deployment."""
 
     kv_cache_bytes: Size | None = Field(default=None, ge=1)
-    """Device memory for KV blocks; unset: room for four sequences of the greatest length, within a share of the memory."""
+    """Device memory for KV blocks; unset: decided from what the model and the machine have."""
 
     max_model_len: int | None = Field(default=None, ge=1)
     """The longest sequence in tokens, prompt and output; unset: the model's own."""

@@ -1,0 +1,134 @@
+"""A worker's metrics, under vLLM's names where it has them, in a registry of its own.
+
+Counters and histograms are told; gauges are read from the batcher when asked for.
+"""
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from kvstore.device import DeviceBlocks
+from scheduler.progress import BatcherSnapshot, Progress
+from scheduler.sequence import Running
+
+SECONDS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0)
+STEP_TOKENS = tuple(float(2**power) for power in range(15))
+
+
+class WorkerMetrics:
+    """Labels: model_name and role on what vLLM calls by these names, so that its dashboards work."""
+
+    def __init__(self, model_name: str, role: str) -> None:
+        self.registry = CollectorRegistry()
+        self._labels = {"model_name": model_name, "role": role}
+        self._prompt_tokens = self._counter("vllm:prompt_tokens", "Prompt tokens of streams that began")
+        self._generation_tokens = self._counter("vllm:generation_tokens", "Tokens sampled")
+        self._cache_queries = self._counter("vllm:prefix_cache_queries", "Prompt tokens looked up in caches")
+        self._cache_hits = self._counter("vllm:prefix_cache_hits", "Prompt tokens whose KV was reused")
+        self._success = Counter(
+            "vllm:request_success",
+            "Streams that ended as they should",
+            [*self._labels, "finished_reason"],
+            registry=self.registry,
+        )
+        self._queue_s = self._histogram("vllm:request_queue_time_seconds", "Arrival to first chunk", SECONDS)
+        self._prefill_s = self._histogram("vllm:request_prefill_time_seconds", "First chunk to first token", SECONDS)
+        self._step_tokens = self._histogram("vllm:iteration_tokens", "Tokens computed in a step", STEP_TOKENS)
+        self._step_s = self._histogram("moonpool_step_seconds", "A step, lifts and lowers included", SECONDS)
+        self._lifted = self._counter("moonpool_blocks_lifted", "Blocks copied from the arena to the device")
+        self._lifts_lost = self._counter("moonpool_lifts_lost", "Requests that compute what they could not lift")
+        self._published = self._counter("moonpool_blocks_published", "Blocks copied from the device to the arena")
+        self._not_published = self._counter("moonpool_blocks_not_published", "Blocks not kept: too many at a time")
+        self._handed_over = self._counter("moonpool_handoffs_received", "Streams that came from a prefill worker")
+        self._missing = self._counter("moonpool_handoff_blocks_missing", "Blocks of handoffs that were computed anew")
+        self._refused = Counter(
+            "moonpool_requests_refused", "Requests refused", [*self._labels, "reason"], registry=self.registry
+        )
+
+    def watch(
+        self, snapshot: Callable[[], BatcherSnapshot], device: DeviceBlocks, connected: Callable[[], bool]
+    ) -> None:
+        """Read these gauges from now on."""
+        self.registry.register(_State(self._labels, snapshot, device, connected))
+
+    def progressed(self, progress: Progress, sequence: Running) -> None:
+        """One token was given out."""
+        if progress.first is not None:
+            self._queue_s.observe(progress.first.queue_s)
+            self._prefill_s.observe(progress.first.prefill_s)
+            if not sequence.handed_over:
+                self._prompt_tokens.inc(sequence.prompt)
+                self._cache_queries.inc(sequence.prompt)
+                self._cache_hits.inc(progress.first.cached_tokens)
+        if progress.finish is not None:
+            self._success.labels(**self._labels, finished_reason=progress.finish.value).inc()
+
+    def stepped(self, seconds: float, *, tokens: int, sampled: int, lifted: int) -> None:
+        self._step_s.observe(seconds)
+        self._step_tokens.observe(tokens)
+        self._generation_tokens.inc(sampled)
+        self._lifted.inc(lifted)
+
+    def refused(self, reason: str) -> None:
+        self._refused.labels(**self._labels, reason=reason).inc()
+
+    def handed_over(self, missing_blocks: int) -> None:
+        self._handed_over.inc()
+        self._missing.inc(missing_blocks)
+
+    def lifts_lost(self, requests: int) -> None:
+        self._lifts_lost.inc(requests)
+
+    def blocks_published(self, blocks: int) -> None:
+        self._published.inc(blocks)
+
+    def blocks_not_published(self, blocks: int) -> None:
+        self._not_published.inc(blocks)
+
+    def _counter(self, name: str, words: str) -> Counter:
+        return Counter(name, words, list(self._labels), registry=self.registry).labels(**self._labels)
+
+    def _histogram(self, name: str, words: str, buckets: tuple[float, ...]) -> Histogram:
+        made = Histogram(name, words, list(self._labels), buckets=buckets, registry=self.registry)
+        return made.labels(**self._labels)
+
+
+class _State:
+    """What is running, waiting and held right now."""
+
+    def __init__(
+        self,
+        labels: dict[str, str],
+        snapshot: Callable[[], BatcherSnapshot],
+        device: DeviceBlocks,
+        connected: Callable[[], bool],
+    ) -> None:
+        self._labels = labels
+        self._snapshot = snapshot
+        self._device = device
+        self._connected = connected
+
+    def collect(self) -> Iterator[Metric]:
+        snapshot, device = self._snapshot(), self._device
+        yield self._gauge("vllm:num_requests_running", "Sequences in the batch", snapshot.running)
+        yield self._gauge("vllm:num_requests_waiting", "Sequences queued or loading", snapshot.waiting)
+        used = (device.total - device.free) / device.total
+        yield self._gauge("vllm:kv_cache_usage_perc", "Share of device blocks in use, 0 to 1", used)
+        preemptions = CounterMetricFamily("vllm:num_preemptions", "Sequences set back", labels=list(self._labels))
+        preemptions.add_metric(list(self._labels.values()), snapshot.preemptions)
+        yield preemptions
+        blocks = GaugeMetricFamily("moonpool_device_blocks", "Device blocks by state", labels=[*self._labels, "state"])
+        for state, count in (
+            ("pinned", device.pinned),
+            ("cached", device.cached),
+            ("unused", device.free - device.cached),
+        ):
+            blocks.add_metric([*self._labels.values(), state], count)
+        yield blocks
+        yield self._gauge("moonpool_store_connected", "Whether there is a session with the store", self._connected())
+
+    def _gauge(self, name: str, words: str, value: float) -> GaugeMetricFamily:
+        gauge = GaugeMetricFamily(name, words, labels=list(self._labels))
+        gauge.add_metric(list(self._labels.values()), value)
+        return gauge

@@ -1,0 +1,56 @@
+"""From a call's message to a sequence for the batcher; whatever the engine could stumble over is refused here.
+
+The batcher's ids are made here: a request that is retried may meet its own former call, which has not ended yet.
+"""
+
+from collections.abc import Sequence
+from itertools import count
+
+from scheduler.sequence import Running, sequence
+from scheduler.vocabulary import Limits, RequestId
+from services.wire.codec import limits_from_wire, name_from_wire, sampling_from_wire, token_ids
+from services.wire.errors import WireError
+from services.wire.pb.worker_pb2 import DecodeRequest, PrefillRequest
+
+
+class Requests:
+    """Makes sequences for one model."""
+
+    def __init__(self, vocab_size: int) -> None:
+        self._vocab_size = vocab_size
+        self._numbers = count(1)
+
+    def prefill(self, wire: PrefillRequest) -> Running:
+        """To be handed over after its first token. Raises WireError."""
+        return sequence(
+            self._key(wire.request),
+            root=name_from_wire(wire.root),
+            prompt=self._tokens(wire.prompt, "the prompt"),
+            sampling=sampling_from_wire(wire.sampling),
+            limits=self._limits(limits_from_wire(wire.limits)),
+            hand_over=True,
+        )
+
+    def decode(self, wire: DecodeRequest) -> Running:
+        """To be run to its end. Raises WireError."""
+        return sequence(
+            self._key(wire.request),
+            root=name_from_wire(wire.root),
+            prompt=self._tokens(wire.prompt, "the prompt"),
+            output=self._tokens(wire.output, "the output"),
+            sampling=sampling_from_wire(wire.sampling),
+            limits=self._limits(limits_from_wire(wire.limits)),
+            handed_over=wire.handed_over,
+        )
+
+    def _key(self, request: str) -> RequestId:
+        if not request:
+            raise WireError("a request has an id")
+        return RequestId(f"{request}#{next(self._numbers)}")
+
+    def _tokens(self, ids: Sequence[int], what: str) -> list[int]:
+        return token_ids(ids, self._vocab_size, what)
+
+    def _limits(self, limits: Limits) -> Limits:
+        token_ids(sorted(limits.stop_ids), self._vocab_size, "the list of stop ids")
+        return limits

@@ -1,0 +1,41 @@
+"""The lock by which a store knows that this worker lives.
+
+A file of this incarnation's own, locked until the process ends, however it ends. It is
+released only when nothing of this process can touch the arena any more.
+"""
+
+import fcntl
+import os
+from contextlib import suppress
+from pathlib import Path
+
+SUFFIX = ".session"
+
+
+class SessionLock:
+    """Held from the beginning until ``release``, or the process's end."""
+
+    def __init__(self, directory: Path, worker: str, incarnation: int) -> None:
+        """Also removes what dead processes of this name have left. Raises OSError where the file can't be made."""
+        for leftover in directory.glob(f"{worker}-*{SUFFIX}"):
+            _remove_if_free(leftover)
+        self.path = directory / f"{worker}-{incarnation:016x}{SUFFIX}"
+        self._descriptor: int | None = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+
+    def release(self) -> None:
+        """From here on the store may give our slots to others. Idempotent."""
+        if self._descriptor is not None:
+            self.path.unlink(missing_ok=True)
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _remove_if_free(path: Path) -> None:
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,122 @@
+"""Run one batch in the model thread, and see to all that is lent or owed for it.
+
+In this order, and the order matters: seal what was written; pin what is to be copied
+later; only then apply the step, after which its blocks may be anybody's; and last
+give back the leases that were lifted.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import assert_never
+
+from scheduler.batch import Batch, Fill
+from scheduler.batching import Batcher
+from scheduler.progress import Progress
+from scheduler.vocabulary import RequestId
+from services.worker.claim import Claim, seal
+from services.worker.metrics import WorkerMetrics
+from services.worker.model import Leased, LiftsLost, Model, StepDone
+from services.worker.model_thread import ModelThread
+from services.worker.publisher import Publisher
+from services.worker.ticket import Ticket
+
+Tickets = Mapping[RequestId, Ticket]
+
+
+class Stepper:
+    """One step at a time."""
+
+    def __init__(
+        self,
+        batcher: Batcher,
+        thread: ModelThread,
+        model: Model,
+        publisher: Publisher,
+        metrics: WorkerMetrics,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._batcher = batcher
+        self._thread = thread
+        self._model = model
+        self._publisher = publisher
+        self._metrics = metrics
+        self._clock = clock
+
+    async def run(self, batch: Batch, tickets: Tickets) -> list[Progress]:
+        """The tokens of this step. tickets: of every slice. Raises EngineFailed."""
+        started_s = self._clock()
+        claims = _claim(batch, tickets)
+        lowerings = [claim.lowering for claim in claims]
+        with ExitStack() as uses:
+            for ticket in tickets.values():
+                for lent in (ticket.leases, ticket.handoff):
+                    if lent is not None:
+                        uses.enter_context(lent.used())
+            outcome = await self._thread.run(partial(self._model.step, batch, _leased(tickets), lowerings))
+            match outcome:
+                case StepDone():
+                    progress = self._done(batch, outcome, claims, tickets)
+                case LiftsLost():
+                    return self._lost(batch, outcome, claims, tickets)
+                case _:
+                    assert_never(outcome)
+        seconds = self._clock() - started_s
+        self._metrics.stepped(seconds, tokens=batch.tokens, sampled=len(progress), lifted=len(batch.lifts))
+        return progress
+
+    def _done(self, batch: Batch, done: StepDone, claims: Sequence[Claim], tickets: Tickets) -> list[Progress]:
+        written = list(zip(claims, done.checksums, strict=True))
+        seal(written)
+        sealed = {claim.block for claim, checksum in written if checksum is not None}
+        self._metrics.blocks_published(len(sealed))
+        self._offer([fill for fill in batch.fills if fill.block not in sealed and not fill.short], tickets)
+        for piece in batch.slices:
+            handoff = tickets[piece.request].handoff
+            if handoff is not None and piece.sampling is not None:  # its first token, so its last step
+                self._publisher.start(self._publisher.claim_held(handoff))
+        progress = self._batcher.applied(batch, done.tokens, now=self._clock())
+        for lift in batch.lifts:
+            tickets[lift.request].lend(None)
+        return progress
+
+    def _lost(self, batch: Batch, lost: LiftsLost, claims: Sequence[Claim], tickets: Tickets) -> list[Progress]:
+        """Nothing was computed; those whose lifts were good run again in the next step, with the leases they have."""
+        for claim in claims:
+            claim.reservation.unclaim([claim.name])
+        self._batcher.unlifted(batch, lost.requests)
+        for request in lost.requests:
+            tickets[request].lend(None)
+        self._metrics.lifts_lost(len(lost.requests))
+        return []
+
+    def _offer(self, fills: Sequence[Fill], tickets: Tickets) -> None:
+        """To the publisher, one run of blocks per sequence."""
+        by_request: dict[RequestId, list[Fill]] = {}
+        for fill in fills:
+            by_request.setdefault(fill.request, []).append(fill)
+        for request, run in by_request.items():
+            names = tickets[request].sequence.names
+            place = names.index(run[0].name)
+            after = names[place - 1] if place else None
+            self._publisher.offer(after, [(fill.name, fill.block) for fill in run])
+
+
+def _claim(batch: Batch, tickets: Tickets) -> list[Claim]:
+    """What this step fills for handoffs, and the slots that were granted for it."""
+    claims = []
+    for fill in batch.fills:
+        handoff = tickets[fill.request].handoff
+        if handoff is not None and (ref := handoff.claim(fill.name)) is not None:
+            claims.append(Claim(handoff, fill.name, fill.block, ref))
+    return claims
+
+
+def _leased(tickets: Tickets) -> dict[RequestId, Leased]:
+    return {
+        key: Leased(ticket.leases.session.epoch, ticket.leases.checksums())
+        for key, ticket in tickets.items()
+        if ticket.leases is not None
+    }

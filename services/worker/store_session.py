@@ -1,0 +1,144 @@
+"""One live session with the host's store: what is asked, and who is told the answer.
+
+Answers go to their owner from the reader itself, never through a task that may have
+been cancelled in between: whatever is granted has an owner at that very moment. When
+the session ends nothing is owed: the store frees what it held once the worker
+is dead or says hello again. Every wait has a deadline; a store that misses one is
+treated as gone, because a worker can always compute instead.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from kvstore.names import BlockName
+from kvstore.vocabulary import Allocation, Lease, SlotRef
+from scheduler.vocabulary import StoreId
+from services.wire.codec import names_to_wire
+from services.wire.errors import WireError
+from services.wire.pb.store_pb2 import Acquire, Allocate, Discard, FromStore, Release, Seal, ToStore
+from services.wire.store_codec import allocated_from_wire, leases_from_wire, refs_to_wire
+
+ANSWER_S = 10.0
+"""For an answer that waits for nobody: ten thousand times what it takes; a store that hangs is given up."""
+
+OUTBOX = 4096
+"""Messages not yet sent. A session whose store reads that slowly is given up, and its leases with it."""
+
+
+class StoreAway(Exception):
+    """There is no session, or it has ended; the caller does without the store."""
+
+
+@dataclass(slots=True)
+class _Call:
+    """answered: told what came, here and now; true when nothing more will come."""
+
+    answered: Callable[[FromStore], bool]
+    done: asyncio.Future[None]
+
+
+class StoreSession:
+    """``epoch`` tells this session from every other of this process, and grows."""
+
+    def __init__(self, store: StoreId, epoch: int) -> None:
+        self.store = store
+        self.epoch = epoch
+        self.outbox: asyncio.Queue[ToStore] = asyncio.Queue(OUTBOX)
+        self.ended = asyncio.Event()
+        self._calls: dict[int, _Call] = {}
+        self._last_call = 0
+
+    @property
+    def live(self) -> bool:
+        return not self.ended.is_set()
+
+    async def allocate(
+        self,
+        names: Sequence[BlockName],
+        *,
+        last_is_short: bool,
+        hold: bool,
+        granted: Callable[[list[Allocation]], None],
+    ) -> None:
+        """Ask for slots to write; ``granted`` owns one grant per name. Raises StoreAway."""
+
+        def answered(message: FromStore) -> bool:
+            grants = allocated_from_wire(message.allocated)
+            if len(grants) != len(names):
+                raise WireError(f"{len(grants)} grants came for {len(names)} names")
+            granted(grants)
+            return True
+
+        ask = Allocate(names=names_to_wire(names), last_is_short=last_is_short, hold=hold)
+        await self._call(ToStore(allocate=ask), answered, ANSWER_S)
+
+    async def acquire(
+        self, names: Sequence[BlockName], *, deadline_s: float, leased: Callable[[list[Lease]], None]
+    ) -> None:
+        """Ask for leases; ``leased`` owns each part, in prefix order. Returns after the last part. Raises StoreAway."""
+
+        def answered(message: FromStore) -> bool:
+            leased(leases_from_wire(message.acquired))
+            return message.acquired.done
+
+        ask = Acquire(names=names_to_wire(names), deadline_s=deadline_s)
+        await self._call(ToStore(acquire=ask), answered, deadline_s + ANSWER_S)
+
+    def seal(self, refs: Sequence[SlotRef], checksums: Sequence[int]) -> None:
+        """Written whole. Whether the store still wanted it is of no consequence here."""
+        if refs:
+            self._last_call += 1
+            self._send(ToStore(call=self._last_call, seal=Seal(slots=refs_to_wire(refs), checksums=checksums)))
+
+    def discard(self, refs: Sequence[SlotRef]) -> None:
+        """Granted, and not going to be sealed."""
+        if refs:
+            self._send(ToStore(discard=Discard(slots=refs_to_wire(refs))))
+
+    def release(self, refs: Sequence[SlotRef]) -> None:
+        """One lease each."""
+        if refs:
+            self._send(ToStore(release=Release(slots=refs_to_wire(refs))))
+
+    def answered(self, message: FromStore) -> None:
+        """The reader's: pass on one message. Raises WireError for what no correct store sends."""
+        call = self._calls.get(message.call)
+        if call is None:
+            return
+        if call.answered(message):
+            del self._calls[message.call]
+            if not call.done.done():
+                call.done.set_result(None)
+
+    def end(self) -> None:
+        """Nothing more is sent or answered; whoever waits gets StoreAway. Idempotent."""
+        self.ended.set()
+        calls, self._calls = self._calls, {}
+        for call in calls.values():
+            if not call.done.done():
+                call.done.set_exception(StoreAway("the store went away"))
+                call.done.exception()  # seen: its waiter may have been cancelled
+
+    async def _call(self, message: ToStore, answered: Callable[[FromStore], bool], wait_s: float) -> None:
+        if not self.live:
+            raise StoreAway("the store went away")
+        self._last_call += 1
+        message.call = self._last_call
+        call = _Call(answered, asyncio.get_running_loop().create_future())
+        self._calls[message.call] = call
+        self._send(message)
+        try:
+            async with asyncio.timeout(wait_s):
+                await asyncio.shield(call.done)  # stays a call when its waiter leaves: its answer has an owner
+        except TimeoutError:
+            self.end()
+            raise StoreAway(f"the store did not answer within {wait_s:.0f} s") from None
+
+    def _send(self, message: ToStore) -> None:
+        if not self.live:
+            return
+        try:
+            self.outbox.put_nowait(message)
+        except asyncio.QueueFull:
+            self.end()

@@ -1,0 +1,45 @@
+"""One request on this worker: who it is, where its tokens go, and what is lent to it.
+
+Made when its call comes in and left when the call ends; the batcher may be done with it
+much earlier (a prefill that waits for its handoff) or a step later (a cancelled one).
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from scheduler.sequence import Running
+from scheduler.vocabulary import RequestId
+from services.worker.lent import Leases
+from services.worker.reservation import Reservation
+from services.worker.stream import TokenStream
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """request: the cluster's id. sequence: the batcher's, by an id of this worker's own: a request may come twice."""
+
+    request: RequestId
+    sequence: Running
+    stream: TokenStream = field(default_factory=TokenStream)
+    leases: Leases | None = None
+    handoff: Reservation | None = None
+    load: "asyncio.Task[None] | None" = None
+
+    @property
+    def key(self) -> RequestId:
+        """The batcher's name for it."""
+        return self.sequence.request
+
+    def lend(self, leases: Leases | None) -> None:
+        """From now on these; the earlier ones are given back."""
+        if self.leases is not None:
+            self.leases.close()
+        self.leases = leases
+
+    def leave(self) -> None:
+        """Everything goes back, at once or when the present step is done with it. Idempotent."""
+        if self.load is not None:
+            self.load.cancel()
+        self.lend(None)
+        if self.handoff is not None:
+            self.handoff.close()
