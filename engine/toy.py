@@ -100,8 +100,11 @@ class ToyEngine:
         self._salt = int(self.weights[:16], 16)
         self._profile, self._sleep = profile, sleep
         # [layers, max_model_len]; odd, so that no bit of any KV word is multiplied away.
-        flat = np.arange(layers * max_model_len, dtype=np.uint64) * np.uint64(_GOLDEN) + np.uint64(self._salt)
-        self._attention = (_mix(flat) | np.uint64(1)).reshape(layers, max_model_len)
+        # A function of layer and position alone: a toy with a longer context is the same model.
+        places = (
+            np.arange(max_model_len, dtype=np.uint64) + (np.arange(layers, dtype=np.uint64) << np.uint64(32))[:, None]
+        )
+        self._attention = _mix(places * np.uint64(_GOLDEN) + np.uint64(self._salt)) | np.uint64(1)
         # One array a layer: [blocks_total, words of a page].
         self._pages = [np.full((blocks_total, size // 8), _POISON, np.uint64) for size in self.layout.layer_bytes]
         self._arena: NDArray[np.uint8] | None = None
