@@ -15,7 +15,7 @@ FLAGS = ("--dram", "16MiB")
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_the_curl_line_answers_and_the_end_leaves_nothing(tmp_path: Path, ending: signal.Signals) -> None:
+def test_what_it_says_works_and_the_end_leaves_nothing(tmp_path: Path, ending: signal.Signals) -> None:
     cluster = Cluster(tmp_path, *FLAGS)
     try:
         cluster.ready()
