@@ -61,6 +61,7 @@ class Loop:
         self._clock = clock
         self._tickets: dict[RequestId, Ticket] = {}
         self._wake = asyncio.Event()
+        self._changed = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
         self.draining = False
@@ -68,6 +69,7 @@ class Loop:
     def wake(self) -> None:
         """Something has changed that may let a sequence run."""
         self._wake.set()
+        self._changed.set()
 
     @property
     def requests(self) -> Sequence[RequestId]:
@@ -103,6 +105,7 @@ class Loop:
         """Until cancelled, or until the engine fails; then every stream is told."""
         try:
             async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._admit_at_once(tasks), name="admission")
                 while True:
                     self._wake.clear()
                     self._admit(tasks)
@@ -140,6 +143,13 @@ class Loop:
         self.wake()
 
     # Loading
+
+    async def _admit_at_once(self, tasks: asyncio.TaskGroup) -> None:
+        """While a step runs, too: what the store has to say is known by the time the step is over."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            self._admit(tasks)
 
     def _admit(self, tasks: asyncio.TaskGroup) -> None:
         for load in self._batcher.admit(now=self._clock()):

@@ -1,11 +1,13 @@
 """A store, workers and a conductor in one process, over real gRPC on Unix sockets, with toy engines."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+
+import grpc
 
 from engine.port import Engine
 from engine.toy import ToyEngine
@@ -32,18 +34,8 @@ PATIENCE_S = 10.0
 T = TypeVar("T")
 
 
-async def eventually(what: str, true: Callable[[], bool], within_s: float = PATIENCE_S) -> None:
-    """Returns once ``true()``; AssertionError naming ``what`` when that takes too long."""
-    try:
-        async with asyncio.timeout(within_s):
-            while not true():  # noqa: ASYNC110 - what is watched has no event to wait for
-                await asyncio.sleep(0.005)
-    except TimeoutError:
-        raise AssertionError(f"not within {within_s} s: {what}") from None
-
-
-def toy(seed: int = 0, blocks: int = BLOCKS, engine_class: Callable[..., ToyEngine] = ToyEngine, **more: Any) -> Engine:
-    return engine_class(blocks, block_tokens=BLOCK_TOKENS, max_model_len=1024, seed=seed, **more)
+def toy(seed: int = 0, blocks: int = BLOCKS) -> Engine:
+    return ToyEngine(blocks, block_tokens=BLOCK_TOKENS, max_model_len=1024, seed=seed)
 
 
 @dataclass
@@ -123,10 +115,8 @@ class Rig:
             store=None if store is None else self.target(store),
             conductor=tuple(map(self.target, conductors)),
             engine="toy",
-            block_tokens=BLOCK_TOKENS,
             run_dir=self.directory,
-            verify_lifts=True,
-            **{"drain_s": 0.2, **settings},
+            **{"drain_s": 0.2, "verify_lifts": True, **settings},
         )
         made = engine or toy()
         ready: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
@@ -154,11 +144,23 @@ class Rig:
             with rpc_errors():
                 return codec.cluster_from_wire(await stub.Describe(Empty(), timeout=5, wait_for_ready=True))
 
+    async def until(self, what: str, true: Callable[[], bool], within_s: float = PATIENCE_S) -> None:
+        """Returns once ``true()``; AssertionError naming ``what`` when that takes too long."""
+        try:
+            async with asyncio.timeout(within_s):
+                while not true():  # noqa: ASYNC110 - what is watched has no event to wait for
+                    await asyncio.sleep(0.005)
+        except TimeoutError:
+            raise AssertionError(f"not within {within_s} s: {what}") from None
+
+    async def together(self, work: Iterable[Awaitable[T]]) -> list[T]:
+        return list(await asyncio.gather(*work))
+
     async def comes_to_rest(self, within_s: float = 1.0) -> None:
         """Nothing is leased, half-written or pinned anywhere: within a second, as promised."""
         for run in self.runs:
             if isinstance(run, Store | WorkerRun) and not run.task.done():
-                await eventually(f"{run.task.get_name()} is at rest", run.at_rest, within_s)
+                await self.until(f"{run.task.get_name()} is at rest", run.at_rest, within_s)
                 if isinstance(run, Store):
                     run.node.catalog.check()
 
@@ -261,7 +263,7 @@ async def read_story(call: Any) -> Story:
     tokens: list[int] = []
     missing: int | None = None
     with rpc_errors():
-        async for event in call:
+        while (event := await call.read()) is not grpc.aio.EOF:
             match event.WhichOneof("kind"):
                 case "confirmed":
                     missing = event.confirmed.missing_blocks
@@ -288,7 +290,3 @@ async def hand_over(
         return Story((first_token.token, *rest.tokens), rest.reason, first_token.cached_tokens, rest.missing_blocks)
     finally:
         call.cancel()
-
-
-async def together(*work: Awaitable[T]) -> list[T]:
-    return list(await asyncio.gather(*work))
