@@ -1,16 +1,20 @@
 """The run directory of one deployment: sockets and session locks, owned by one supervisor at a time.
 
-Mode 0700, locked for as long as the supervisor lives. What a dead one left in it is
-removed by the next, and a clean end removes the directory itself.
+Mode 0700, locked for as long as the supervisor lives. A clean end removes it; what a
+dead supervisor left is removed by the next one, on whichever port.
 """
 
 import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+PATIENCE_S = 0.5
+"""Another supervisor may hold our lock for a moment, to clear what it takes for leftovers."""
 
 LONGEST_SOCKET_PATH = 107
 LONGEST_SOCKET_NAME = len("conductor-0.sock")
@@ -27,6 +31,9 @@ def run_dir(port: int) -> Iterator[Path]:
     descriptor = _lock(directory, port)
     try:
         _clear(directory)
+        for other in directory.parent.glob(f"moonpool-{os.getuid()}-*"):
+            if other != directory:
+                _remove_if_dead(other)
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
@@ -45,6 +52,7 @@ def _place(port: int) -> Path:
 
 def _lock(directory: Path, port: int) -> int:
     """An open, locked descriptor of the directory's lock file; the kernel lets go of it when we die."""
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
             directory.mkdir(mode=0o700, exist_ok=True)
@@ -63,9 +71,30 @@ def _lock(directory: Path, port: int) -> int:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
+            if time.monotonic() < deadline:
+                time.sleep(PATIENCE_S / 10)
+                continue
             raise RunDirError(f"another moonpool up runs on port {port}; stop it, or choose another --port") from None
         if _is_still(path, descriptor):
             return descriptor
+        os.close(descriptor)
+
+
+def _remove_if_dead(directory: Path) -> None:
+    """Remove a run directory of ours whose lock nobody holds; one that has no lock yet is just being made."""
+    if directory.is_symlink() or directory.lstat().st_uid != os.getuid():
+        return
+    try:
+        descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_still(directory / "lock", descriptor):
+            shutil.rmtree(directory, ignore_errors=True)
+    except BlockingIOError:  # its supervisor lives
+        pass
+    finally:
         os.close(descriptor)
 
 

@@ -9,7 +9,7 @@ import httpx
 import openai
 import pytest
 
-from services.models import data_directory
+from services.runtime.paths import default_data_dir
 from tests.e2e.cluster import Cluster, eventually, prompt_words, running
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(400)]
@@ -20,7 +20,7 @@ QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     directory = tmp_path_factory.mktemp("real")
-    with running(directory, "--inline-max-tokens", "0", engine="torch", data_dir=data_directory()) as ready:
+    with running(directory, "--inline-max-tokens", "0", engine="torch", data_dir=default_data_dir()) as ready:
         yield ready
 
 
@@ -84,8 +84,8 @@ def float32(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster,
     names = ("over", "inline")
     over, inline = (tmp_path_factory.mktemp(name) for name in names)
     with (
-        running(over, *flags, "--inline-max-tokens", "0", engine="torch", data_dir=data_directory()) as first,
-        running(inline, *flags, "--prefill", "0", engine="torch", data_dir=data_directory()) as second,
+        running(over, *flags, "--inline-max-tokens", "0", engine="torch", data_dir=default_data_dir()) as first,
+        running(inline, *flags, "--prefill", "0", engine="torch", data_dir=default_data_dir()) as second,
     ):
         yield first, second
 

@@ -39,6 +39,17 @@ def test_leftovers_of_a_dead_one_are_cleared() -> None:
         assert [path.name for path in again.iterdir()] == ["lock"]
 
 
+def test_leftovers_on_other_ports_are_cleared_and_the_living_are_left_alone() -> None:
+    with run_dir(8000) as dead:
+        pass
+    dead.mkdir()
+    (dead / "lock").touch()
+    (dead / "store-0.sock").touch()
+    with run_dir(8001) as living, run_dir(8002):
+        assert not dead.exists()
+        assert (living / "lock").exists()
+
+
 def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
