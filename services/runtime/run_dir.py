@@ -82,9 +82,9 @@ def _lock(directory: Path, port: int) -> int:
 
 def _remove_if_dead(directory: Path) -> None:
     """Remove a run directory of ours whose lock nobody holds; one that has no lock yet is just being made."""
-    if directory.is_symlink() or directory.lstat().st_uid != os.getuid():
-        return
     try:
+        if directory.is_symlink() or directory.lstat().st_uid != os.getuid():
+            return
         descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
         return
