@@ -1,0 +1,243 @@
+"""The torch engine: a Llama-family decoder over paged KV, on the CPU or a CUDA device.
+
+``LlamaEngine`` is ``engine.port.Engine``; what it refuses, it refuses while loading. torch's
+number of threads is the process's: one engine sets it for all.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from engine.llama.attention import Attention, plan
+from engine.llama.config import ModelConfig, read_config
+from engine.llama.decoder import Decoder
+from engine.llama.pages import Pages, layout_of
+from engine.llama.sampling import choose
+from engine.llama.weights import Weights, digest
+from engine.port import EngineError, OnLayer, StepResult
+from kvstore.layout import KvLayout
+from scheduler.batch import Batch, Copy, Slice
+from scheduler.estimate import PrefillSample, StepSample, TransferSample, fit_profile
+from scheduler.vocabulary import Profile, RequestId, Sampling
+
+DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32, "float16": torch.bfloat16}
+"""What a checkpoint's dtype is run in; float16 has no packed products on a CPU, bf16 has its range and more."""
+
+DEFAULT_KV_BYTES = 1 << 30
+"""On a CPU: 45,000 tokens of SmolLM2-135M (23 KiB a token). Touched, and so taken, only when used."""
+
+CUDA_SHARE = 0.85
+"""Of the device memory that is free once the weights are there; the rest is for activations."""
+
+WARM_PREFILLS, WARM_STEPS = (64, 256, 512), ((1, 64), (1, 512), (4, 256), (8, 512))
+"""Tokens; (sequences, context). About two seconds for SmolLM2-135M on one core."""
+
+log = logging.getLogger(__name__)
+
+
+class LlamaEngine:
+    """See the module and the port."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        decoder: Decoder,
+        pages: Pages,
+        *,
+        block_tokens: int,
+        max_model_len: int,
+        weights: str,
+        device: torch.device,
+    ) -> None:
+        self.config = config
+        self.layout: KvLayout = pages.layout
+        self.blocks_total = pages.blocks
+        self.max_model_len = max_model_len
+        self.vocab_size = config.vocab_size
+        self.weights = weights
+        self.dtype = str(pages.tensor.dtype).split(".")[-1]
+        self._decoder, self._pages, self._device = decoder, pages, device
+        self._attention = Attention(pages, config.group, block_tokens)
+
+    @classmethod
+    def load(
+        cls,
+        directory: Path,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        threads: int | None = None,
+        block_tokens: int = 64,
+        kv_cache_bytes: int | None = None,
+        max_model_len: int | None = None,
+        digest_cache: Path | None = None,
+    ) -> "LlamaEngine":
+        """The model in a Hugging Face directory. Raises EngineError, or UnsupportedModel by name."""
+        if threads is not None:
+            torch.set_num_threads(threads)
+        config = read_config(directory)
+        where = _device(device)
+        kind = _dtype(config, dtype)
+        if max_model_len is not None and max_model_len > config.max_position_embeddings:
+            raise EngineError(
+                f"max_model_len {max_model_len} is beyond the context of {config.name}, "
+                f"{config.max_position_embeddings} tokens"
+            )
+        longest = max_model_len or config.max_position_embeddings
+        with torch.inference_mode():
+            decoder = Decoder(
+                config, Weights(directory, config, kind, where), max_positions=longest, dtype=kind, device=where
+            )
+            blocks = _blocks(layout_of(config, block_tokens, kind), kv_cache_bytes, where)
+            pages = Pages(config, blocks, block_tokens, kind, where)
+        if longest > blocks * block_tokens:
+            log.warning("context is cut to what the KV cache holds tokens=%d asked=%d", blocks * block_tokens, longest)
+            longest = blocks * block_tokens
+        return cls(
+            config,
+            decoder,
+            pages,
+            block_tokens=block_tokens,
+            max_model_len=longest,
+            weights=digest(directory, digest_cache),
+            device=where,
+        )
+
+    @torch.inference_mode()
+    def run(self, batch: Batch, on_layer: OnLayer | None = None) -> StepResult:
+        slices = batch.slices
+        x = self._hidden(slices, on_layer)
+        wanting = [index for index, piece in enumerate(slices) if piece.sampling is not None]
+        tokens: list[int | None] = [None] * len(slices)
+        if wanting:
+            logits = self._decoder.logits(x[self._last_rows(slices, wanting)])
+            for index, token in zip(wanting, choose(logits, [slices[index] for index in wanting]), strict=True):
+                tokens[index] = token
+        return StepResult(tuple(tokens))
+
+    @torch.inference_mode()
+    def logits(self, batch: Batch) -> torch.Tensor:
+        """Run the batch; the logits of every token in it, [tokens, vocab]. For oracles, not for serving."""
+        return self._decoder.logits(self._hidden(batch.slices, None))
+
+    def _hidden(self, slices: Sequence[Slice], on_layer: OnLayer | None) -> torch.Tensor:
+        ids = torch.tensor([token for piece in slices for token in piece.tokens], device=self._device)
+        positions = torch.tensor(
+            [position for piece in slices for position in range(piece.start, piece.end)], device=self._device
+        )
+        todo = plan(slices, self.layout.block_tokens, self._device)
+        return self._decoder.hidden(ids, positions, self._attention, todo, on_layer)
+
+    def _last_rows(self, slices: Sequence[Slice], wanting: Sequence[int]) -> torch.Tensor:
+        ends: list[int] = []
+        for piece in slices:
+            ends.append((ends[-1] if ends else 0) + len(piece.tokens))
+        return torch.tensor([ends[index] - 1 for index in wanting], device=self._device)
+
+    # -- slots ----------------------------------------------------------------------------------------------------
+
+    def attach(self, arena: memoryview, slot_bytes: int) -> None:
+        self._pages.attach(arena, slot_bytes)
+
+    def detach(self) -> None:
+        self._pages.detach()
+
+    @torch.inference_mode()
+    def lift(self, copies: Sequence[Copy]) -> None:
+        self._pages.lift(copies)
+
+    @torch.inference_mode()
+    def lower(self, copies: Sequence[Copy], layer: int | None = None) -> None:
+        self._pages.lower(copies, layer)
+
+    # -- what it costs ----------------------------------------------------------------------------------------------
+
+    def warm_up(self) -> Profile:
+        fits = min(self.max_model_len, self.blocks_total * self.layout.block_tokens)
+        prefills = [
+            PrefillSample(tokens, 0, self._best(lambda tokens=tokens: self.run(self._prefill(tokens))))  # type: ignore[misc]
+            for tokens in sorted({min(tokens, fits - 1) for tokens in WARM_PREFILLS})
+            if tokens > 0
+        ]
+        steps = [
+            StepSample(count, count * context, self._best(lambda c=count, n=context: self.run(self._step(c, n))))  # type: ignore[misc]
+            for count, context in sorted({(count, min(context, fits)) for count, context in WARM_STEPS})
+            if count * context <= self.blocks_total * self.layout.block_tokens
+        ]
+        return fit_profile(prefills, steps, self._transfers())
+
+    def _best(self, work: Callable[[], object]) -> float:
+        """The shorter of two runs, after one that does not count: a neighbour's noise only ever adds."""
+        times = []
+        for _ in range(3):
+            started = time.perf_counter()
+            work()
+            times.append(time.perf_counter() - started)
+        return max(min(times[1:]), 1e-6)
+
+    def _prefill(self, tokens: int) -> Batch:
+        size = self.layout.block_tokens
+        blocks = range(-(-tokens // size))
+        return Batch((Slice(RequestId("warm-up"), [1] * tokens, 0, blocks, Sampling()),))
+
+    def _step(self, count: int, context: int) -> Batch:
+        each = -(-context // self.layout.block_tokens)
+        return Batch(
+            tuple(
+                Slice(RequestId(f"warm-up {i}"), [1], context - 1, range(i * each, (i + 1) * each), Sampling())
+                for i in range(min(count, self.blocks_total // each))
+            )
+        )
+
+    def _transfers(self) -> list[TransferSample]:
+        """Lifts of one block and of several, from memory of our own."""
+        size, most = self.layout.slot_bytes, min(8, self.blocks_total)
+        self.attach(memoryview(bytearray(size * most)), size)
+        try:
+            return [
+                TransferSample(
+                    count * self.layout.block_bytes,
+                    self._best(lambda count=count: self.lift([Copy(i, i) for i in range(count)])),  # type: ignore[misc]
+                )
+                for count in sorted({1, most})
+            ]
+        finally:
+            self.detach()
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise EngineError(f"there is no device {name!r}") from error
+    if device.type not in ("cpu", "cuda") or (device.type == "cuda" and not torch.cuda.is_available()):
+        raise EngineError(f"the device {name!r} can't be used here")
+    return device
+
+
+def _dtype(config: ModelConfig, name: str) -> torch.dtype:
+    wanted = config.dtype if name == "auto" else name
+    if wanted not in DTYPES:
+        raise EngineError(f"{config.name}: the dtype {wanted!r} is not one of {', '.join(DTYPES)}")
+    return DTYPES[wanted]
+
+
+def _blocks(layout: KvLayout, kv_cache_bytes: int | None, device: torch.device) -> int:
+    """How many blocks the KV cache has."""
+    size = kv_cache_bytes
+    if size is None:
+        if device.type == "cuda":
+            size = int(torch.cuda.mem_get_info(device)[0] * CUDA_SHARE)
+        else:
+            free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+            size = min(DEFAULT_KV_BYTES, free // 4)
+    blocks = size // layout.block_bytes
+    if blocks < 1:
+        raise EngineError(f"a KV cache of {size} bytes holds no block: one takes {layout.block_bytes} bytes")
+    return blocks
