@@ -63,10 +63,10 @@ def toy_profile(text: str) -> Profile:
 
 
 def _torch(settings: WorkerSettings) -> tuple[Engine, str]:
-    from engine.llama import load_engine
+    from engine.llama import LlamaEngine
 
     files = resolve_model(settings.model, settings.data_dir)
-    engine = load_engine(
+    engine = LlamaEngine.load(
         Path(files.directory),
         dtype=settings.dtype,
         device=settings.device,
@@ -74,6 +74,6 @@ def _torch(settings: WorkerSettings) -> tuple[Engine, str]:
         block_tokens=settings.block_tokens,
         kv_cache_bytes=settings.kv_cache_bytes,
         max_model_len=settings.max_model_len,
-        max_num_seqs=settings.max_num_seqs,
+        digest_cache=settings.data_dir / "digests.json",
     )
     return engine, settings.served_model_name or files.served_name
