@@ -1,12 +1,13 @@
 """Chat completions: from a conversation to an order, and the JSON of its answer."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from services.gateway import sse
 from services.gateway.errors import bad_request
 from services.gateway.order import Deployment, Order, check_length, order
 from services.gateway.schemas import ChatBody, ConversationBody
-from services.gateway.shape import Shape, Told
+from services.gateway.shape import Shape, Told, Usage
 from services.gateway.template import TemplateRefused
 from services.gateway.text import Text
 
@@ -50,15 +51,19 @@ class ChatShape(Shape):
         """The role, before any content."""
         prompt = ""
         if self._telling.return_token_ids:
-            prompt = f',"prompt_token_ids":{sse.dumps(list(self._order.choices[index].prompt))}'
+            prompt = f'"prompt_token_ids":{sse.dumps(list(self._order.choices[index].prompt))},'
         delta = '"delta":{"role":"assistant","content":""}'
-        return self._chunk(f'{{"index":{index},{delta},"logprobs":null,"finish_reason":null{prompt}}}')
+        return self._chunk(f'{{"index":{index},{delta},"logprobs":null,"finish_reason":null}}', before=prompt)
+
+    def whole(self, choices: Sequence[Told], usage: Usage) -> dict[str, Any]:
+        """With the prompt's ids, which all choices share, where vLLM has them."""
+        document = super().whole(choices, usage)
+        if self._telling.return_token_ids:
+            document["prompt_token_ids"] = list(self._order.choices[0].prompt)
+        return document
 
     def _said(self, text: str) -> str:
         return f'"delta":{{"content":{sse.quote(text)}}}' if text else '"delta":{}'
 
     def _choice(self, told: Told) -> dict[str, Any]:
-        document: dict[str, Any] = {"message": {"role": "assistant", "content": told.text, "refusal": None}}
-        if self._telling.return_token_ids:
-            document["prompt_token_ids"] = list(self._order.choices[told.index].prompt)
-        return document
+        return {"message": {"role": "assistant", "content": told.text, "refusal": None}}

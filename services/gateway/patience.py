@@ -55,7 +55,9 @@ class Troubles:
         """
         if not begun and (self._full is not None or rejection.code is RejectionCode.OVERLOADED):
             raise busy(self._full or rejection.reason, retry_after_s=rejection.retry_after_s)
-        self._wait_or_end(rejection.reason, rejection.retry_after_s, begun, now)
+        self._since = now if self._since is None else self._since
+        if now - self._since >= (self._patience.resuming_s if begun else self._patience.waiting_s):
+            raise unavailable(rejection.reason, retry_after_s=rejection.retry_after_s)
         pause_s, self._pause_s = self._pause_s, min(2 * self._pause_s, LONGEST_PAUSE_S)
         self.excluded = frozenset()
         return pause_s
@@ -72,16 +74,9 @@ class Troubles:
                 self._taken += 1
             case _:
                 self._taken += taken
+        self._since = now if self._since is None else self._since
         self.excluded |= {worker}
         if self._taken >= self._patience.attempts:
             if self._full is not None and not begun:
                 raise busy(self._full, retry_after_s=1.0) from trouble
             raise unavailable(f"The request failed on {self._taken} workers, the last was {worker}: {trouble}")
-        self._wait_or_end(f"{worker} failed: {trouble}", 1.0, begun, now)
-
-    def _wait_or_end(self, reason: str, retry_after_s: float, begun: bool, now: float) -> None:
-        if self._since is None:
-            self._since = now
-        patience_s = self._patience.resuming_s if begun else self._patience.waiting_s
-        if now - self._since >= patience_s:
-            raise unavailable(reason, retry_after_s=retry_after_s)

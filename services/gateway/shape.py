@@ -58,7 +58,8 @@ class Shape(ABC):
             "system_fingerprint": fingerprint,
         }
         head = sse.dumps({"id": order.id, "object": self.chunk_object, **self._common})
-        self._head = f'data: {head[:-1]},"choices":['
+        self._start = f"data: {head[:-1]},"
+        self._head = f'{self._start}"choices":['
         self._tail = '],"usage":null}\n\n' if self._telling.include_usage else "]}\n\n"
 
     @abstractmethod
@@ -109,7 +110,9 @@ class Shape(ABC):
             document["token_ids"] = told.tokens
         return document
 
-    def _chunk(self, choice: str, usage: Usage | None = None) -> bytes:
+    def _chunk(self, choice: str, usage: Usage | None = None, before: str = "") -> bytes:
+        if before:
+            return f'{self._start}{before}"choices":[{choice}{self._tail}'.encode()
         if usage is not None:
             return f'{self._head}{choice}],"usage":{sse.dumps(usage.document)}}}\n\n'.encode()
         return f"{self._head}{choice}{self._tail}".encode()

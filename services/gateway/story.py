@@ -186,6 +186,7 @@ class Story:
                         case _:
                             raise PeerFailed("the stream broke off")
         except PeerError as trouble:
+            taken = taken or isinstance(trouble, PeerFailed)
             raise Leg(target.worker, trouble, taken=taken) from trouble
 
     async def _place(self) -> Placement:

@@ -1,0 +1,244 @@
+"""Workers and conductors that refuse, die and come back: what a client sees of it."""
+
+import asyncio
+import json
+from contextlib import AsyncExitStack
+from typing import Any
+
+import grpc
+import pytest
+
+from scheduler.vocabulary import Outcome
+from services.gateway.patience import Patience
+from services.gateway.text import Text
+from services.wire.pb import worker_pb2_grpc
+from tests.services.gateway.conftest import Gateway, running
+from tests.services.gateway.fakes import FakeCluster, Fault, alphabet, letter
+
+ASK: dict[str, Any] = {"prompt": "once upon a time", "max_tokens": 30, "temperature": 0, "seed": 3}
+DIES = grpc.StatusCode.UNAVAILABLE
+
+
+async def told(gateway: Gateway, stream: bool, **fields: object) -> tuple[str, str | None, dict[str, Any] | None]:
+    """The text, why it ended, and the error if there was one."""
+    answer = await gateway.http.post("/v1/completions", json=ASK | {"stream": stream} | fields)
+    if answer.status_code != 200:
+        return "", None, answer.json()["error"]
+    if not stream:
+        choice = answer.json()["choices"][0]
+        return choice["text"], choice["finish_reason"], None
+    events = answer.text.split("\n\n")
+    assert events[-2:] == ["data: [DONE]", ""]
+    text, reason, error = "", None, None
+    for document in (json.loads(event.removeprefix("data: ")) for event in events[:-2]):
+        if "error" in document:
+            error = document["error"]
+            continue
+        text += document["choices"][0]["text"]
+        reason = document["choices"][0]["finish_reason"] or reason
+    return text, reason, error
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("code", [DIES, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INTERNAL])
+async def test_a_worker_that_refuses_is_passed_over(
+    gateway: Gateway, cluster: FakeCluster, code: grpc.StatusCode, stream: bool
+) -> None:
+    cluster.conductor.workers = [cluster.decode, cluster.other]
+    cluster.decode.faults = [Fault(code=code)]
+    assert await told(gateway, stream) == (alphabet(30), "length", None)
+    assert [ask.excluded for ask in cluster.conductor.asks] == [frozenset(), {"decode-0"}]
+    assert len({ask.request for ask in cluster.conductor.asks}) == 2
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_worker_that_cannot_be_reached_is_passed_over(
+    gateway: Gateway, cluster: FakeCluster, stream: bool
+) -> None:
+    cluster.conductor.workers = [cluster.decode, cluster.other]
+    assert cluster.decode.server is not None
+    await cluster.decode.server.stop(None)
+    assert await told(gateway, stream) == (alphabet(30), "length", None)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("handed_over", [False, True])
+async def test_a_stream_whose_worker_dies_goes_on_at_another(
+    gateway: Gateway, cluster: FakeCluster, handed_over: bool, stream: bool
+) -> None:
+    cluster.conductor.hand_over = handed_over
+    cluster.conductor.workers = [cluster.prefill, cluster.decode, cluster.other]
+    cluster.decode.faults = [Fault(after=7)]
+    cluster.decode.cached_tokens = cluster.prefill.cached_tokens = 0
+    cluster.prefill.token = lambda position: letter(0) if len(cluster.prefill.prefills) == 1 else letter(8)
+    cluster.other.cached_tokens = 16
+    text, reason, error = await told(gateway, stream)
+    assert (text, reason, error) == (alphabet(30), "length", None)
+    given = 8 if handed_over else 7
+    again = cluster.other.decodes[0]
+    assert list(again.output) == [letter(position) for position in range(given + handed_over)]
+    assert (again.sampling, again.limits) == (cluster.decode.decodes[0].sampling, cluster.decode.decodes[0].limits)
+    assert cluster.conductor.asks[1].tokens == 16 + given
+    assert len(cluster.conductor.asks[1].names) == (16 + given) // 16
+    if handed_over:
+        second = cluster.prefill.prefills[1]
+        assert bytes(second.prompt) == b"once upon a time" + alphabet(8).encode()
+        assert second.limits.max_tokens == 30 - 8
+    await cluster.at_rest()
+    async with asyncio.timeout(5):
+        await cluster.conductor.heard(Outcome.FAILED, Outcome.FINISHED)
+
+
+async def test_what_a_resumed_stream_finds_again_is_not_billed_as_cached(
+    gateway: Gateway, cluster: FakeCluster
+) -> None:
+    cluster.conductor.workers = [cluster.decode, cluster.other]
+    cluster.decode.faults = [Fault(after=7)]
+    cluster.other.cached_tokens = 16
+    document = (await gateway.http.post("/v1/completions", json=ASK)).json()
+    assert document["usage"]["prompt_tokens_details"]["cached_tokens"] == 0
+    assert document["usage"]["completion_tokens"] == 30
+
+
+@pytest.mark.parametrize("handed_over", [False, True])
+async def test_a_stream_that_nobody_continues_ends_with_an_error_event(
+    gateway: Gateway, cluster: FakeCluster, handed_over: bool
+) -> None:
+    cluster.conductor.hand_over = handed_over
+    cluster.decode.faults = [Fault(after=7)]
+    text, reason, error = await told(gateway, stream=True)
+    assert text == alphabet(8 if handed_over else 7)
+    assert reason is None
+    assert error is not None
+    assert error["type"] == "server_error"
+    await cluster.at_rest()
+    async with asyncio.timeout(5):
+        await cluster.conductor.heard(Outcome.FAILED)
+
+
+async def test_a_whole_answer_that_nobody_completes_is_503(gateway: Gateway, cluster: FakeCluster) -> None:
+    cluster.decode.faults = [Fault(after=7)]
+    answer = await gateway.http.post("/v1/completions", json=ASK)
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"]
+
+
+async def test_what_kills_its_workers_is_not_tried_for_ever(cluster: FakeCluster, text: Text) -> None:
+    cluster.conductor.workers = [cluster.decode, cluster.other]
+    for worker in cluster.workers:
+        worker.faults = [Fault(after=0, code=grpc.StatusCode.INTERNAL, sentence="it crashed") for _ in range(9)]
+    async with running(cluster, text, patience=Patience(attempts=3, waiting_s=5.0)) as gateway:
+        _, _, error = await told(gateway, stream=True)
+    assert error is not None
+    assert "it crashed" in error["message"]
+    assert len(cluster.decode.decodes) + len(cluster.other.decodes) == 3
+
+
+async def test_a_stream_waits_for_its_only_worker_to_come_back(cluster: FakeCluster, text: Text) -> None:
+    cluster.decode.faults = [Fault(after=7), *(Fault() for _ in range(3))]
+    async with running(cluster, text, patience=Patience(waiting_s=0.0, resuming_s=10.0)) as gateway:
+        assert await told(gateway, stream=True) == (alphabet(30), "length", None)
+
+
+async def test_a_worker_that_was_restarted_is_reached_at_its_old_address(cluster: FakeCluster, text: Text) -> None:
+    cluster.decode.faults = [Fault(after=7, hold=True)]
+    async with AsyncExitStack() as stack, running(cluster, text, patience=Patience(resuming_s=10.0)) as gateway:
+        telling = asyncio.create_task(told(gateway, stream=True))
+        await cluster.decode.called()
+        assert cluster.decode.server is not None
+        await cluster.decode.server.stop(None)
+        add = worker_pb2_grpc.add_WorkerServicer_to_server
+        await cluster.serve(stack, cluster.decode.address, add, cluster.decode)
+        assert await telling == (alphabet(30), "length", None)
+
+
+async def test_without_a_prefill_worker_a_request_is_still_answered(gateway: Gateway, cluster: FakeCluster) -> None:
+    cluster.conductor.hand_over = True
+    cluster.prefill.faults = [Fault()]
+    assert await told(gateway, stream=True) == (alphabet(30), "length", None)
+    assert cluster.conductor.asks[1].excluded == {"prefill-0"}
+    assert not cluster.decode.decodes[0].handed_over
+
+
+async def test_a_worker_that_dies_after_its_last_token_has_told_everything(
+    gateway: Gateway, cluster: FakeCluster
+) -> None:
+    cluster.decode.portion = 30
+    cluster.decode.faults = [Fault(after=30)]
+
+    def portion(request: object, position: int) -> tuple[list[int], str]:
+        return [letter(each) for each in range(position, 30)], ""
+
+    cluster.decode._portion = portion  # type: ignore[method-assign]
+    assert await told(gateway, stream=True) == (alphabet(30), "length", None)
+    assert len(cluster.conductor.asks) == 1
+
+
+async def test_a_hand_over_is_over_once_decode_has_confirmed(gateway: Gateway, cluster: FakeCluster) -> None:
+    cluster.conductor.hand_over = True
+    cluster.decode.faults = [Fault(after=3, hold=True)]
+    telling = asyncio.create_task(told(gateway, stream=True))
+    async with asyncio.timeout(5):
+        await cluster.conductor.heard(Outcome.HANDED_OVER)
+        await cluster.prefill.at_rest()
+    assert cluster.decode.open == 1
+    telling.cancel()
+    await cluster.at_rest()
+
+
+async def test_no_conductor_is_503(gateway: Gateway, text: Text, cluster: FakeCluster) -> None:
+    from services.gateway.cluster import ClusterClient
+
+    await told(gateway, stream=False)
+    await gateway.front.cluster.close()
+    gateway.front.cluster = ClusterClient(["unix:/nowhere/conductor.sock"])
+    _, _, error = await told(gateway, stream=True)
+    assert error is not None
+    assert "no conductor answers" in error["message"]
+
+
+async def test_the_second_conductor_answers_where_the_first_does_not(cluster: FakeCluster, text: Text) -> None:
+    from services.gateway.cluster import ClusterClient
+
+    async with running(cluster, text) as gateway:
+        await gateway.front.cluster.close()
+        gateway.front.cluster = ClusterClient(["unix:/nowhere/conductor.sock", cluster.conductor_target])
+        assert await told(gateway, stream=True) == (alphabet(30), "length", None)
+
+
+@pytest.mark.parametrize("silent", ["prefill", "decode"])
+async def test_a_first_token_that_does_not_come_in_time_is_503(cluster: FakeCluster, text: Text, silent: str) -> None:
+    cluster.conductor.hand_over = silent == "prefill"
+    getattr(cluster, silent).faults = [Fault(hold=True)]
+    async with running(cluster, text, patience=Patience(first_token_s=0.05)) as gateway:
+        answer = await gateway.http.post("/v1/completions", json=ASK | {"stream": True})
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "deadline_exceeded"
+    await cluster.at_rest()
+
+
+async def test_the_time_that_is_left_is_told_to_workers(cluster: FakeCluster, text: Text) -> None:
+    cluster.conductor.hand_over = True
+    async with running(cluster, text, patience=Patience(whole_s=30.0)) as gateway:
+        await told(gateway, stream=False)
+    for worker in (cluster.prefill, cluster.decode):
+        assert 0 < worker.deadlines_s[0] <= 30.0
+
+
+async def test_a_stream_that_goes_silent_ends_with_an_error_event(cluster: FakeCluster, text: Text) -> None:
+    cluster.decode.faults = [Fault(after=3, hold=True)]
+    async with running(cluster, text, patience=Patience(whole_s=0.2)) as gateway:
+        said, reason, error = await told(gateway, stream=True)
+    assert (said, reason) == ("abc", None)
+    assert error is not None
+    assert error["code"] == "deadline_exceeded"
+    await cluster.at_rest()
+
+
+async def test_one_choice_that_fails_ends_them_all(gateway: Gateway, cluster: FakeCluster) -> None:
+    cluster.decode.faults = [Fault(after=100), Fault(after=3)]
+    _, _, error = await told(gateway, stream=True, n=2)
+    assert error is not None
+    assert (await gateway.http.post("/v1/completions", json=ASK | {"n": 2})).status_code == 200
+    await cluster.at_rest()
+    assert gateway.front.told == 0
