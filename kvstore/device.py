@@ -182,24 +182,26 @@ class DeviceBlocks:
 
     def _place(self, count: int) -> list[int]:
         """Blocks for a new row, in ascending order: one row, or as few as there can be."""
-        guarded = self._guarded()
+        guarded, old = self._guarded(), self._old()
         start = self._in_widest_gap(guarded, count)
         if start is None:
-            start = _cheapest_row(guarded, count + self._room, at_most=self._old())
+            start = _cheapest_row(guarded, count + self._room, at_most=old)
+        if start is None:
+            start = _cheapest_row(guarded, count, at_most=old)
         if start is None:
             # Where something must go in any case, a row may cost what is younger, too.
-            start = _cheapest_row(self._used_at, count, at_most=self._clock if count > self._unused else self._old())
+            start = _cheapest_row(self._used_at, count, at_most=self._clock if count > self._unused else old)
         if start is not None:
             return list(range(start, start + count))
-        return self._in_pieces(count)
+        return self._in_pieces(count, old)
 
-    def _in_pieces(self, count: int) -> list[int]:
+    def _in_pieces(self, count: int, old: int) -> list[int]:
         """Halves, quarters and so on, and in the end single blocks, strictly least recently used first."""
         blocks: list[int] = []
         cost = self._used_at.copy()
         size = count
         while count and (size := (size + 1) // 2) > 1:
-            while size <= count and (start := _cheapest_row(cost, size, at_most=self._old())) is not None:
+            while size <= count and (start := _cheapest_row(cost, size, at_most=old)) is not None:
                 blocks += range(start, start + size)
                 cost[start : start + size] = PINNED
                 count -= size

@@ -65,6 +65,25 @@ def test_to_read_a_tail_is_to_use_its_head_too() -> None:
     assert (held(store, "abc"), held(store, "xyz")) == ("abc", "")
 
 
+def test_whoever_names_a_whole_prefix_tells_what_follows_what() -> None:
+    """Its pieces were sealed by workers that did not say what they follow."""
+    for tell in ("acquire", "allocate"):
+        store = catalog(7)
+        w = session(store)
+        for piece in (names("abcd")[:2], names("abcd")[2:]):
+            grants = store.allocate(w, piece, last_is_short=False, hold=False, now=0.0)
+            seal(store, w, [grant for grant in grants if isinstance(grant, Write)])
+        if tell == "acquire":
+            store.release(w, leased(store, w, "abcd"))
+        else:
+            allocate(store, w, "abcd")
+        put(store, w, "xyz")
+        (answer,) = store.acquire(w, 1, names("abcd")[3:], deadline=0.0, now=0.0)
+        store.release(w, answer.leases)
+        put(store, w, "123")
+        assert (held(store, "abcd"), held(store, "xyz")) == ("abcd", "")
+
+
 def test_a_head_that_many_share_outlives_their_tails() -> None:
     store = catalog(9)
     w = session(store)
@@ -127,6 +146,15 @@ def test_reclaiming_stops_when_everything_left_is_in_use() -> None:
     assert store.snapshot().free == 0
     assert held(store, "abcd"[:2]) == "ab"
     store.check()
+
+
+def test_reclaiming_spares_what_the_call_itself_has_named() -> None:
+    store = catalog(4, low=0.5, high=1.0)
+    w = session(store)
+    put(store, w, "xy", hold=True)
+    put(store, w, "a")
+    allocate(store, w, "ab")
+    assert (store.snapshot().free, held(store, "a")) == (0, "a")
 
 
 def test_a_policy_can_be_brought_along() -> None:
