@@ -8,7 +8,7 @@ from services.runtime.settings import ProcessSettings
 class ConductorSettings(ProcessSettings):
     """Hold beliefs about the cluster and answer where each request prefills and decodes."""
 
-    id: str = "conductor-0"
+    id: str = Field(default="conductor-0", pattern=r"^[\w.-]+$")
     """This process's name in logs and status pages."""
 
     listen: str = "127.0.0.1:7100"

@@ -53,6 +53,11 @@ class StoreNode:
         self._deadlines = asyncio.Event()
         self._aside = asyncio.Event()
 
+    @property
+    def sessions(self) -> tuple[WorkerSession, ...]:
+        """Those that are connected."""
+        return tuple(self._sessions.values())
+
     def hello(
         self, worker: str, incarnation: int, identity: Identity, layout: KvLayout, session_file: Path
     ) -> WorkerSession:

@@ -10,7 +10,7 @@ from services.runtime.settings import NameList, ProcessSettings, Size
 class StoreSettings(ProcessSettings):
     """Own a host's arena of KV blocks: who may write which slot, and who reads it."""
 
-    id: str = "store-0"
+    id: str = Field(default="store-0", pattern=r"^[\w.-]+$")
     """This process's name in logs, reports and status pages."""
 
     listen: str = "127.0.0.1:7200"

@@ -70,8 +70,7 @@ async def serve_worker(
         with metrics_port(settings.metrics_port, worker.metrics.registry):
             await _serve(settings, worker, thread, stopping, on_ready)
     finally:
-        await thread.stop()
-        if worker.lock is not None:
+        if await thread.stop() and worker.lock is not None:
             worker.lock.release()
 
 

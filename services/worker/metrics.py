@@ -34,7 +34,7 @@ class WorkerMetrics:
         )
         self._queue_s = self._histogram("vllm:request_queue_time_seconds", "Arrival to first chunk", SECONDS)
         self._prefill_s = self._histogram("vllm:request_prefill_time_seconds", "First chunk to first token", SECONDS)
-        self._step_tokens = self._histogram("vllm:iteration_tokens", "Tokens computed in a step", STEP_TOKENS)
+        self._step_tokens = self._histogram("vllm:iteration_tokens_total", "Tokens computed in a step", STEP_TOKENS)
         self._step_s = self._histogram("moonpool_step_seconds", "A step, lifts and lowers included", SECONDS)
         self._lifted = self._counter("moonpool_blocks_lifted", "Blocks copied from the arena to the device")
         self._lifts_lost = self._counter("moonpool_lifts_lost", "Requests that compute what they could not lift")

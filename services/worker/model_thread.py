@@ -2,7 +2,7 @@
 
 The engine and the mapped arena belong to this thread. Whoever waits for a job waits
 for its end, cancelled or not, so what a job uses may be given back right after the
-wait. An engine that raises is broken: no later job runs, and ``failed`` tells.
+wait. An engine that raises is broken: no later job runs, and whoever asks for one is told.
 """
 
 import asyncio
@@ -14,6 +14,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 log = logging.getLogger(__name__)
+
+LONGEST_JOB_S = 30.0
+"""Steps are bounded to a fraction of a second by estimate; what takes this long hangs."""
 
 T = TypeVar("T")
 Job = Callable[[], None]
@@ -33,24 +36,19 @@ class ModelThread:
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
         self._error: BaseException | None = None
-        self._failed: asyncio.Future[EngineFailed] | None = None
         self._stopped = False
 
     def start(self) -> None:
-        self._failed = asyncio.get_running_loop().create_future()
         self._thread.start()
 
-    async def stop(self) -> None:
-        """Let the jobs that were given finish, then end the thread."""
+    async def stop(self) -> bool:
+        """Let the jobs that were given finish, then end the thread. False: it hangs, and may yet touch the arena."""
         self._stopped = True
         self._jobs.put(None)
+        await asyncio.to_thread(self._thread.join, LONGEST_JOB_S)
         if self._thread.is_alive():
-            await asyncio.to_thread(self._thread.join)
-
-    async def failed(self) -> EngineFailed:
-        """Wait until the engine has broken, if it ever does."""
-        assert self._failed is not None
-        return await asyncio.shield(self._failed)
+            log.error("the model thread hangs in a job")
+        return not self._thread.is_alive()
 
     async def run(self, job: Callable[[], T]) -> T:
         """The job's result. Raises EngineFailed where it raises, or where the engine is broken already.
@@ -67,7 +65,7 @@ class ModelThread:
                 self._check()
                 result = job()
             except BaseException as error:
-                self._break(error, loop)
+                self._break(error)
                 loop.call_soon_threadsafe(_fail, done, error)
             else:
                 loop.call_soon_threadsafe(_resolve, done, result)
@@ -79,7 +77,7 @@ class ModelThread:
             while not done.done():
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.wait([done])
-            done.exception()  # seen, so that asyncio does not complain; ``failed`` tells the process
+            done.exception()  # seen, so that asyncio does not complain; the next job tells
             raise
 
     def _work(self) -> None:
@@ -90,13 +88,10 @@ class ModelThread:
         if self._error is not None:
             raise EngineFailed("the engine has failed before")
 
-    def _break(self, error: BaseException, loop: asyncio.AbstractEventLoop) -> None:
-        """In the model thread."""
+    def _break(self, error: BaseException) -> None:
         if self._error is None:
             self._error = error
             log.error("the engine failed", exc_info=error)
-            assert self._failed is not None
-            loop.call_soon_threadsafe(_resolve, self._failed, EngineFailed(f"the engine failed: {error!r}"))
 
 
 def _resolve(future: asyncio.Future[T], result: T) -> None:

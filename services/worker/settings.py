@@ -14,7 +14,7 @@ from services.runtime.settings import NameList, ProcessSettings, Size
 class WorkerSettings(ProcessSettings):
     """Run a model: prefill prompts for others to decode, decode streams, or both."""
 
-    id: str = "worker-0"
+    id: str = Field(default="worker-0", pattern=r"^[\w.-]+$")
     """This process's name in logs, reports and status pages; no two live workers share one."""
 
     role: Role = Role.MIXED
@@ -68,7 +68,7 @@ class WorkerSettings(ProcessSettings):
     max_num_batched_tokens: int = Field(default=2048, ge=1)
     """Tokens computed in one step; prefills are cut into chunks to fit."""
 
-    max_waiting: int = Field(default=256, ge=0)
+    max_waiting: int = Field(default=256, ge=1)
     """Requests that wait for a seat; one more is refused."""
 
     drain_s: float = Field(default=3.0, ge=0)

@@ -19,7 +19,7 @@ from services.wire.errors import WireError
 from services.wire.pb.store_pb2 import Acquire, Allocate, Discard, FromStore, Release, Seal, ToStore
 from services.wire.store_codec import allocated_from_wire, leases_from_wire, refs_to_wire
 
-ANSWER_S = 10.0
+ANSWER_S = 5.0
 """For an answer that waits for nobody: ten thousand times what it takes; a store that hangs is given up."""
 
 OUTBOX = 4096
@@ -41,9 +41,10 @@ class _Call:
 class StoreSession:
     """``epoch`` tells this session from every other of this process, and grows."""
 
-    def __init__(self, store: StoreId, epoch: int) -> None:
+    def __init__(self, store: StoreId, epoch: int, *, answer_s: float = ANSWER_S) -> None:
         self.store = store
         self.epoch = epoch
+        self._answer_s = answer_s
         self.outbox: asyncio.Queue[ToStore] = asyncio.Queue(OUTBOX)
         self.ended = asyncio.Event()
         self._calls: dict[int, _Call] = {}
@@ -71,7 +72,7 @@ class StoreSession:
             return True
 
         ask = Allocate(names=names_to_wire(names), last_is_short=last_is_short, hold=hold)
-        await self._call(ToStore(allocate=ask), answered, ANSWER_S)
+        await self._call(ToStore(allocate=ask), answered, 0.0)
 
     async def acquire(
         self, names: Sequence[BlockName], *, deadline_s: float, leased: Callable[[list[Lease]], None]
@@ -83,7 +84,7 @@ class StoreSession:
             return message.acquired.done
 
         ask = Acquire(names=names_to_wire(names), deadline_s=deadline_s)
-        await self._call(ToStore(acquire=ask), answered, deadline_s + ANSWER_S)
+        await self._call(ToStore(acquire=ask), answered, deadline_s)
 
     def seal(self, refs: Sequence[SlotRef], checksums: Sequence[int]) -> None:
         """Written whole. Whether the store still wanted it is of no consequence here."""
@@ -120,7 +121,7 @@ class StoreSession:
                 call.done.set_exception(StoreAway("the store went away"))
                 call.done.exception()  # seen: its waiter may have been cancelled
 
-    async def _call(self, message: ToStore, answered: Callable[[FromStore], bool], wait_s: float) -> None:
+    async def _call(self, message: ToStore, answered: Callable[[FromStore], bool], store_waits_s: float) -> None:
         if not self.live:
             raise StoreAway("the store went away")
         self._last_call += 1
@@ -128,12 +129,13 @@ class StoreSession:
         call = _Call(answered, asyncio.get_running_loop().create_future())
         self._calls[message.call] = call
         self._send(message)
+        wait_s = store_waits_s + self._answer_s
         try:
             async with asyncio.timeout(wait_s):
                 await asyncio.shield(call.done)  # stays a call when its waiter leaves: its answer has an owner
         except TimeoutError:
             self.end()
-            raise StoreAway(f"the store did not answer within {wait_s:.0f} s") from None
+            raise StoreAway(f"the store did not answer within {wait_s:.3g} s") from None
 
     def _send(self, message: ToStore) -> None:
         if not self.live:

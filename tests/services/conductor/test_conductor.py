@@ -1,0 +1,87 @@
+"""The conductor over gRPC: workers and stores report, gateways ask, strangers are refused."""
+
+from pathlib import Path
+
+import pytest
+
+from kvstore.names import BlockName
+from scheduler.vocabulary import Ask, Outcome, Placement, Rejection, RejectionCode, RequestId, Role
+from services.wire import codec
+from services.wire.channel import open_channel
+from services.wire.errors import PeerRefused, rpc_errors
+from services.wire.pb import conductor_pb2, conductor_pb2_grpc
+from tests.services.rig import Rig, rig
+
+ASK = Ask(RequestId("r"), (BlockName(b"n" * 16),), 20, 16)
+
+
+async def place(it: Rig, ask: Ask = ASK) -> Placement | Rejection:
+    async with open_channel(it.target("conductor-0")) as channel:
+        answer = await conductor_pb2_grpc.ConductorStub(channel).Place(codec.ask_to_wire(ask), wait_for_ready=True)
+        return codec.answer_from_wire(answer)
+
+
+async def test_an_empty_cluster_says_that_nobody_can_serve(tmp_path: Path) -> None:
+    async with rig(tmp_path) as it:
+        await it.conductor()
+        answer = await place(it)
+        assert isinstance(answer, Rejection)
+        assert answer.code is RejectionCode.UNAVAILABLE
+        assert answer.retry_after_s > 0
+
+
+async def test_a_cluster_is_known_by_its_reports_and_requests_are_placed_in_it(tmp_path: Path) -> None:
+    async with rig(tmp_path) as it:
+        await it.conductor(inline_max_tokens=0)
+        store = await it.store(conductors=["conductor-0"])
+        await it.worker("prefill-0", role=Role.PREFILL, store="store-0", conductors=["conductor-0"])
+        decode = await it.worker("decode-0", role=Role.DECODE, store="store-0", conductors=["conductor-0"])
+        await known(it, workers=2, stores=1)
+        answer = await place(it)
+        assert isinstance(answer, Placement)
+        assert answer.prefill is not None
+        assert (answer.prefill.worker, answer.decode.worker) == ("prefill-0", "decode-0")
+        assert answer.decode.address == it.target("decode-0")
+        cluster = await it.cluster()
+        assert cluster.conductor == "conductor-0"
+        assert cluster.identity == decode.worker.identity
+        assert {worker.store for worker in cluster.workers} == {"store-0"}
+        assert cluster.stores[0].slots_total == store.node.catalog.snapshot().total
+        async with open_channel(it.target("conductor-0")) as channel:
+            report = codec.outcome_to_wire(ASK.request, Outcome.HANDED_OVER)
+            await conductor_pb2_grpc.ConductorStub(channel).ReportOutcome(report)
+        assert (await it.cluster()).handoffs == 1
+
+
+async def test_a_conductor_that_restarts_learns_everything_anew(tmp_path: Path) -> None:
+    async with rig(tmp_path) as it:
+        conductor = await it.conductor()
+        await it.store(conductors=["conductor-0"])
+        await it.worker("worker-0", store="store-0", conductors=["conductor-0"])
+        await known(it, workers=1, stores=1)
+        await conductor.stop()
+        await it.conductor()
+        await known(it, workers=1, stores=1)
+        assert isinstance(await place(it), Placement)
+
+
+async def test_malformed_messages_are_refused(tmp_path: Path) -> None:
+    async with rig(tmp_path) as it:
+        await it.conductor()
+        async with open_channel(it.target("conductor-0")) as channel:
+            stub = conductor_pb2_grpc.ConductorStub(channel)
+            with pytest.raises(PeerRefused, match="16 bytes"), rpc_errors():
+                await stub.Place(conductor_pb2.Ask(request="r", names=b"x"), wait_for_ready=True)
+            with pytest.raises(PeerRefused, match="names its worker"), rpc_errors():
+                await stub.ReportWorker(conductor_pb2.WorkerReport())
+            with pytest.raises(PeerRefused, match="names its store"), rpc_errors():
+                await stub.ReportStore(conductor_pb2.StoreReport())
+            with pytest.raises(PeerRefused, match="outcome"), rpc_errors():
+                await stub.ReportOutcome(conductor_pb2.OutcomeReport(request="r", outcome="eaten"))
+
+
+async def known(it: Rig, *, workers: int, stores: int) -> None:
+    while True:
+        cluster = await it.cluster()
+        if len(cluster.workers) == workers and len(cluster.stores) == stores and cluster.stores[0].identity is not None:
+            return

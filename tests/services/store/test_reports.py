@@ -1,0 +1,80 @@
+"""Each conductor is told every change once, whatever the others were told, or everything anew."""
+
+import random
+from collections.abc import Sequence
+
+from kvstore.catalog import Catalog
+from kvstore.layout import Identity
+from kvstore.names import BlockName
+from kvstore.vocabulary import SessionId, Write
+from scheduler.vocabulary import StoreId, StoreReport
+from services.store.reports import Ledger, StoreReports
+from tests.services.rig import toy
+
+SESSION = SessionId("s")
+ENGINE = toy()
+IDENTITY = Identity("toy", ENGINE.weights, ENGINE.dtype, ENGINE.layout.block_tokens, ENGINE.layout.digest)
+
+
+def name(number: int) -> BlockName:
+    return BlockName(number.to_bytes(16, "big"))
+
+
+def catalog(slots: int = 8) -> Catalog:
+    made = Catalog()
+    made.adopt(IDENTITY, ENGINE.layout, slots)
+    made.hello(SESSION, worker="w", incarnation=1, identity=IDENTITY)
+    return made
+
+
+def reports(of: Catalog) -> StoreReports:
+    return StoreReports(of, store=StoreId("store-0"), incarnation=3, address="unix:s")
+
+
+def put(into: Catalog, numbers: Sequence[int]) -> None:
+    names = [name(number) for number in numbers]
+    grants = into.allocate(SESSION, names, last_is_short=False, hold=False, now=0.0)
+    writes = [grant for grant in grants if isinstance(grant, Write)]
+    into.seal(SESSION, writes, [0] * len(writes), now=0.0)
+
+
+def believe(names: set[BlockName], report: StoreReport) -> set[BlockName]:
+    return set(report.gained) if report.snapshot else (names - set(report.lost)) | set(report.gained)
+
+
+def test_the_first_report_is_a_snapshot_and_later_ones_tell_changes() -> None:
+    held = catalog()
+    source = reports(held)
+    ledger = source.ledger()
+    put(held, [1, 2])
+    first = source.compose(ledger, 1, False)
+    assert (first.snapshot, set(first.gained)) == (True, {name(1), name(2)})
+    put(held, [3])
+    second = source.compose(ledger, 2, False)
+    assert (second.snapshot, second.gained, second.lost) == (False, (name(3),), ())
+    assert (second.slots_sealed, second.slots_total, second.incarnation) == (3, 8, 3)
+    assert source.compose(ledger, 3, False).gained == ()
+
+
+def test_conductors_that_are_told_at_different_times_come_to_believe_the_same() -> None:
+    chance = random.Random(7)
+    held = catalog()
+    source = reports(held)
+    ledgers = [source.ledger(), source.ledger()]
+    believed: list[set[BlockName]] = [set(), set()]
+    for step in range(300):
+        put(held, [chance.randrange(40) for _ in range(2)])
+        which = chance.randrange(2)
+        report = source.compose(ledgers[which], step, chance.random() < 0.1)
+        believed[which] = believe(believed[which], report)
+        assert believed[which] == set(held.held_names())
+    for which in (0, 1):
+        assert believe(believed[which], source.compose(ledgers[which], 999, False)) == set(held.held_names())
+
+
+def test_a_ledger_that_nobody_empties_is_bounded_and_settled_by_a_snapshot() -> None:
+    ledger = Ledger()
+    for start in range(0, 200_000, 1000):
+        ledger.add(tuple(name(number) for number in range(start, start + 1000)), ())
+        assert len(ledger.gained) <= 65_536
+    assert ledger.behind

@@ -1,0 +1,229 @@
+"""A session with the store over real gRPC: who is let in, what is answered, and what is left when it ends."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from engine.port import Engine
+from engine.toy import ToyEngine
+from kvstore.layout import Identity
+from kvstore.names import BlockName
+from services.store.session import OUTBOX
+from services.wire.channel import open_channel
+from services.wire.codec import identity_to_wire, layout_to_wire, names_to_wire
+from services.wire.errors import PeerBusy, PeerRefused, PeerUnavailable, rpc_errors
+from services.wire.pb import store_pb2, store_pb2_grpc
+from services.wire.pb.common_pb2 import Empty
+from services.worker.session_lock import SessionLock
+from tests.services.rig import Rig, rig, toy
+
+NAMES = [BlockName(bytes([number]) * 16) for number in range(1, 9)]
+
+
+def hello(engine: Engine, lock: SessionLock, worker: str = "worker-0", incarnation: int = 1) -> store_pb2.Hello:
+    identity = Identity("toy", engine.weights, engine.dtype, engine.layout.block_tokens, engine.layout.digest)
+    return store_pb2.Hello(
+        worker=worker,
+        incarnation=incarnation,
+        identity=identity_to_wire(identity),
+        layout=layout_to_wire(engine.layout),
+        session_file=str(lock.path),
+    )
+
+
+class Speaker:
+    """The worker's side of a session, message by message."""
+
+    def __init__(self, call: Any) -> None:
+        self.call = call
+        self.calls = 0
+
+    async def say(self, **kind: Any) -> int:
+        self.calls += 1
+        await self.call.write(store_pb2.ToStore(call=self.calls, **kind))
+        return self.calls
+
+    async def hear(self) -> store_pb2.FromStore:
+        with rpc_errors():
+            message = await asyncio.wait_for(self.call.read(), 5)
+        assert message is not grpc.aio.EOF
+        assert isinstance(message, store_pb2.FromStore)
+        return message
+
+    async def ask(self, **kind: Any) -> store_pb2.FromStore:
+        number = await self.say(**kind)
+        answer = await self.hear()
+        assert answer.call == number
+        return answer
+
+    async def write_blocks(self, names: list[BlockName], *, hold: bool = False) -> list[store_pb2.SlotRef]:
+        answer = await self.ask(allocate=store_pb2.Allocate(names=names_to_wire(names), hold=hold))
+        assert set(answer.allocated.grants) == {store_pb2.GRANT_WRITE}
+        return list(answer.allocated.slots)
+
+    async def seal(self, slots: list[store_pb2.SlotRef]) -> list[bool]:
+        answer = await self.ask(seal=store_pb2.Seal(slots=slots, checksums=range(len(slots))))
+        return list(answer.sealed.sealed)
+
+
+@asynccontextmanager
+async def speaking(it: Rig) -> AsyncIterator[Speaker]:
+    async with open_channel(it.target("store-0")) as channel:
+        call = store_pb2_grpc.StoreStub(channel).Session(wait_for_ready=True)
+        try:
+            yield Speaker(call)
+        finally:
+            call.cancel()
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> SessionLock:
+    (tmp_path / "run").mkdir()
+    return SessionLock(tmp_path / "run", "worker-0", 1)
+
+
+async def test_blocks_are_written_by_one_session_and_read_by_another(tmp_path: Path, lock: SessionLock) -> None:
+    async with rig(tmp_path) as it, speaking(it) as writer, speaking(it) as reader:
+        store = await it.store()
+        welcome = (await writer.ask(hello=hello(toy(), lock))).welcome
+        assert (welcome.store, welcome.slots) == ("store-0", store.node.arena.size_bytes // welcome.slot_bytes)
+        await reader.ask(hello=hello(toy(), lock, worker="worker-1"))
+        slots = await writer.write_blocks(NAMES[:3])
+        call = await reader.say(acquire=store_pb2.Acquire(names=names_to_wire(NAMES[:4]), deadline_s=5))
+        assert await writer.seal(slots[:2]) == [True, True]
+        part = await reader.hear()
+        assert (part.call, list(part.acquired.slots), part.acquired.done) == (call, slots[:2], False)
+        await writer.seal(slots[2:])
+        last = await reader.hear()
+        assert (list(last.acquired.slots), last.acquired.done) == (slots[2:], True), "the fourth is missing at once"
+        await reader.say(release=store_pb2.Release(slots=slots))
+        await it.until("all is released", store.at_rest)
+        lock.release()
+
+
+async def test_a_wait_ends_with_its_deadline(tmp_path: Path, lock: SessionLock) -> None:
+    async with rig(tmp_path) as it, speaking(it) as writer, speaking(it) as reader:
+        await it.store()
+        await writer.ask(hello=hello(toy(), lock))
+        await reader.ask(hello=hello(toy(), lock, worker="worker-1"))
+        await writer.write_blocks(NAMES[:1])
+        answer = await reader.ask(acquire=store_pb2.Acquire(names=names_to_wire(NAMES[:1]), deadline_s=0.01))
+        assert (list(answer.acquired.slots), answer.acquired.done) == ([], True)
+        lock.release()
+
+
+async def test_what_a_dead_worker_held_is_free_again(tmp_path: Path, lock: SessionLock) -> None:
+    async with rig(tmp_path) as it:
+        store = await it.store()
+        async with speaking(it) as worker:
+            await worker.ask(hello=hello(toy(), lock))
+            slots = await worker.write_blocks(NAMES[:4], hold=True)
+            await worker.seal(slots[:2])
+            assert store.node.catalog.snapshot().leases == 2
+            lock.release()  # as the kernel does when a process dies
+        await it.until("its slots are free", store.at_rest, 1.0)
+        assert store.node.catalog.snapshot().sealed == 2, "what was complete stays"
+        store.node.catalog.check()
+
+
+async def test_what_a_living_worker_held_is_set_aside_until_it_dies(tmp_path: Path, lock: SessionLock) -> None:
+    async with rig(tmp_path) as it:
+        store = await it.store()
+        async with speaking(it) as worker:
+            await worker.ask(hello=hello(toy(), lock))
+            slots = await worker.write_blocks(NAMES[:4], hold=True)
+            await worker.seal(slots[:2])
+        await it.until("it is set aside", lambda: store.node.catalog.snapshot().set_aside == ("worker-0",))
+        counts = store.node.catalog.snapshot()
+        assert (counts.writing, counts.leases) == (2, 2)
+        lock.release()
+        await it.until("its slots are free", store.at_rest, 1.0)
+
+
+async def test_a_second_process_of_the_same_name_is_kept_out_while_the_first_lives(
+    tmp_path: Path, lock: SessionLock
+) -> None:
+    async with rig(tmp_path) as it, speaking(it) as first, speaking(it) as second, speaking(it) as third:
+        await it.store()
+        await first.ask(hello=hello(toy(), lock))
+        with pytest.raises(PeerUnavailable, match="another process that is called worker-0"):
+            await second.ask(hello=hello(toy(), lock, incarnation=2))
+        lock.release()
+        await third.ask(hello=hello(toy(), lock, incarnation=2))
+
+
+async def test_a_worker_of_another_deployment_is_refused_with_what_differs(tmp_path: Path, lock: SessionLock) -> None:
+    async with rig(tmp_path) as it, speaking(it) as first, speaking(it) as second:
+        await it.store()
+        await first.ask(hello=hello(toy(), lock))
+        with pytest.raises(PeerRefused, match=r"model weights .* instead of"):
+            await second.ask(hello=hello(toy(seed=1), lock, worker="worker-1"))
+        lock.release()
+
+
+async def test_whoever_breaks_the_rules_is_refused(tmp_path: Path, lock: SessionLock) -> None:
+    wrong_layout = hello(toy(), lock)
+    wrong_layout.identity.layout = "something else"
+    cases: list[tuple[list[dict[str, Any]], str]] = [
+        ([{"release": store_pb2.Release()}], "begins with Hello"),
+        ([{"hello": wrong_layout}], "a layout that is not its identity's"),
+        ([{"hello": hello(toy(), lock)}, {"hello": hello(toy(), lock)}], "hello is nothing to say"),
+        ([{"hello": hello(toy(), lock)}, {"allocate": store_pb2.Allocate(names=b"x")}], "16 bytes each"),
+        ([{"hello": hello(toy(), lock)}, {"seal": store_pb2.Seal(checksums=[1])}], "0 slots to seal"),
+    ]
+    async with rig(tmp_path) as it:
+        store = await it.store()
+        for messages, sentence in cases:
+            async with speaking(it) as worker:
+                for message in messages[:-1]:
+                    await worker.ask(**message)
+                with pytest.raises(PeerRefused, match=sentence):
+                    await worker.ask(**messages[-1])
+        await it.until("nobody is left", lambda: store.node.catalog.snapshot().sessions == ())
+        lock.release()
+
+
+async def test_a_worker_that_does_not_read_its_answers_loses_its_session(tmp_path: Path, lock: SessionLock) -> None:
+    async with rig(tmp_path) as it, speaking(it) as worker:
+        store = await it.store()
+        await worker.ask(hello=hello(toy(), lock))
+        (session,) = store.node.sessions
+        for _ in range(OUTBOX + 1):
+            session.send(store_pb2.FromStore())
+        with pytest.raises(PeerBusy, match="does not read"):
+            await hear_all(worker)
+        lock.release()
+
+
+async def hear_all(worker: Speaker) -> None:
+    while True:
+        await worker.hear()
+
+
+async def test_reset_forgets_what_nobody_leases(tmp_path: Path, lock: SessionLock) -> None:
+    async with rig(tmp_path) as it, speaking(it) as worker:
+        store = await it.store()
+        await worker.ask(hello=hello(toy(), lock))
+        await worker.seal(await worker.write_blocks(NAMES[:2], hold=True))
+        await worker.seal(await worker.write_blocks(NAMES[4:]))
+        async with open_channel(it.target("store-0")) as channel:
+            await store_pb2_grpc.StoreStub(channel).ResetCache(Empty(), timeout=5)
+        assert store.node.catalog.snapshot().sealed == 2
+        lock.release()
+
+
+async def test_an_arena_too_small_for_one_block_refuses_to_serve(tmp_path: Path, lock: SessionLock) -> None:
+    async with rig(tmp_path) as it, speaking(it) as worker:
+        engine = ToyEngine(8, block_tokens=1024)
+        store = await it.store(dram=engine.layout.slot_bytes - 1)
+        with pytest.raises(PeerUnavailable, match="larger --dram"):
+            await worker.ask(hello=hello(engine, lock))
+        with pytest.raises(BaseExceptionGroup) as caught:
+            await asyncio.wait_for(store.task, 5)
+        assert "larger --dram" in str(caught.value.exceptions[0])
+        lock.release()
