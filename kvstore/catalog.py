@@ -9,19 +9,16 @@ A session's life:
     hello -> live -> end(dead=True): what it was writing is discarded, what it leased is released
                   -> end(dead=False): set aside. The worker may still be copying, so its slots stay as
                      they are until it is buried or says hello again; nobody waits for its writes any more.
-
-Evictable are exactly the sealed slots that nobody leases. A use of a block is a use of all blocks
-before it, leaf first and root last, so that the policy always drops tails before heads.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from kvstore.blocks import Block, Blocks
 from kvstore.eviction import EvictionPolicy, LeastRecentlyUsed, Watermarks
-from kvstore.index import Index
 from kvstore.layout import Identity, KvLayout
 from kvstore.names import BlockName
-from kvstore.slots import Slots, SlotState
+from kvstore.slots import SlotState
 from kvstore.vocabulary import (
     Allocation,
     Answer,
@@ -56,19 +53,6 @@ __all__ = [
 
 
 @dataclass(slots=True)
-class _Block:
-    """What a slot in use holds. hold: lease it to its writer as it is sealed. granted_at: monotonic seconds."""
-
-    name: BlockName
-    parent: BlockName | None
-    writer: SessionId
-    short: bool
-    hold: bool
-    granted_at: float
-    checksum: int = 0
-
-
-@dataclass(slots=True)
 class _Session:
     worker: str
     incarnation: int
@@ -90,18 +74,12 @@ class Catalog:
     ) -> None:
         self.identity: Identity | None = None
         self.layout: KvLayout | None = None
-        self._watermarks = Watermarks(low_watermark, high_watermark)
         self._policy: EvictionPolicy = LeastRecentlyUsed() if policy is None else policy
-        self._slots = Slots(0)
-        self._index = Index()  # sealed blocks
-        self._blocks: dict[int, _Block] = {}  # one for each slot that is not free
-        self._writing: dict[BlockName, int] = {}  # names that live sessions are writing
+        self._watermarks = Watermarks(low_watermark, high_watermark)
+        self._blocks = Blocks(0, self._policy, self._watermarks)
         self._sessions: dict[SessionId, _Session] = {}
+        self._writing: dict[BlockName, int] = {}  # what live sessions are writing: name -> slot
         self._waiting = Waiting()
-        self._reclaiming = False
-        self._evicted = 0
-        self._gained: dict[BlockName, None] = {}
-        self._lost: dict[BlockName, None] = {}
 
     # Sessions
 
@@ -112,7 +90,7 @@ class Catalog:
             raise ValueError(f"the arena has no room for a single block of {layout.slot_bytes} bytes")
         self.identity = identity
         self.layout = layout
-        self._slots = Slots(slots_total)
+        self._blocks = Blocks(slots_total, self._policy, self._watermarks)
 
     def hello(self, session: SessionId, *, worker: str, incarnation: int, identity: Identity) -> list[Answer]:
         """Open a session; older ones of the same worker end, and whoever waited for their writes is answered.
@@ -178,8 +156,8 @@ class Catalog:
         owner = self._live(session)
         if owner is None:
             return [Refused() for _ in names]
-        self._index.follow(names)
-        held = [self._index.get(name) for name in names]
+        self._blocks.index.follow(names)
+        held = [self._blocks.index.get(name) for name in names]
         held_slots = [slot for slot in held if slot is not None]
         for held_slot in held_slots:  # keeps them from being evicted for their own successors
             self._lease(owner, held_slot)
@@ -188,20 +166,16 @@ class Catalog:
         parent: BlockName | None = None
         for position, (name, there) in enumerate(zip(names, held, strict=True)):
             if there is not None:
-                answers.append(Held(there, self._slots.generation(there)))
+                answers.append(Held(there, self._blocks.slots.generation(there)))
             elif name in self._writing:
                 answers.append(Writing())
-            elif (slot := self._room()) is None:
-                answers.append(Refused())
             else:
                 short = last_is_short and position == len(names) - 1
-                self._blocks[slot] = _Block(name, parent, session, short, hold, now)
-                self._writing[name] = slot
-                owner.writing[slot] = None
-                answers.append(Write(slot, self._slots.generation(slot)))
-                granted += 1
+                slot = self._grant(owner, Block(name, parent, short, hold, now))
+                granted += slot is not None
+                answers.append(Refused() if slot is None else Write(slot, self._blocks.slots.generation(slot)))
             parent = name
-        self._reclaim(granted)
+        self._blocks.reclaim(granted)
         if not hold:
             self._release(owner, held_slots)
         return answers
@@ -225,7 +199,7 @@ class Catalog:
                 sealed.append(ref.slot)
         woken = [acquire for slot in sealed for acquire in self._waiting.wake(self._blocks[slot].name)]
         answers = [self._advance(acquire, now) for acquire in woken]
-        self._settle(sealed)
+        self._blocks.settle(sealed)
         return results, answers
 
     def discard(self, session: SessionId, slots: Sequence[SlotRef]) -> list[Answer]:
@@ -236,7 +210,8 @@ class Catalog:
         names: list[BlockName] = []
         for ref in slots:
             if self._writes(owner, ref):
-                name = self._discard(owner, ref.slot)
+                name = self._blocks.discard(ref.slot).name
+                del owner.writing[ref.slot]
                 del self._writing[name]
                 names.append(name)
         return self._tell_missing(names)
@@ -254,7 +229,7 @@ class Catalog:
         """
         if self._live(session) is None:
             return [Answer(session, call, (), done=True)]
-        self._index.follow(names)
+        self._blocks.index.follow(names)
         answer = self._advance(Acquire(session, call, tuple(names), deadline), now)
         return [answer] if answer.leases or answer.done else []
 
@@ -270,7 +245,7 @@ class Catalog:
         for ref in slots:
             if self._writes(owner, ref):
                 self._blocks[ref.slot].hold = False
-            elif self._slots.is_current(ref.slot, ref.generation):
+            elif self._blocks.slots.is_current(ref.slot, ref.generation):
                 leased.append(ref.slot)
         self._release(owner, leased)
 
@@ -287,101 +262,74 @@ class Catalog:
 
     def changes(self) -> Changes:
         """What was gained and lost since this was last asked; short blocks never count."""
-        changes = Changes(tuple(self._gained), tuple(self._lost))
-        self._gained.clear()
-        self._lost.clear()
-        return changes
+        return self._blocks.changes()
 
     def held_names(self) -> list[BlockName]:
         """Every sealed block but the short ones."""
-        return [block.name for slot, block in self._blocks.items() if self._is_reported(slot, block)]
+        return self._blocks.names()
 
     def reset(self) -> int:
         """Drop every sealed block that nobody leases; returns how many there were."""
-        dropped = 0
-        while (slot := self._policy.victim()) is not None:
-            self._drop(slot)
-            dropped += 1
-        return dropped
+        return self._blocks.reset()
 
     def snapshot(self) -> CatalogSnapshot:
+        slots = self._blocks.slots
         granted = [self._blocks[slot].granted_at for owner in self._sessions.values() for slot in owner.writing]
         return CatalogSnapshot(
-            total=self._slots.total,
-            free=self._slots.free,
-            writing=self._slots.writing,
-            sealed=self._slots.sealed,
-            leases=self._slots.leases,
-            evictable=len(self._policy),
-            evicted=self._evicted,
+            total=slots.total,
+            free=slots.free,
+            writing=slots.writing,
+            sealed=slots.sealed,
+            leases=slots.leases,
+            evictable=self._blocks.evictable,
+            evicted=self._blocks.evicted,
             waiting=len(self._waiting),
             oldest_write=min(granted, default=None),
             sessions=tuple(owner.worker for owner in self._sessions.values() if owner.live),
             set_aside=tuple(owner.worker for owner in self._sessions.values() if not owner.live),
         )
 
-    # Inside: each of these does one thing to one noun, and leaves the laws of ``check`` kept once its caller ends
+    def check(self) -> None:
+        """Assert the conservation laws, counting everything anew."""
+        self._blocks.check()
+        slots = self._blocks.slots
+        written = [slot for owner in self._sessions.values() for slot in owner.writing]
+        assert len(set(written)) == len(written) == slots.writing, "a slot is half-written for nobody, or for two"
+        assert all(slots.state(slot) is SlotState.WRITING for slot in written), "a session writes what is sealed"
+        live = {self._blocks[slot].name: slot for o in self._sessions.values() if o.live for slot in o.writing}
+        assert self._writing == live, "names being written by live sessions are not those known to be"
+        assert not any(self._blocks.index.get(name) is not None for name in live), "a name is held and being written"
+        for slot in range(slots.total):
+            leases = sum(owner.leases.get(slot, 0) for owner in self._sessions.values())
+            assert leases == slots.leases_on(slot), f"slot {slot}: a lease without a session, or the reverse"
+        for acquire in self._waiting.all():
+            assert acquire.next_name in self._writing, "an acquire waits for what nobody writes"
+            assert self._live(acquire.session) is not None, "an acquire waits for nobody"
 
     def _live(self, session: SessionId) -> _Session | None:
         owner = self._sessions.get(session)
         return owner if owner is not None and owner.live else None
 
     def _writes(self, owner: _Session, ref: SlotRef) -> bool:
-        return ref.slot in owner.writing and self._slots.is_current(ref.slot, ref.generation)
+        return ref.slot in owner.writing and self._blocks.slots.is_current(ref.slot, ref.generation)
 
-    def _room(self) -> int | None:
-        """A slot to write, evicting for it if need be. None: everything is leased or half-written."""
-        if not self._slots.free and (victim := self._policy.victim()) is not None:
-            self._evict(victim)
-        return self._slots.allocate()
-
-    def _reclaim(self, granted: int) -> None:
-        """Evict ahead of need, at most two slots for each one granted, so that no single call pays for a backlog."""
-        if self._slots.free < self._watermarks.low_slots(self._slots.total):
-            self._reclaiming = True
-        high = self._watermarks.high_slots(self._slots.total)
-        for _ in range(2 * granted if self._reclaiming else 0):
-            victim = self._policy.victim()
-            if victim is None or self._slots.free >= high:
-                self._reclaiming = False
-                return
-            self._evict(victim)
-
-    def _evict(self, slot: int) -> None:
-        """The one place where room is made: what a lower tier should keep is to be copied before it."""
-        self._drop(slot)
-        self._evicted += 1
+    def _grant(self, owner: _Session, block: Block) -> int | None:
+        slot = self._blocks.grant(block)
+        if slot is not None:
+            owner.writing[slot] = None
+            self._writing[block.name] = slot
+        return slot
 
     def _seal(self, owner: _Session, slot: int, checksum: int) -> None:
-        block = self._blocks[slot]
-        self._slots.seal(slot)
-        block.checksum = checksum
+        block = self._blocks.seal(slot, checksum)
         del owner.writing[slot]
         del self._writing[block.name]
-        self._index.add(block.name, slot, block.parent)
-        if not block.short:
-            self._changed(block.name, into=self._gained, out_of=self._lost)
         if block.hold:
             self._lease(owner, slot)
 
-    def _discard(self, owner: _Session, slot: int) -> BlockName:
-        del owner.writing[slot]
-        self._slots.discard(slot)
-        return self._blocks.pop(slot).name
-
-    def _drop(self, slot: int) -> None:
-        self._policy.withdraw(slot)
-        self._slots.drop(slot)
-        block = self._blocks.pop(slot)
-        self._index.remove(block.name)
-        if not block.short:
-            self._changed(block.name, into=self._lost, out_of=self._gained)
-
     def _lease(self, owner: _Session, slot: int) -> Lease:
-        if self._slots.lease(slot) == 1:
-            self._policy.withdraw(slot)
         owner.leases[slot] = owner.leases.get(slot, 0) + 1
-        return Lease(slot, self._slots.generation(slot), self._blocks[slot].checksum)
+        return self._blocks.lease(slot)
 
     def _release(self, owner: _Session, slots: Iterable[int]) -> None:
         """End one lease of this session on each, where it has one."""
@@ -394,23 +342,14 @@ class Catalog:
                 del owner.leases[slot]
             else:
                 continue
-            self._slots.release(slot)
+            self._blocks.release(slot)
             released.append(slot)
-        self._settle(released)
-
-    def _settle(self, slots: Sequence[int]) -> None:
-        """These sealed blocks were used: who has no lease becomes evictable, or is dropped if it is short."""
-        for slot in self._index.leaf_first(slots):
-            if not self._slots.leases_on(slot):
-                if self._blocks[slot].short:
-                    self._drop(slot)
-                else:
-                    self._policy.used(slot)
+        self._blocks.settle(released)
 
     def _advance(self, acquire: Acquire, now: float) -> Answer:
         """Lease what has come; wait for the next name, or be done."""
         owner = self._sessions[acquire.session]
-        slots = self._index.prefix(acquire.names, acquire.position)
+        slots = self._blocks.index.prefix(acquire.names, acquire.position)
         leases = tuple([self._lease(owner, slot) for slot in slots])
         acquire.position += len(leases)
         finished = acquire.position == len(acquire.names)
@@ -427,44 +366,7 @@ class Catalog:
         ]
 
     def _bury(self, session: SessionId, owner: _Session) -> None:
-        for slot in list(owner.writing):
-            self._discard(owner, slot)
+        for slot in owner.writing:
+            self._blocks.discard(slot)
         self._release(owner, [slot for slot, count in owner.leases.items() for _ in range(count)])
         del self._sessions[session]
-
-    def _is_reported(self, slot: int, block: _Block) -> bool:
-        return not block.short and self._slots.state(slot) is SlotState.SEALED
-
-    @staticmethod
-    def _changed(name: BlockName, *, into: dict[BlockName, None], out_of: dict[BlockName, None]) -> None:
-        """Gained and lost again since last asked is nothing to tell."""
-        if name in out_of:
-            del out_of[name]
-        else:
-            into[name] = None
-
-    def check(self) -> None:
-        """Assert the conservation laws, counting everything anew."""
-        self._slots.check()
-        self._index.check()
-        used = {slot for slot in range(self._slots.total) if self._slots.state(slot) is not SlotState.FREE}
-        assert self._blocks.keys() == used, "a slot in use has no block, or a free one has"
-        sealed = {slot for slot in used if self._slots.state(slot) is SlotState.SEALED}
-        assert {self._index.get(self._blocks[slot].name) for slot in sealed} == sealed, "a sealed block can't be found"
-        assert len(self._index) == len(sealed), "the index knows a block that is not sealed"
-        written = [slot for owner in self._sessions.values() for slot in owner.writing]
-        assert sorted(written) == sorted(used - sealed), "a slot is half-written for nobody, or for two"
-        live = {self._blocks[slot].name: slot for o in self._sessions.values() if o.live for slot in o.writing}
-        assert self._writing == live, "names being written by live sessions"
-        assert not any(self._index.get(name) is not None for name in live), "a name is held and being written"
-        for slot in used:
-            leases = sum(owner.leases.get(slot, 0) for owner in self._sessions.values())
-            assert leases == self._slots.leases_on(slot), f"slot {slot}: a lease without a session, or the reverse"
-            evictable = slot in sealed and not leases
-            assert (slot in self._policy) == evictable, f"slot {slot}: evictable or not?"
-            assert not (evictable and self._blocks[slot].short), f"slot {slot}: a short block outlived its leases"
-        assert len(self._policy) == sum(not self._slots.leases_on(slot) for slot in sealed), "a ghost is evictable"
-        for acquire in self._waiting.all():
-            assert acquire.next_name in self._writing, "an acquire waits for what nobody writes"
-            assert self._live(acquire.session) is not None, "an acquire waits for nobody"
-        assert not self._gained.keys() & self._lost.keys(), "a name was gained and lost"

@@ -73,9 +73,6 @@ class Index:
         # A later path ends where an earlier one begins or passes, so its blocks are the further ones from the root.
         return [slot for path in reversed(paths) for slot in path]
 
-    def names(self) -> Iterable[BlockName]:
-        return self._slots.keys()
-
     def check(self) -> None:
         """AssertionError where two names share a slot or a link hangs in the air."""
         slots = set(self._slots.values())

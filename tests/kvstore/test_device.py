@@ -182,6 +182,16 @@ def test_unused_blocks_go_before_cached_ones() -> None:
     assert cached(device, "ab") == "ab"
 
 
+def test_scattered_unused_blocks_are_taken_before_anything_young_is_given_up_for_a_row() -> None:
+    device = DeviceBlocks(16)
+    taken(device, 16)
+    for block, name in zip([3, 7, 1, 5], names("abcd"), strict=True):
+        device.name(block, name)
+    device.unpin([0, 2, 4, 6, 5, 1, 7, 3])
+    taken(device, 4)
+    assert [device.match([name]) for name in names("abcd")[2:]] == [[1], [5]]
+
+
 # Where new blocks lie
 
 
