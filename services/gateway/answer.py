@@ -21,7 +21,7 @@ from scheduler.vocabulary import FinishReason
 from services.gateway.choice import Choice
 from services.gateway.connection import ClientGone, while_connected
 from services.gateway.errors import ApiError, our_bug, unavailable
-from services.gateway.front import Front
+from services.gateway.front import STOPPING, Front
 from services.gateway.journal import CLIENT_LEFT, Journal
 from services.gateway.order import Deployment, Order
 from services.gateway.scribe import Scribe
@@ -44,29 +44,28 @@ class Answer(Response):
         self._shape = shape
         self._request_id: str = request.state.request_id
         self._clock = asyncio.get_running_loop().time
+        self._failed: ApiError | None = None  # what a stream that had started ended with
         self._journal = Journal(request.url.path, self._request_id, front.metrics, arrived=request.state.arrived)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         status, error = 200, None
-        try:
-            await while_connected(receive, self._tell(send), name=self._request_id)
-        except ClientGone:
-            status = CLIENT_LEFT
-        except ApiError as raised:
-            status, error = raised.status, raised
-            raise
-        except Exception:
-            status, error = 500, our_bug(self._request_id)
-            raise
-        finally:
-            self._journal.close(self._clock(), status=status, error=error or self._failed)
-
-    _failed: ApiError | None = None
-    """What a stream that had started ended with."""
+        with self._front.present():
+            try:
+                await while_connected(receive, self._tell(send), name=self._request_id)
+            except ClientGone:
+                status = CLIENT_LEFT
+            except ApiError as raised:
+                status, error = raised.status, raised
+                raise
+            except Exception:
+                status, error = 500, our_bug(self._request_id)
+                raise
+            finally:
+                self._journal.close(self._clock(), status=status, error=error or self._failed)
 
     async def _tell(self, send: Send) -> None:
         front, journal = self._front, self._journal
-        with front.present():
+        with front.stoppable():
             deployment = await front.deployment()
             order = await front.in_thread(partial(self._make_order, deployment))
             journal.tokenized(self._clock())
@@ -125,7 +124,7 @@ class Answer(Response):
         except asyncio.CancelledError:
             if not self._front.ended:
                 raise  # the client left
-            raise unavailable("This gateway is shutting down.", code="shutting_down") from None
+            raise unavailable(STOPPING, code="shutting_down") from None
 
     async def _tell_one(self, choice: Choice, leader: Choice | None, voice: Voice) -> None:
         if leader is not None:

@@ -20,6 +20,8 @@ FULL_RETRY_S = 1.0
 REFRESH_S = 1.0
 """How often the cluster is asked who it is: a new identity names other roots."""
 
+STOPPING = "This gateway is shutting down."
+
 ResultT = TypeVar("ResultT")
 
 
@@ -51,6 +53,7 @@ class Front:
         self.ended = False
         self._deployment: Deployment | None = None
         self._pool = ThreadPoolExecutor(settings.text_threads, thread_name_prefix="text")
+        self._present = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -116,31 +119,44 @@ class Front:
 
     @contextmanager
     def present(self) -> Iterator[None]:
-        """The running task is one that a drain waits for."""
-        if self.draining:
-            raise unavailable("This gateway is shutting down.", code="shutting_down")
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
+        """A request is being served, its accounting included; whoever waits for ``idle`` waits for it."""
+        self._present += 1
         self._idle.clear()
         try:
             yield
         finally:
-            self._tasks.discard(task)
-            if not self._tasks:
+            self._present -= 1
+            if not self._present:
                 self._idle.set()
+
+    @contextmanager
+    def stoppable(self) -> Iterator[None]:
+        """The running task is cancelled when the gateway must end; ApiError where it takes nothing new."""
+        if self.draining:
+            raise unavailable(STOPPING, code="shutting_down")
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            yield
+        finally:
+            self._tasks.discard(task)
+
+    async def idle(self) -> None:
+        """Returns once no request is being served."""
+        await self._idle.wait()
 
     async def drain(self, within_s: float) -> None:
         """Take nothing new, let what runs end by itself for so long, then end it with an error."""
         self.draining = True
         try:
             async with asyncio.timeout(within_s):
-                await self._idle.wait()
+                await self.idle()
         except TimeoutError:
             self.ended = True
             for task in list(self._tasks):
                 task.cancel()
-            await self._idle.wait()
+            await self.idle()
 
     async def close(self) -> None:
         await self.cluster.close()

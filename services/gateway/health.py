@@ -1,6 +1,6 @@
 """Whether a request would be served now, and if not, why: a sentence for people and probes."""
 
-from services.gateway.front import Front
+from services.gateway.front import STOPPING, Front
 from services.wire.codec import Cluster
 from services.wire.errors import PeerUnavailable
 
@@ -8,7 +8,7 @@ from services.wire.errors import PeerUnavailable
 async def why_not(front: Front) -> str | None:
     """None if a request would be served: a conductor answers, and a worker that decodes lives."""
     if front.draining:
-        return "This gateway is shutting down."
+        return STOPPING
     try:
         cluster = await front.cluster.describe()
     except PeerUnavailable as error:

@@ -58,7 +58,8 @@ async def serve_http(settings: GatewaySettings, stopping: asyncio.Event) -> None
         refreshing = asyncio.create_task(front.keep_fresh(), name="refresh")
         serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
         try:
-            log.info("serving", extra=fields(port=listener.getsockname()[1], model=name))
+            host, port = listener.getsockname()[:2]
+            log.info("ready", extra=fields(listen=f"http://{host}:{port}", model=name))
             await _first_of(serving, stopping)
             await front.drain(settings.drain_s)
         finally:

@@ -2,8 +2,8 @@
 # ruff: noqa: N802 - methods are named after their RPCs
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from scheduler.vocabulary import (
     Placement,
     Profile,
     Rejection,
+    RejectionCode,
     RequestId,
     Role,
     StoreId,
@@ -74,6 +75,7 @@ class FakeWorker(worker_pb2_grpc.WorkerServicer):
     def __init__(self, name: str, address: str, role: Role) -> None:
         self.name, self.address, self.role = WorkerId(name), address, role
         self.identity = IDENTITY
+        self.draining = False
         self.token: Callable[[int], int] = letter
         self.cached_tokens = 0
         self.portion = 1
@@ -84,6 +86,8 @@ class FakeWorker(worker_pb2_grpc.WorkerServicer):
         self.resets = 0
         self.open = 0
         self.changed = asyncio.Condition()
+        self.gate = asyncio.Event()  # shut, no more tokens come
+        self.gate.set()
         self.server: grpc.aio.Server | None = None
 
     async def Prefill(self, request: worker_pb2.PrefillRequest, context: Context) -> None:  # type: ignore[override]
@@ -91,7 +95,7 @@ class FakeWorker(worker_pb2_grpc.WorkerServicer):
         async with self._call(context) as fault:
             if fault is not None:
                 await _fail(fault, context)
-            token = self.token(0 if request.limits.max_tokens > 0 else 0)
+            token = self.token(0)
             stop = token in request.limits.stop_ids
             length = request.limits.max_tokens == 1
             first = worker_pb2.FirstToken(
@@ -116,6 +120,7 @@ class FakeWorker(worker_pb2_grpc.WorkerServicer):
             while True:
                 if fault is not None and given >= fault.after:
                     await _fail(fault, context)
+                await self.gate.wait()
                 ids, reason = self._portion(request, position)
                 tokens = worker_pb2.Tokens(ids=ids)
                 if given == 0 and not request.handed_over:
@@ -154,6 +159,7 @@ class FakeWorker(worker_pb2_grpc.WorkerServicer):
             profile=Profile((0, 0, 0), (0, 0, 0)),
             max_num_seqs=8,
             max_model_len=LONGEST,
+            draining=self.draining,
             running=self.open,
             waiting=0,
             prefill_tokens_queued=0,
@@ -200,9 +206,14 @@ async def _fail(fault: Fault, context: Context) -> None:
 
 
 class FakeStore(store_pb2_grpc.StoreServicer):
+    """Holds nothing. resets: how often it was told to forget it."""
+
     def __init__(self, address: str) -> None:
         self.address = address
         self.resets = 0
+
+    async def Session(self, request_iterator: object, context: Context) -> None:  # type: ignore[override]
+        raise AssertionError("gateways hold no sessions with stores")
 
     async def ResetCache(self, request: common_pb2.Empty, context: Context) -> common_pb2.Empty:
         self.resets += 1
@@ -238,10 +249,15 @@ class FakeConductor(conductor_pb2_grpc.ConductorServicer):
     asks: list[Ask] = field(default_factory=list)
     outcomes: list[tuple[RequestId, Outcome]] = field(default_factory=list)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    silent: bool = False
 
     async def Place(self, request: conductor_pb2.Ask, context: Context) -> conductor_pb2.PlaceAnswer:
         ask = ask_from_wire(request)
         self.asks.append(ask)
+        self.asked.set()
+        if self.silent:
+            await asyncio.Event().wait()
         return answer_to_wire(self._place(ask))
 
     def _place(self, ask: Ask) -> Placement | Rejection:
@@ -267,6 +283,12 @@ class FakeConductor(conductor_pb2_grpc.ConductorServicer):
         stores = tuple(store.report() for store in self.stores)
         return cluster_to_wire(Cluster("conductor-0", 4710, self.identity if workers else None, 3, workers, stores))
 
+    async def ReportWorker(self, request: conductor_pb2.WorkerReport, context: Context) -> conductor_pb2.ReportAnswer:
+        raise AssertionError("fake workers report nothing")
+
+    async def ReportStore(self, request: conductor_pb2.StoreReport, context: Context) -> conductor_pb2.ReportAnswer:
+        raise AssertionError("fake stores report nothing")
+
     async def heard(self, *outcomes: Outcome) -> None:
         """Returns once these were reported, whatever else was."""
         async with self.changed:
@@ -274,8 +296,6 @@ class FakeConductor(conductor_pb2_grpc.ConductorServicer):
 
 
 def nobody(retry_after_s: float = 1.0) -> Rejection:
-    from scheduler.vocabulary import RejectionCode
-
     return Rejection(RequestId("nobody"), RejectionCode.UNAVAILABLE, "No worker that decodes lives.", retry_after_s)
 
 
@@ -320,13 +340,3 @@ class FakeCluster:
 
     def _target(self, name: str) -> str:
         return f"unix:{self._directory / name}.sock"
-
-
-@contextmanager
-def only(cluster: FakeCluster, *workers: FakeWorker) -> Iterator[None]:
-    """The conductor knows of these alone."""
-    before, cluster.conductor.workers = cluster.conductor.workers, list(workers)
-    try:
-        yield
-    finally:
-        cluster.conductor.workers = before

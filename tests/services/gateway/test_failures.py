@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from scheduler.vocabulary import Outcome
+from services.gateway.cluster import ClusterClient
 from services.gateway.patience import Patience
 from services.gateway.text import Text
 from services.wire.pb import worker_pb2_grpc
@@ -187,8 +188,6 @@ async def test_a_hand_over_is_over_once_decode_has_confirmed(gateway: Gateway, c
 
 
 async def test_no_conductor_is_503(gateway: Gateway, text: Text, cluster: FakeCluster) -> None:
-    from services.gateway.cluster import ClusterClient
-
     await told(gateway, stream=False)
     await gateway.front.cluster.close()
     gateway.front.cluster = ClusterClient(["unix:/nowhere/conductor.sock"])
@@ -198,8 +197,6 @@ async def test_no_conductor_is_503(gateway: Gateway, text: Text, cluster: FakeCl
 
 
 async def test_the_second_conductor_answers_where_the_first_does_not(cluster: FakeCluster, text: Text) -> None:
-    from services.gateway.cluster import ClusterClient
-
     async with running(cluster, text) as gateway:
         await gateway.front.cluster.close()
         gateway.front.cluster = ClusterClient(["unix:/nowhere/conductor.sock", cluster.conductor_target])

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import grpc
 import httpx
 import pytest
 
@@ -125,7 +126,7 @@ async def test_a_body_that_is_too_long_is_413(cluster: FakeCluster, text: Text) 
 
     async with running(cluster, text, max_body_bytes=1024) as gateway:
         for body in ({"content": b'"' + b"x" * 2000 + b'"'}, {"content": pieces()}, {"content": b"x" * 20_000}):
-            answer = await gateway.http.post("/v1/completions", **body)  # type: ignore[arg-type]
+            answer = await gateway.http.post("/v1/completions", **body)
             assert answer.status_code == 413
             assert error_of(answer)["code"] == "request_too_large"
         assert (await gateway.http.post("/v1/completions", json=COMPLETION | {"max_tokens": 1})).status_code == 200
@@ -157,8 +158,6 @@ async def test_a_rejection_has_a_status_even_for_a_stream(gateway: Gateway, clus
 async def test_a_full_worker_is_429_when_there_is_no_other(
     gateway: Gateway, cluster: FakeCluster, stream: bool
 ) -> None:
-    import grpc
-
     cluster.decode.faults = [Fault(code=grpc.StatusCode.RESOURCE_EXHAUSTED, sentence="the queue is full")]
     answer = await gateway.http.post("/v1/completions", json=COMPLETION | {"stream": stream})
     assert answer.status_code == 429
@@ -166,8 +165,6 @@ async def test_a_full_worker_is_429_when_there_is_no_other(
 
 
 async def test_what_a_worker_can_never_run_is_400_with_its_sentence(gateway: Gateway, cluster: FakeCluster) -> None:
-    import grpc
-
     cluster.decode.faults = [
         Fault(code=grpc.StatusCode.INVALID_ARGUMENT, sentence="it needs more blocks than there are")
     ]

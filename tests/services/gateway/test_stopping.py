@@ -1,6 +1,7 @@
 """Stop strings: where a stream ends never depends on how it was cut into pieces."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -35,7 +36,7 @@ def by_eye(stops: Sequence[str], text: str, *, include: bool) -> tuple[str, str 
 
 def pieces_of(text: str, cuts: Sequence[int]) -> list[str]:
     edges = [0, *sorted(cut for cut in cuts if cut < len(text)), len(text)]
-    return [text[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [text[start:end] for start, end in pairwise(edges)]
 
 
 @given(stops=STOPS, text=SMALL, cuts=st.lists(st.integers(0, 30), max_size=8), include=st.booleans())

@@ -6,12 +6,12 @@ import pytest
 
 from services.gateway.template import ChatTemplate, TemplateRefused
 
-HELLO = [{"role": "user", "content": "hello"}]
+HELLO: dict[str, object] = {"role": "user", "content": "hello"}
 
 
 def render(source: str, messages: list[dict[str, object]] | None = None, **options: object) -> str:
     template = ChatTemplate(source, {"bos_token": "<s>", "eos_token": "</s>"})
-    return template.render(messages or HELLO, **options)  # type: ignore[arg-type]
+    return template.render(messages or [HELLO], **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -96,6 +96,6 @@ def test_a_developer_is_the_system_to_templates_that_do_not_know_better() -> Non
 
 def test_a_final_message_is_continued_where_it_ends() -> None:
     source = "{% for m in messages %}[{{ m.role }}] {{ m.content | trim }} [end]{% endfor %}"
-    messages: list[dict[str, object]] = [*HELLO, {"role": "assistant", "content": "It is "}]
+    messages: list[dict[str, object]] = [HELLO, {"role": "assistant", "content": "It is "}]
     rendered = render(source, messages, add_generation_prompt=False, continue_final_message=True)
     assert rendered == "[user] hello [end][assistant] It is "

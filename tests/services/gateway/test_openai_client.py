@@ -1,0 +1,138 @@
+"""The openai client is the judge of what OpenAI's surface is."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc
+import openai
+import pytest
+
+from scheduler.vocabulary import Rejection, RejectionCode, RequestId
+from services.gateway.toy_text import END_ID
+from tests.services.gateway.conftest import Gateway
+from tests.services.gateway.fakes import FakeCluster, Fault, alphabet, letter
+
+HELLO: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": "hello"}]
+
+
+@pytest.fixture
+async def client(gateway: Gateway) -> AsyncIterator[openai.AsyncOpenAI]:
+    http = openai.DefaultAsyncHttpxClient(trust_env=False, verify=False)
+    async with openai.AsyncOpenAI(
+        base_url=f"{gateway.url}/v1", api_key="none", max_retries=0, http_client=http
+    ) as made:
+        yield made
+
+
+async def test_a_whole_chat(client: openai.AsyncOpenAI) -> None:
+    answer = await client.chat.completions.create(model="toy", messages=HELLO, max_tokens=5)
+    assert answer.choices[0].message.content == "abcde"
+    assert answer.choices[0].message.role == "assistant"
+    assert answer.choices[0].finish_reason == "length"
+    assert answer.usage is not None
+    assert answer.usage.prompt_tokens_details is not None
+    assert answer.usage.prompt_tokens_details.cached_tokens == 0
+    assert answer._request_id
+
+
+async def test_a_streamed_chat(client: openai.AsyncOpenAI) -> None:
+    stream = await client.chat.completions.create(
+        model="toy", messages=HELLO, max_completion_tokens=5, stream=True, stream_options={"include_usage": True}
+    )
+    chunks = [chunk async for chunk in stream]
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == "abcde"
+    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices] == [None] * 6 + ["length"]
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens == 5
+
+
+async def test_the_client_s_own_stream_helper(client: openai.AsyncOpenAI, cluster: FakeCluster) -> None:
+    cluster.decode.token = lambda position: END_ID if position == 5 else letter(position)
+    async with client.chat.completions.stream(model="toy", messages=HELLO) as stream:
+        async for _ in stream:
+            pass
+        final = await stream.get_final_completion()
+    assert final.choices[0].message.content == "abcde"
+
+
+async def test_several_choices(client: openai.AsyncOpenAI) -> None:
+    answer = await client.chat.completions.create(model="toy", messages=HELLO, max_tokens=3, n=3)
+    assert [choice.message.content for choice in answer.choices] == ["abc"] * 3
+
+
+async def test_text_completions(client: openai.AsyncOpenAI) -> None:
+    whole = await client.completions.create(model="toy", prompt=["a", "b"], max_tokens=30)
+    assert [choice.text for choice in whole.choices] == [alphabet(30)] * 2
+    stream = await client.completions.create(model="toy", prompt=[1, 2, 3], max_tokens=30, stream=True)
+    assert "".join([chunk.choices[0].text async for chunk in stream]) == alphabet(30)
+
+
+async def test_models(client: openai.AsyncOpenAI) -> None:
+    assert [model.id for model in (await client.models.list()).data] == ["toy"]
+    assert (await client.models.retrieve("toy")).id == "toy"
+    with pytest.raises(openai.NotFoundError):
+        await client.models.retrieve("gpt-9")
+
+
+async def test_headers_can_be_read(client: openai.AsyncOpenAI) -> None:
+    raw = await client.chat.completions.with_raw_response.create(model="toy", messages=HELLO, max_tokens=1)
+    assert raw.headers["x-moonpool-decode"] == "decode-0"
+    assert raw.parse().choices[0].message.content == "a"
+
+
+async def test_errors_are_the_client_s_exceptions(client: openai.AsyncOpenAI, cluster: FakeCluster) -> None:
+    with pytest.raises(openai.BadRequestError) as bad:
+        await client.chat.completions.create(model="toy", messages=[], max_tokens=1)
+    assert bad.value.param == "messages"
+    with pytest.raises(openai.NotFoundError) as missing:
+        await client.chat.completions.create(model="gpt-9", messages=HELLO)
+    assert missing.value.code == "model_not_found"
+    cluster.conductor.rejections = [
+        Rejection(RequestId("r"), RejectionCode.OVERLOADED, "Full.", 1.0),
+        Rejection(RequestId("r"), RejectionCode.UNAVAILABLE, "Nobody.", 1.0),
+    ]
+    with pytest.raises(openai.RateLimitError):
+        await client.chat.completions.create(model="toy", messages=HELLO)
+    with pytest.raises(openai.InternalServerError) as nobody:
+        await client.chat.completions.create(model="toy", messages=HELLO)
+    assert nobody.value.status_code == 503
+
+
+async def test_a_retry_after_is_obeyed(client: openai.AsyncOpenAI, cluster: FakeCluster) -> None:
+    cluster.conductor.rejections = [Rejection(RequestId("r"), RejectionCode.OVERLOADED, "Full.", 0.001)]
+    patient = client.with_options(max_retries=1)
+    answer = await patient.chat.completions.create(model="toy", messages=HELLO, max_tokens=1)
+    assert answer.choices[0].message.content == "a"
+
+
+async def test_a_stream_that_breaks_raises_and_does_not_just_end(
+    client: openai.AsyncOpenAI, cluster: FakeCluster
+) -> None:
+    cluster.decode.faults = [Fault(after=3, code=grpc.StatusCode.UNAVAILABLE)]
+    stream = await client.chat.completions.create(model="toy", messages=HELLO, stream=True)
+    chunks = aiter(stream)
+    text = "".join([(await anext(chunks)).choices[0].delta.content or "" for _ in range(4)])
+    assert text == "abc"
+    with pytest.raises(openai.APIError, match=r"the worker is gone|No worker"):
+        await anext(chunks)
+
+
+async def test_a_stream_that_is_closed_frees_its_worker(client: openai.AsyncOpenAI, cluster: FakeCluster) -> None:
+    cluster.decode.faults = [Fault(after=3, hold=True)]
+    stream = await client.chat.completions.create(model="toy", messages=HELLO, stream=True)
+    await anext(aiter(stream))
+    await stream.close()
+    await cluster.at_rest()
+
+
+async def test_the_synchronous_client(gateway: Gateway) -> None:
+    def ask() -> tuple[str | None, str]:
+        http = openai.DefaultHttpxClient(trust_env=False, verify=False)
+        with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0, http_client=http) as client:
+            whole = client.chat.completions.create(model="toy", messages=HELLO, max_tokens=5)
+            stream = client.chat.completions.create(model="toy", messages=HELLO, max_tokens=5, stream=True)
+            streamed = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
+        return whole.choices[0].message.content, streamed
+
+    assert await asyncio.to_thread(ask) == ("abcde", "abcde")

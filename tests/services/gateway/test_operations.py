@@ -1,0 +1,257 @@
+"""Everything that is not an answer: health, status, models, tokens, metrics, the description of it all."""
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from kvstore.layout import Identity
+from scheduler.vocabulary import Role
+from services.gateway.cluster import ClusterClient
+from services.gateway.text import Text
+from tests.services.gateway.conftest import Gateway, running
+from tests.services.gateway.fakes import IDENTITY, FakeCluster, Fault
+
+ASK: dict[str, Any] = {"prompt": "once upon a time", "max_tokens": 5}
+
+
+async def test_health_is_200_and_empty_when_a_request_would_be_served(gateway: Gateway) -> None:
+    for path in ("/health", "/ready"):
+        answer = await gateway.http.get(path)
+        assert (answer.status_code, answer.content) == (200, b"")
+
+
+@pytest.mark.parametrize(
+    ("roles", "draining", "why"),
+    [([], False, "No worker lives."), ([Role.PREFILL], False, "only prefill"), ([Role.DECODE], True, "shutting down")],
+)
+async def test_health_says_why_a_request_would_not_be_served(
+    gateway: Gateway, cluster: FakeCluster, roles: list[Role], draining: bool, why: str
+) -> None:
+    cluster.conductor.workers = [worker for worker in (cluster.prefill, cluster.decode) if worker.role in roles]
+    cluster.decode.draining = draining
+    for path in ("/health", "/ready"):
+        answer = await gateway.http.get(path)
+        assert answer.status_code == 503
+        assert why in answer.json()["error"]["message"]
+    assert (await gateway.http.get("/live")).status_code == 200
+
+
+async def test_health_says_that_no_conductor_answers(gateway: Gateway) -> None:
+    await gateway.front.cluster.close()
+    gateway.front.cluster = ClusterClient(["unix:/nowhere/conductor.sock"])
+    for path in ("/health", "/status"):
+        answer = await gateway.http.get(path)
+        assert answer.status_code == 503
+        assert "conductor answers" in answer.json()["error"]["message"]
+    assert (await gateway.http.get("/live")).status_code == 200
+
+
+async def test_status_has_what_the_command_prints(gateway: Gateway) -> None:
+    document = (await gateway.http.get("/status")).json()
+    assert document["model"] == "toy"
+    assert document["fingerprint"] == IDENTITY.fingerprint.hex()
+    assert document["handoffs"] == 3
+    assert document["conductors"] == [{"id": "conductor-0", "pid": 4710}]
+    assert [each["id"] for each in document["gateways"]] == ["gateway-0"]
+    workers = {each["id"]: each for each in document["workers"]}
+    assert workers["prefill-0"]["role"] == "prefill"
+    assert {"pid", "running", "waiting", "gpu_blocks_free", "gpu_blocks_total"} <= workers["decode-0"].keys()
+    store = document["stores"][0]
+    assert store["slots_free"] + store["slots_writing"] + store["slots_sealed"] == store["slots_total"]
+    assert {"id", "pid", "leases"} <= store.keys()
+
+
+async def test_models_tell_how_long_a_sequence_may_be(gateway: Gateway) -> None:
+    await gateway.front.refresh()
+    document = (await gateway.http.get("/v1/models")).json()
+    assert document["object"] == "list"
+    card = document["data"][0]
+    assert card == (await gateway.http.get("/v1/models/toy")).json()
+    assert (card["id"], card["object"], card["max_model_len"]) == ("toy", "model", 512)
+
+
+async def test_a_model_may_have_a_slash_in_its_name(cluster: FakeCluster, text: Text) -> None:
+    async with running(cluster, text, model="owner/model") as gateway:
+        assert (await gateway.http.get("/v1/models/owner/model")).json()["id"] == "owner/model"
+        assert (await gateway.http.post("/v1/completions", json=ASK | {"model": "owner/model"})).status_code == 200
+        assert (await gateway.http.post("/v1/completions", json=ASK | {"model": "toy"})).status_code == 404
+
+
+async def test_the_operator_can_make_sequences_shorter(cluster: FakeCluster, text: Text) -> None:
+    async with running(cluster, text, max_model_len=20) as gateway:
+        assert (await gateway.http.post("/v1/completions", json=ASK)).status_code == 400
+        assert (await gateway.http.post("/v1/completions", json=ASK | {"max_tokens": 4})).status_code == 200
+
+
+async def test_tokenizing_and_back(gateway: Gateway, text: Text) -> None:
+    await gateway.front.refresh()
+    told = (await gateway.http.post("/tokenize", json={"prompt": "h\u00e9", "return_token_strs": True})).json()
+    assert told == {
+        "count": 3,
+        "max_model_len": 512,
+        "tokens": [104, 195, 169],
+        "token_strs": ["h", "\u00c3", "\u00a9"],
+    }
+    assert (await gateway.http.post("/detokenize", json={"tokens": told["tokens"]})).json() == {"prompt": "h\u00e9"}
+
+
+async def test_a_conversation_is_tokenized_as_it_would_be_answered(gateway: Gateway, cluster: FakeCluster) -> None:
+    messages = [{"role": "user", "content": "hello"}]
+    tokens = (await gateway.http.post("/tokenize", json={"messages": messages})).json()["tokens"]
+    await gateway.http.post("/v1/chat/completions", json={"messages": messages, "max_tokens": 1})
+    assert list(cluster.decode.decodes[0].prompt) == tokens
+
+
+async def test_version_and_load(gateway: Gateway) -> None:
+    assert (await gateway.http.get("/version")).json().keys() == {"version"}
+    assert (await gateway.http.get("/load")).json() == {"server_load": 0}
+
+
+async def test_caches_are_reset_only_where_developers_may(cluster: FakeCluster, text: Text) -> None:
+    async with running(cluster, text, dev_endpoints=True) as gateway:
+        assert (await gateway.http.post("/reset_prefix_cache")).status_code == 200
+    assert (cluster.prefill.resets, cluster.decode.resets, cluster.store.resets) == (1, 1, 1)
+
+
+async def test_a_cache_that_is_not_reset_is_told(cluster: FakeCluster, text: Text) -> None:
+    assert cluster.decode.server is not None
+    await cluster.decode.server.stop(None)
+    async with running(cluster, text, dev_endpoints=True) as gateway:
+        answer = await gateway.http.post("/reset_prefix_cache")
+    assert answer.status_code == 503
+
+
+async def test_the_description_names_every_route_and_body(gateway: Gateway) -> None:
+    document = (await gateway.http.get("/openapi.json")).json()
+    assert document["openapi"].startswith("3.")
+    body = document["paths"]["/v1/chat/completions"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert body == {"$ref": "#/components/schemas/ChatBody"}
+    schemas = document["components"]["schemas"]
+    assert schemas["ChatBody"]["required"] == ["messages"]
+    assert "max_tokens" in schemas["CompletionBody"]["properties"]
+    missing = [reference for reference in _references(document) if reference.rsplit("/", 1)[1] not in schemas]
+    assert missing == []
+
+
+def _references(node: Any) -> list[str]:
+    if isinstance(node, list):
+        return [each for item in node for each in _references(item)]
+    if isinstance(node, dict):
+        inner = [each for item in node.values() for each in _references(item)]
+        return [*inner, node["$ref"]] if isinstance(node.get("$ref"), str) else inner
+    return []
+
+
+async def metrics(gateway: Gateway) -> dict[tuple[str, ...], float]:
+    """Samples by name and the values of their labels, but for model and engine; once everything is accounted for."""
+    await gateway.front.idle()
+    answer = await gateway.http.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    return {
+        (
+            sample.name,
+            *(value for key, value in sample.labels.items() if key not in ("model_name", "engine")),
+        ): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+
+
+async def test_what_happened_can_be_counted(gateway: Gateway, cluster: FakeCluster) -> None:
+    cluster.decode.cached_tokens = 16
+    await gateway.http.post("/v1/completions", json=ASK)
+    cluster.conductor.hand_over = True
+    await gateway.http.post("/v1/completions", json=ASK | {"stream": True})
+    cluster.conductor.hand_over = False
+    cluster.conductor.workers = [cluster.decode, cluster.other]
+    cluster.decode.faults = [Fault(after=2)]
+    await gateway.http.post("/v1/completions", json=ASK)
+    await gateway.http.post("/v1/completions", json=ASK | {"max_tokens": -1})
+    await gateway.http.get("/nowhere")
+    counted = await metrics(gateway)
+    assert counted["vllm:time_to_first_token_seconds_count",] == 3
+    assert counted["moonpool_gateway_ttft_seconds_count",] == 3
+    assert counted["vllm:inter_token_latency_seconds_count",] == 12
+    assert counted["moonpool_gateway_itl_seconds_bucket", "80.0"] == 12
+    assert counted["vllm:e2e_request_latency_seconds_count",] == 3
+    assert counted["moonpool_gateway_e2e_seconds_count",] == 3
+    assert counted["moonpool_gateway_queue_seconds_count",] == 3
+    assert counted["vllm:request_success_total", "length"] == 3
+    assert counted["vllm:prompt_tokens_total",] == 48
+    assert counted["vllm:prompt_tokens_cached_total",] == 32
+    assert counted["vllm:generation_tokens_total",] == 15
+    assert counted["vllm:num_requests_running",] == counted["vllm:num_requests_waiting",] == 0
+    assert counted["moonpool_gateway_requests_total", "/v1/completions", "200"] == 3
+    assert counted["moonpool_gateway_placements_total", "handoff"] == 1
+    assert counted["moonpool_gateway_placements_total", "inline"] == 3
+    assert counted["moonpool_gateway_retries_total",] == 1
+    assert counted["moonpool_gateway_resumed_total",] == 1
+    assert counted["http_requests_total", "/v1/completions", "POST", "4xx"] == 1
+    assert counted["http_requests_total", "none", "GET", "4xx"] == 1
+    assert "process_cpu_seconds_total" in {key[0] for key in counted}
+
+
+async def test_clients_that_leave_are_counted(gateway: Gateway, cluster: FakeCluster) -> None:
+    cluster.decode.faults = [Fault(after=2, hold=True)]
+    asking = asyncio.create_task(gateway.http.post("/v1/completions", json=ASK | {"stream": True}))
+    await cluster.decode.called()
+    asking.cancel()
+    await cluster.at_rest()
+    async with asyncio.timeout(5):
+        await gateway.front.idle()
+    counted = await metrics(gateway)
+    assert counted["moonpool_gateway_cancellations_total",] == 1
+    assert counted["vllm:request_success_total", "abort"] == 1
+    assert counted["moonpool_gateway_requests_total", "/v1/completions", "499"] == 1
+
+
+async def test_two_gateways_in_one_process_count_for_themselves(
+    gateway: Gateway, cluster: FakeCluster, text: Text
+) -> None:
+    async with running(cluster, text) as other:
+        await other.http.post("/v1/completions", json=ASK)
+        assert (await metrics(other))["vllm:generation_tokens_total",] == 5
+    assert (await metrics(gateway))["vllm:generation_tokens_total",] == 0
+
+
+async def test_a_finished_request_is_one_line_without_its_words(
+    gateway: Gateway, cluster: FakeCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="services.gateway.request")
+    cluster.conductor.hand_over = True
+    await gateway.http.post("/v1/completions", json=ASK, headers={"x-request-id": "find-me"})
+    await gateway.front.idle()
+    records = [record for record in caplog.records if record.name == "services.gateway.request"]
+    assert len(records) == 1
+    told = records[0].__dict__["fields"]
+    assert told["request"] == "find-me"
+    assert (told["prefill"], told["decode"], told["status"], told["finish"]) == ("prefill-0", "decode-0", 200, "length")
+    assert (told["prompt_tokens"], told["completion_tokens"], told["cached_tokens"]) == (16, 5, 0)
+    for phase in ("text_s", "placing_s", "queue_s", "prefill_s", "ttft_s", "decode_s", "total_s"):
+        assert told[phase] >= 0
+    assert "once upon" not in str(told)
+
+
+async def test_an_identity_that_changes_is_learned(gateway: Gateway, cluster: FakeCluster) -> None:
+    first = await gateway.front.deployment()
+    cluster.conductor.identity = Identity("toy", "ffff", "float32", 16, "abcd")
+    await gateway.http.get("/health")
+    assert (await gateway.front.deployment()).identity != first.identity
+
+
+async def test_when_nobody_lives_the_last_identity_is_kept(gateway: Gateway, cluster: FakeCluster) -> None:
+    first = await gateway.front.deployment()
+    cluster.conductor.workers = []
+    await gateway.front.refresh()
+    assert await gateway.front.deployment() == first
+
+
+async def test_before_anybody_has_joined_a_request_is_503(cluster: FakeCluster, text: Text) -> None:
+    cluster.conductor.workers = []
+    async with running(cluster, text) as gateway:
+        answer = await gateway.http.post("/v1/completions", json=ASK)
+    assert answer.status_code == 503
+    assert "No worker has joined yet" in answer.json()["error"]["message"]
