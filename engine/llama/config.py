@@ -76,21 +76,33 @@ def read_config(directory: Path) -> ModelConfig:
 
 
 def parse_config(name: str, document: Mapping[str, Any]) -> ModelConfig:
-    """``document`` is what config.json holds. Raises UnsupportedModel with what is not run here."""
+    """``document`` is what config.json holds. Raises UnsupportedModel with what is not run here, EngineError for
+    what is missing or no number."""
     model_type = str(document.get("model_type"))
     _require(name, model_type in FAMILIES, f"its type {model_type!r} is not one of {', '.join(FAMILIES)}")
     architectures = document.get("architectures") or [FAMILIES[model_type]]
     _require(name, FAMILIES[model_type] in architectures, f"its architecture {architectures[0]!r} is no causal decoder")
     _require(name, not document.get("num_experts") and not document.get("num_local_experts"), "mixtures of experts")
     _require(name, document.get("quantization_config") is None, "quantised weights")
-    activation = document.get("hidden_act", "silu")
+    activation = document.get("hidden_act") or "silu"
     _require(name, activation in ("silu", "swish"), f"the activation {activation!r}")
     _require(name, not document.get("mlp_bias"), "biases in its MLP")
+    try:
+        return _parse(name, model_type, document)
+    except KeyError as error:
+        raise EngineError(f"{name}: config.json has no {error.args[0]}") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise EngineError(f"{name}: config.json holds something of a wrong type: {error}") from error
+
+
+def _parse(name: str, model_type: str, document: Mapping[str, Any]) -> ModelConfig:
     heads, hidden = int(document["num_attention_heads"]), int(document["hidden_size"])
     kv_heads = int(document.get("num_key_value_heads") or heads)
+    head_dim = int(document.get("head_dim") or hidden // heads)
     _require(name, heads % kv_heads == 0, f"{heads} query heads over {kv_heads} key/value heads")
-    longest = int(document.get("max_position_embeddings", 2048))
-    attention_bias = bool(document.get("attention_bias", False))
+    _require(name, head_dim % 2 == 0, f"heads of {head_dim} dimensions, which can't be rotated in pairs")
+    longest = int(document.get("max_position_embeddings") or 2048)
+    biased = bool(document.get("attention_bias"))
     return ModelConfig(
         name=name,
         hidden_size=hidden,
@@ -98,16 +110,17 @@ def parse_config(name: str, document: Mapping[str, Any]) -> ModelConfig:
         layers=int(document["num_hidden_layers"]),
         heads=heads,
         kv_heads=kv_heads,
-        head_dim=int(document.get("head_dim") or hidden // heads),
+        head_dim=head_dim,
         vocab_size=int(document["vocab_size"]),
-        max_position_embeddings=_without_windows(name, document, longest),
+        max_position_embeddings=_without_windows(name, model_type, document, longest),
         rms_norm_eps=float(document.get("rms_norm_eps", 1e-6)),
         rope=_rope(name, document, longest),
         tied=bool(document.get("tie_word_embeddings", False)),
-        qkv_bias=attention_bias or model_type == "qwen2",
-        output_bias=attention_bias and model_type == "llama",
+        # Qwen2 always has them, and none behind its attention; Mistral never has any; the others as they say.
+        qkv_bias=model_type == "qwen2" or (biased and model_type != "mistral"),
+        output_bias=biased and model_type in ("llama", "qwen3"),
         qk_norm=model_type == "qwen3",
-        dtype=str(document.get("torch_dtype") or document.get("dtype") or "bfloat16"),
+        dtype=str(document.get("dtype") or document.get("torch_dtype") or "bfloat16"),
     )
 
 
@@ -116,11 +129,23 @@ def _require(name: str, holds: bool, what: str) -> None:
         raise UnsupportedModel(f"{name} is not supported: {what}")
 
 
-def _without_windows(name: str, document: Mapping[str, Any], longest: int) -> int:
-    """The context; a sliding window is fine only where no sequence could outgrow it."""
+def _without_windows(name: str, model_type: str, document: Mapping[str, Any], longest: int) -> int:
+    """The context; a sliding window is fine only where no sequence could outgrow it.
+
+    What is not said means what it means to transformers: Mistral's layers all have a window of
+    4,096 tokens unless it is null, Qwen's have one where ``use_sliding_window`` says so, Llama's none.
+    """
     types = document.get("layer_types")
-    windowed = "sliding_attention" in types if types else bool(document.get("use_sliding_window", True))
-    window = document.get("sliding_window")
+    if types:
+        others = sorted(set(types) - {"full_attention", "sliding_attention"})
+        _require(name, not others, f"layers of type {', '.join(map(repr, others))}")
+        windowed = "sliding_attention" in types
+    elif model_type == "mistral":
+        windowed = True
+    else:
+        first = int(document.get("max_window_layers", 28))
+        windowed = bool(document.get("use_sliding_window")) and first < int(document["num_hidden_layers"])
+    window = document.get("sliding_window", 4096)
     if window is not None and windowed:
         _require(name, int(window) >= longest, f"sliding-window attention (a window of {window} tokens)")
     return longest
@@ -135,11 +160,15 @@ def _rope(name: str, document: Mapping[str, Any], longest: int) -> Rope:
     _require(name, kind in ("default", "linear", "llama3"), f"rotary embeddings of type {kind!r}")
     partial = float(document.get("partial_rotary_factor") or parameters.get("partial_rotary_factor") or 1.0)
     _require(name, math.isclose(partial, 1.0), f"rotary embeddings over a part ({partial}) of each head")
+    if kind == "default":
+        return Rope(theta)
+    if kind == "linear":
+        return Rope(theta, kind, float(scaling["factor"]))
     return Rope(
         theta=theta,
         kind=kind,
-        factor=float(scaling.get("factor", 1.0)),
-        low_freq_factor=float(scaling.get("low_freq_factor", 1.0)),
-        high_freq_factor=float(scaling.get("high_freq_factor", 4.0)),
-        original_max_position_embeddings=int(scaling.get("original_max_position_embeddings", longest)),
+        factor=float(scaling["factor"]),
+        low_freq_factor=float(scaling["low_freq_factor"]),
+        high_freq_factor=float(scaling["high_freq_factor"]),
+        original_max_position_embeddings=int(scaling.get("original_max_position_embeddings") or longest),
     )

@@ -43,8 +43,7 @@ class Decoder:
         self.embedding = weights.get("model.embed_tokens.weight", vocab, size)
         self.layers = [_layer(config, weights, index) for index in range(config.layers)]
         self.norm = weights.get("model.norm.weight", size)
-        tied = config.tied or "lm_head.weight" not in weights
-        self.head = make_linear(self.embedding if tied else weights.get("lm_head.weight", vocab, size))
+        self.head = make_linear(self.embedding if config.tied else weights.get("lm_head.weight", vocab, size))
         scale = config.head_dim**-0.5
         # A power of two changes no rounding, so it went into the weights; another scale is applied as it is.
         self._query_scale = None if _is_power_of_two(scale) else scale

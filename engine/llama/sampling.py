@@ -16,8 +16,10 @@ from scheduler.vocabulary import Sampling
 def choose(logits: torch.Tensor, slices: Sequence[Slice]) -> list[int]:
     """logits  # [slices, vocab], changed in place; every slice wants a token. Position is that of the new token."""
     for row, piece in zip(logits, slices, strict=True):
-        if piece.forbidden:
-            row[list(piece.forbidden)] = float("-inf")
+        # Stop ids are a client's to choose; what the vocabulary lacks can't be sampled anyhow.
+        forbidden = [token for token in piece.forbidden if 0 <= token < len(row)]
+        if forbidden:
+            row[forbidden] = float("-inf")
     tokens: list[int] = logits.argmax(-1).tolist()
     for index, piece in enumerate(slices):
         assert piece.sampling is not None
@@ -27,12 +29,13 @@ def choose(logits: torch.Tensor, slices: Sequence[Slice]) -> list[int]:
 
 
 def sample(logits: torch.Tensor, sampling: Sampling, position: int) -> int:
-    """logits  # [vocab]. Filters in the order top-k, top-p, min-p, after temperature, as vLLM and Hugging Face do."""
-    logits = logits.float() / sampling.temperature
+    """logits  # [vocab]. Filters in the order top-k, top-p, min-p, after temperature, as Hugging Face does."""
     kept = min(sampling.top_k, len(logits)) or len(logits)
     # A stable order: where logits are equal, the smaller id comes first.
     values, ids = torch.sort(logits, descending=True, stable=True)
-    probabilities = torch.softmax(values[:kept].double(), -1)
+    values = values[:kept].double()
+    # Below the best one, so that no temperature, however low, makes an infinity of it.
+    probabilities = torch.softmax((values - values[0]) / sampling.temperature, -1)
     if sampling.top_p < 1:
         before = probabilities.cumsum(-1) - probabilities
         probabilities = torch.where(before < sampling.top_p, probabilities, 0.0)
