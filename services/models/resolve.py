@@ -16,7 +16,7 @@ from services.models.cache import make_once
 from services.models.embedded import EMBEDDED_MODEL, SAMPLING, SHA256, fetch_embedded
 from services.models.errors import ModelError
 
-CONVERTER = 2
+CONVERTER = 3
 """Raised when a conversion gives other files than before, so that older ones are made anew."""
 
 Progress = Callable[[str, float | None], None]

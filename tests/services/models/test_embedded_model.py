@@ -40,7 +40,7 @@ def test_everything_a_hugging_face_directory_needs_is_there(files: ModelFiles) -
     names = {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
     assert names <= {path.name for path in files.directory.iterdir()}
     assert files.served_name == EMBEDDED_MODEL
-    assert json.loads((files.directory / "generation_config.json").read_text())["temperature"] == 0.2
+    assert json.loads((files.directory / "generation_config.json").read_text())["temperature"] == 0.01
     assert "<|im_start|>" in json.loads((files.directory / "tokenizer_config.json").read_text())["chat_template"]
 
 
