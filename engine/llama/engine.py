@@ -12,9 +12,11 @@ from pathlib import Path
 
 import torch
 
-from engine.llama.attention import Attention, plan
+from engine.llama.attention import Attention, TorchAttention, plan
 from engine.llama.config import ModelConfig, read_config
 from engine.llama.decoder import Decoder
+from engine.llama.native import load_kernels
+from engine.llama.native_attention import NativeAttention
 from engine.llama.pages import Pages, layout_of
 from engine.llama.sampling import choose
 from engine.llama.weights import Weights, digest
@@ -46,9 +48,9 @@ class LlamaEngine:
         self,
         config: ModelConfig,
         decoder: Decoder,
+        attention: Attention,
         pages: Pages,
         *,
-        block_tokens: int,
         max_model_len: int,
         weights: str,
         device: torch.device,
@@ -60,8 +62,7 @@ class LlamaEngine:
         self.vocab_size = config.vocab_size
         self.weights = weights
         self.dtype = str(pages.tensor.dtype).split(".")[-1]
-        self._decoder, self._pages, self._device = decoder, pages, device
-        self._attention = Attention(pages, config.group, block_tokens)
+        self._decoder, self._attention, self._pages, self._device = decoder, attention, pages, device
 
     @classmethod
     def load(
@@ -75,8 +76,12 @@ class LlamaEngine:
         kv_cache_bytes: int | None = None,
         max_model_len: int | None = None,
         digest_cache: Path | None = None,
+        kernels: bool = True,
     ) -> "LlamaEngine":
-        """The model in a Hugging Face directory. Raises EngineError, or UnsupportedModel by name."""
+        """The model in a Hugging Face directory. Raises EngineError, or UnsupportedModel by name.
+
+        digest_cache: a file that remembers hashes of weights. kernels: use the C kernels where they were built.
+        """
         if threads is not None:
             torch.set_num_threads(threads)
         config = read_config(directory)
@@ -89,19 +94,21 @@ class LlamaEngine:
             )
         longest = max_model_len or config.max_position_embeddings
         with torch.inference_mode():
-            decoder = Decoder(
-                config, Weights(directory, config, kind, where), max_positions=longest, dtype=kind, device=where
-            )
+            compiled = load_kernels(kind, where, config.head_dim) if kernels else None
+            decoder = Decoder(config, Weights(directory, config, kind, where), compiled)
             blocks = _blocks(layout_of(config, block_tokens, kind), kv_cache_bytes, where)
             pages = Pages(config, blocks, block_tokens, kind, where)
+            attention: Attention = TorchAttention(config, pages, longest)
+            if compiled is not None:
+                attention = NativeAttention(config, pages, longest, compiled)
         if longest > blocks * block_tokens:
             log.warning("context is cut to what the KV cache holds tokens=%d asked=%d", blocks * block_tokens, longest)
             longest = blocks * block_tokens
         return cls(
             config,
             decoder,
+            attention,
             pages,
-            block_tokens=block_tokens,
             max_model_len=longest,
             weights=digest(directory, digest_cache),
             device=where,
@@ -126,11 +133,8 @@ class LlamaEngine:
 
     def _hidden(self, slices: Sequence[Slice], on_layer: OnLayer | None) -> torch.Tensor:
         ids = torch.tensor([token for piece in slices for token in piece.tokens], device=self._device)
-        positions = torch.tensor(
-            [position for piece in slices for position in range(piece.start, piece.end)], device=self._device
-        )
         todo = plan(slices, self.layout.block_tokens, self._device)
-        return self._decoder.hidden(ids, positions, self._attention, todo, on_layer)
+        return self._decoder.hidden(ids, self._attention, todo, on_layer)
 
     def _last_rows(self, slices: Sequence[Slice], wanting: Sequence[int]) -> torch.Tensor:
         ends: list[int] = []
