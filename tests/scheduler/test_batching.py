@@ -1,11 +1,11 @@
 """What a batcher does with its seats, blocks and budgets. Blocks have 4 tokens."""
 
 import pytest
+
 from kvstore.names import child_name
 from scheduler.batch import Copy, Lift
 from scheduler.batching import BatchLimits
 from scheduler.vocabulary import FinishReason, Profile, RequestId
-
 from tests.scheduler.build import ROOT, SIZE, admitted, ask_for, batcher, names, prompt, ran, step
 
 SLOW = Profile(prefill_s=(0.0, 0.01, 0.0), step_s=(0.0, 0.0, 0.0))

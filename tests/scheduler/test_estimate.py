@@ -5,6 +5,7 @@ from math import inf
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from scheduler import estimate
 from scheduler.budget import Budget
 from scheduler.estimate import FREE, PrefillSample, StepSample, TransferSample

@@ -3,6 +3,7 @@
 from itertools import product
 
 import pytest
+
 from scheduler.lifecycle import NEXT, Event, Life, Phase
 from scheduler.vocabulary import Outcome
 

@@ -3,8 +3,8 @@
 from itertools import product
 
 import pytest
-from scheduler.sequence import NEXT, Event, Phase
 
+from scheduler.sequence import NEXT, Event, Phase
 from tests.scheduler.build import ask_for
 
 
