@@ -42,6 +42,7 @@ class World:
         self.slots: list[Block] = []
         self.store: dict[BlockName, int] = {}
         self.live: dict[RequestId, Story] = {}
+        self.prompts: dict[RequestId, int] = {}
         self.loads: list[Load] = []
         self.pinned: list[int] = []
         self.flight: Batch | None = None
@@ -72,6 +73,7 @@ class World:
         assert (refusal is not None) == (full or len(text) + len(output) >= self.longest)
         if refusal is None:
             self.live[request] = Story(self.arrivals, [*text, *output], kind == "hand_over")
+            self.prompts[request] = len(text)
         self.arrivals += 1
 
     def _written_elsewhere(self, text: list[int], missing: int) -> None:
@@ -253,15 +255,8 @@ class World:
 
     def _filled(self, fill: Fill) -> Block:
         """What its name stands for; behind a short block's tokens lies what was there before."""
-        content = self.memory[fill.block]
-        first = content[0]
-        assert first is not None
-        return [
-            prefix
-            if prefix is not None and len(prefix) == len(first) + offset and prefix[: len(first)] == first
-            else None
-            for offset, prefix in enumerate(content)
-        ]
+        written = self.prompts[fill.request] % SIZE if fill.short else SIZE
+        return [*self.memory[fill.block][:written], *[None] * (SIZE - written)]
 
     def _put(self, name: BlockName, block: Sequence[Prefix | None]) -> None:
         if name in self.store:
