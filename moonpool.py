@@ -23,7 +23,7 @@ COMMANDS = {
 }
 """Each command's module, and what it does. The module of ``bench`` is its part's."""
 
-BENCHES = {"engine": "engine.bench"}
+BENCHES = {"engine": "services.bench.engine"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,6 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,10 +22,11 @@ from engine.llama.pages import Pages, layout_of
 from engine.llama.sampling import choose
 from engine.llama.weights import Weights, digest
 from engine.port import EngineError, OnLayer, StepResult
+from engine.synthetic import prefill_batch, step_batch
 from kvstore.layout import KvLayout
 from scheduler.batch import Batch, Copy, Slice
 from scheduler.estimate import PrefillSample, StepSample, TransferSample, fit_profile
-from scheduler.vocabulary import Profile, RequestId, Sampling
+from scheduler.vocabulary import Profile
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32, "float16": torch.bfloat16}
 """What a checkpoint's dtype is run in; float16 has no packed products on a CPU, bf16 has its range and more."""
@@ -35,7 +37,7 @@ DEFAULT_KV_BYTES = 1 << 30
 CUDA_SHARE = 0.85
 """Of the device memory that is free once the weights are there; the rest is for activations."""
 
-WARM_PREFILLS, WARM_STEPS = (64, 256, 512), ((1, 64), (1, 512), (4, 256), (8, 512))
+WARM_PREFILLS, WARM_STEPS = (64, 256, 512), ((1, 64), (1, 1024), (8, 64), (8, 512))
 """Tokens; (sequences, context). About two seconds for SmolLM2-135M on one core."""
 
 log = logging.getLogger(__name__)
@@ -62,7 +64,7 @@ class LlamaEngine:
         self.vocab_size = config.vocab_size
         self.weights = weights
         self.dtype = str(pages.tensor.dtype).split(".")[-1]
-        self._decoder, self._attention, self._pages, self._device = decoder, attention, pages, device
+        self.decoder, self._attention, self._pages, self._device = decoder, attention, pages, device
 
     @classmethod
     def load(
@@ -121,7 +123,7 @@ class LlamaEngine:
         wanting = [index for index, piece in enumerate(slices) if piece.sampling is not None]
         tokens: list[int | None] = [None] * len(slices)
         if wanting:
-            logits = self._decoder.logits(x[self._last_rows(slices, wanting)])
+            logits = self.decoder.logits(x[self._last_rows(slices, wanting)])
             for index, token in zip(wanting, choose(logits, [slices[index] for index in wanting]), strict=True):
                 tokens[index] = token
         return StepResult(tuple(tokens))
@@ -129,12 +131,12 @@ class LlamaEngine:
     @torch.inference_mode()
     def logits(self, batch: Batch) -> torch.Tensor:
         """Run the batch; the logits of every token in it, [tokens, vocab]. For oracles, not for serving."""
-        return self._decoder.logits(self._hidden(batch.slices, None))
+        return self.decoder.logits(self._hidden(batch.slices, None))
 
     def _hidden(self, slices: Sequence[Slice], on_layer: OnLayer | None) -> torch.Tensor:
         ids = torch.tensor([token for piece in slices for token in piece.tokens], device=self._device)
         todo = plan(slices, self.layout.block_tokens, self._device)
-        return self._decoder.hidden(ids, self._attention, todo, on_layer)
+        return self.decoder.hidden(ids, self._attention, todo, on_layer)
 
     def _last_rows(self, slices: Sequence[Slice], wanting: Sequence[int]) -> torch.Tensor:
         ends: list[int] = []
@@ -161,41 +163,27 @@ class LlamaEngine:
     # -- what it costs ----------------------------------------------------------------------------------------------
 
     def warm_up(self) -> Profile:
-        fits = min(self.max_model_len, self.blocks_total * self.layout.block_tokens)
+        size, room = self.layout.block_tokens, self.blocks_total * self.layout.block_tokens
+        fits = min(self.max_model_len, room)
         prefills = [
-            PrefillSample(tokens, 0, self._best(lambda tokens=tokens: self.run(self._prefill(tokens))))  # type: ignore[misc]
-            for tokens in sorted({min(tokens, fits - 1) for tokens in WARM_PREFILLS})
-            if tokens > 0
+            PrefillSample(tokens, 0, self._best(partial(self.run, prefill_batch(tokens, size))))
+            for tokens in sorted({min(tokens, fits) for tokens in WARM_PREFILLS})
         ]
         steps = [
-            StepSample(count, count * context, self._best(lambda c=count, n=context: self.run(self._step(c, n))))  # type: ignore[misc]
+            StepSample(count, count * context, self._best(partial(self.run, step_batch(count, context, size))))
             for count, context in sorted({(count, min(context, fits)) for count, context in WARM_STEPS})
-            if count * context <= self.blocks_total * self.layout.block_tokens
+            if count * -(-context // size) <= self.blocks_total
         ]
         return fit_profile(prefills, steps, self._transfers())
 
     def _best(self, work: Callable[[], object]) -> float:
-        """The shorter of two runs, after one that does not count: a neighbour's noise only ever adds."""
+        """The shorter of two runs: the first pays for first use, and a neighbour's noise only ever adds."""
         times = []
-        for _ in range(3):
+        for _ in range(2):
             started = time.perf_counter()
             work()
             times.append(time.perf_counter() - started)
-        return max(min(times[1:]), 1e-6)
-
-    def _prefill(self, tokens: int) -> Batch:
-        size = self.layout.block_tokens
-        blocks = range(-(-tokens // size))
-        return Batch((Slice(RequestId("warm-up"), [1] * tokens, 0, blocks, Sampling()),))
-
-    def _step(self, count: int, context: int) -> Batch:
-        each = -(-context // self.layout.block_tokens)
-        return Batch(
-            tuple(
-                Slice(RequestId(f"warm-up {i}"), [1], context - 1, range(i * each, (i + 1) * each), Sampling())
-                for i in range(min(count, self.blocks_total // each))
-            )
-        )
+        return max(min(times), 1e-6)
 
     def _transfers(self) -> list[TransferSample]:
         """Lifts of one block and of several, from memory of our own."""
@@ -205,7 +193,7 @@ class LlamaEngine:
             return [
                 TransferSample(
                     count * self.layout.block_bytes,
-                    self._best(lambda count=count: self.lift([Copy(i, i) for i in range(count)])),  # type: ignore[misc]
+                    self._best(partial(self.lift, [Copy(i, i) for i in range(count)])),
                 )
                 for count in sorted({1, most})
             ]

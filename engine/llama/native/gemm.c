@@ -1,0 +1,106 @@
+/* x @ weight.T with what follows it, on AMX tiles.
+
+   A weight [outputs][inputs] is packed once as [outputs / 16][inputs / 32][16 pairs of inputs][16 outputs][2]:
+   each [16][16][2] is one tile, and the tiles of 16 outputs lie one behind the other, so that reading a
+   weight once (decode: bound by memory) is one stream. `outputs` is padded to a multiple of 32, `inputs`
+   is a multiple of 32. For SWIGLU the blocks of 16 alternate between gate and up. */
+#include "native.h"
+
+#define GROUP 32           /* outputs per block of sums: two tiles wide */
+#define LEFT_BYTES 1200000 /* of x that are used again and again: they should stay in 2 MiB of L2 */
+
+/* Sums of up to 32 rows x 32 outputs. Meanwhile `lines` cache lines per 32 inputs are fetched from `next`. */
+static inline void multiply(const bf16 *x, int64_t inputs, const bf16 *left, const bf16 *right, int lower, float *sums,
+                            const char *next, int64_t lines) {
+    const int64_t stride = inputs * 2;
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (int64_t step = 0; step < inputs / 32; step++) {
+        for (int64_t line = 0; line < lines; line++, next += 64) _mm_prefetch(next, _MM_HINT_T1);
+        _tile_loadd(4, x + step * 32, stride);
+        _tile_loadd(6, left + step * 512, 64);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_loadd(7, right + step * 512, 64);
+        _tile_dpbf16ps(1, 4, 7);
+        if (lower) {
+            _tile_loadd(5, x + 16 * inputs + step * 32, stride);
+            _tile_dpbf16ps(2, 5, 6);
+            _tile_dpbf16ps(3, 5, 7);
+        }
+    }
+    _tile_stored(0, sums, GROUP * 4);
+    _tile_stored(1, sums + 16, GROUP * 4);
+    if (lower) {
+        _tile_stored(2, sums + 16 * GROUP, GROUP * 4);
+        _tile_stored(3, sums + 16 * GROUP + 16, GROUP * 4);
+    }
+}
+
+static inline void finish_swiglu(const float *sums, bf16 *out, int64_t rows, int64_t stride) {
+    for (int64_t row = 0; row < rows; row++, sums += GROUP, out += stride) {
+        __m512 gate = _mm512_load_ps(sums), up = _mm512_load_ps(sums + 16);
+        __m512 below = _mm512_add_ps(_mm512_set1_ps(1.0f), exponential(_mm512_sub_ps(_mm512_setzero_ps(), gate)));
+        store16(out, _mm512_mul_ps(_mm512_div_ps(gate, below), up));
+    }
+}
+
+static inline void finish_plain(const float *sums, const float *bias, const bf16 *residual, bf16 *out, int64_t rows,
+                                int64_t stride, __mmask16 second) {
+    for (int64_t row = 0; row < rows; row++, sums += GROUP) {
+        __m512 a = _mm512_load_ps(sums), b = _mm512_load_ps(sums + 16);
+        if (bias) {
+            a = _mm512_add_ps(a, _mm512_loadu_ps(bias));
+            b = _mm512_add_ps(b, _mm512_maskz_loadu_ps(second, bias + 16));
+        }
+        if (residual) {
+            a = _mm512_add_ps(a, load16(residual + row * stride));
+            b = _mm512_add_ps(b, widen(_mm256_maskz_loadu_epi16(second, residual + row * stride + 16)));
+        }
+        store16(out + row * stride, a);
+        _mm256_mask_storeu_epi16(out + row * stride + 16, second, (__m256i)_mm512_cvtneps_pbh(b));
+    }
+}
+
+static inline void finish_floats(const float *sums, float *out, int64_t rows, int64_t stride, __mmask16 second) {
+    for (int64_t row = 0; row < rows; row++, sums += GROUP, out += stride) {
+        _mm512_storeu_ps(out, _mm512_load_ps(sums));
+        _mm512_mask_storeu_ps(out + 16, second, _mm512_load_ps(sums + 16));
+    }
+}
+
+/* Called by every thread of a team: the groups of outputs are shared out among them.
+   outputs: of the packed weight, so twice `out`'s for SWIGLU. A multiple of 16. */
+void gemm(const bf16 *x, const bf16 *packed, const float *bias, const bf16 *residual, void *out, int64_t rows,
+          int64_t outputs, int64_t inputs, Finish finish) {
+    float sums[32 * GROUP] __attribute__((aligned(64)));
+    const int64_t most = LEFT_BYTES / (inputs * 2) / 32 * 32, chunk = most < 64 ? 64 : most;
+    for (int64_t begin = 0; begin < rows; begin += chunk) {
+        const int64_t end = least(rows, begin + chunk);
+        const int64_t steps = (end - begin + 31) / 32, lines = (32 + steps - 1) / steps;
+        int64_t upper = 0, lower = 0;                                        /* as the tiles are set */
+#pragma omp for schedule(static)
+        for (int64_t group = 0; group < (outputs + GROUP - 1) / GROUP; group++) {
+            const bf16 *left = packed + group * GROUP * inputs, *right = left + 16 * inputs;
+            const int64_t column = group * GROUP;
+            const __mmask16 second = column + 16 < outputs ? 0xFFFF : 0;
+            const char *next = (const char *)(left + GROUP * inputs);
+            for (int64_t row = begin; row < end; row += 32, next += inputs * lines * 2) {
+                const int64_t here = least(32, end - row), first = least(16, here);
+                if (upper != first || lower != here - first) {
+                    upper = first, lower = here - first;
+                    set_tiles(upper, lower);
+                }
+                multiply(x + row * inputs, inputs, left, right, lower > 0, sums, next, lines);
+                if (finish == SWIGLU)
+                    finish_swiglu(sums, (bf16 *)out + row * outputs / 2 + column / 2, here, outputs / 2);
+                else if (finish == FLOATS)
+                    finish_floats(sums, (float *)out + row * outputs + column, here, outputs, second);
+                else
+                    finish_plain(sums, bias ? bias + column : 0, residual ? residual + row * outputs + column : 0,
+                                 (bf16 *)out + row * outputs + column, here, outputs, second);
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+/* What the kernels share: the values that Python hands over, and small helpers.
+
+   Everything is bf16 in memory and float32 in arithmetic. Each row of every product is summed in
+   one order, whatever else is in the batch, so a token's bits do not depend on its company.
+   Field order and types are mirrored in native.py; raise NATIVE_VERSION with either. */
+#pragma once
+#include <immintrin.h>
+#include <stdint.h>
+
+#define NATIVE_VERSION 1
+
+typedef uint16_t bf16;
+
+/* One layer. Products are packed (see gemm.c); biases and the two head norms may be null. */
+typedef struct {
+    const float *input_norm, *post_norm, *query_norm, *key_norm, *qkv_bias, *output_bias;
+    const bf16 *qkv, *output, *gate_up, *down;
+} Layer;
+
+typedef struct {
+    int64_t hidden, inner, heads, kv_heads, head_dim, block_tokens, blocks;
+    float epsilon, scale;
+    const float *cosines, *sines; /* [positions][head_dim / 2] */
+    const Layer *layers;
+    bf16 *pages; /* [layers][2][kv_heads][blocks * block_tokens][head_dim] */
+} Model;
+
+/* `count` tokens of one sequence in rows [row, row + count), the first at position `start`. */
+typedef struct {
+    int64_t row, count, start;
+    const int32_t *blocks; /* of positions 0, block_tokens, .. */
+} Span;
+
+typedef struct {
+    int64_t rows, spans_count, threads;
+    const int32_t *positions; /* [rows] */
+    const int64_t *targets;   /* [rows] where a token's KV goes, counted in tokens of the pages */
+    const Span *spans;
+    bf16 *x;      /* [rows][hidden] in and out */
+    bf16 *normed; /* [rows][hidden] */
+    bf16 *qkv;    /* [rows][(heads + 2 kv_heads) head_dim] */
+    bf16 *attended; /* [rows][heads head_dim] */
+    bf16 *inner;  /* [rows][inner] */
+    char *scratch; /* of scratch_bytes(), 64-byte aligned */
+} Step;
+
+/* What becomes of a product's sums. */
+typedef enum { PLAIN, SWIGLU, FLOATS } Finish;
+
+void gemm(const bf16 *x, const bf16 *packed, const float *bias, const bf16 *residual, void *out, int64_t rows,
+          int64_t outputs, int64_t inputs, Finish finish);
+void rms_norm(const bf16 *x, const float *weight, bf16 *out, int64_t rows, int64_t size, float epsilon);
+void rotate_and_store(const Model *model, const Layer *layer, const Step *step, bf16 *keys, bf16 *values);
+void attend(const Model *model, const Step *step, const bf16 *keys, const bf16 *values);
+int64_t attention_scratch(const Model *model, const Step *step);
+
+static inline int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
+static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+static inline __m512 widen(__m256i half) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+}
+static inline __m512 load16(const bf16 *from) { return widen(_mm256_loadu_si256((const __m256i *)from)); }
+static inline void store16(bf16 *to, __m512 values) {
+    _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh(values));
+}
+
+/* e^x: 2^n by scalef, the rest by a polynomial of degree 6; relative error below 2e-7, -inf gives 0. */
+static inline __m512 exponential(__m512 x) {
+    __m512 scaled = _mm512_mul_ps(_mm512_max_ps(x, _mm512_set1_ps(-200.0f)), _mm512_set1_ps(1.44269504f));
+    __m512 whole = _mm512_roundscale_ps(scaled, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m512 rest = _mm512_sub_ps(scaled, whole);
+    __m512 sum = _mm512_set1_ps(1.54035304e-4f);
+    sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(1.33335581e-3f));
+    sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(9.61812911e-3f));
+    sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(5.55041087e-2f));
+    sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(2.40226507e-1f));
+    sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(6.93147181e-1f));
+    sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(1.0f));
+    return _mm512_scalef_ps(sum, whole);
+}
+
+/* Tile registers: 0..3 hold sums (a 2 x 2 block of 16 x 16 floats), 4 and 5 rows of the left side, 6 and 7 of the right. */
+typedef struct {
+    uint8_t palette, start_row, reserved[14];
+    uint16_t bytes[16];
+    uint8_t rows[16];
+} __attribute__((packed, aligned(64))) TileConfig;
+
+/* Left sides of `upper` and `lower` rows, lower may be 0. Clears all tiles. */
+static inline void set_tiles(int64_t upper, int64_t lower) {
+    TileConfig config = {.palette = 1};
+    if (lower == 0) lower = 1; /* configured but not used */
+    const int64_t rows[8] = {upper, upper, lower, lower, upper, lower, 16, 16};
+    for (int tile = 0; tile < 8; tile++) {
+        config.bytes[tile] = 64;
+        config.rows[tile] = (uint8_t)rows[tile];
+    }
+    _tile_loadconfig(&config);
+}
