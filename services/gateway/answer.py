@@ -44,6 +44,7 @@ class Answer(Response):
         self._shape = shape
         self._request_id: str = request.state.request_id
         self._clock = asyncio.get_running_loop().time
+        self._voice: Voice | None = None
         self._failed: ApiError | None = None  # what a stream that had started ended with
         self._journal = Journal(request.url.path, self._request_id, front.metrics, arrived=request.state.arrived)
 
@@ -53,7 +54,8 @@ class Answer(Response):
             try:
                 await while_connected(receive, self._tell(send), name=self._request_id)
             except ClientGone:
-                status = CLIENT_LEFT
+                if self._voice is None or not self._voice.complete:
+                    status = CLIENT_LEFT
             except ApiError as raised:
                 status, error = raised.status, raised
                 raise
@@ -72,7 +74,7 @@ class Answer(Response):
             with front.seats(len(order.choices)):
                 choices = [self._choice(index, order) for index in range(len(order.choices))]
                 journal.order, journal.choices, journal.per_prompt = order.id, choices, order.n
-                voice = self._voice(order, deployment, send)
+                self._voice = voice = self._voice_for(order, deployment, send)
                 try:
                     await self._tell_all(choices, order.n, voice)
                 except Exception as raised:
@@ -94,7 +96,7 @@ class Answer(Response):
         story = Story(generation, front.cluster, front.settings.patience)
         return Choice(index, order, story, scribe, front.metrics)
 
-    def _voice(self, order: Order, deployment: Deployment, send: Send) -> Voice:
+    def _voice_for(self, order: Order, deployment: Deployment, send: Send) -> Voice:
         make_shape = partial(
             self._shape,
             order,

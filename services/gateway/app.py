@@ -131,6 +131,10 @@ TOKENIZED_CONTEXTS = 16
 
 
 def _add_operations(app: FastAPI, front: Front) -> None:
+    heads = partial(app.head, include_in_schema=False)  # some probes ask for no more
+
+    @heads("/health")
+    @heads("/ready")
     @app.get("/health")
     @app.get("/ready")
     async def health() -> Response:
@@ -140,6 +144,8 @@ def _add_operations(app: FastAPI, front: Front) -> None:
             raise unavailable(reason)
         return Response()
 
+    @heads("/live")
+    @heads("/ping")
     @app.get("/live")
     @app.get("/ping")
     async def live() -> Response:

@@ -60,7 +60,7 @@ async def serve_http(settings: GatewaySettings, stopping: asyncio.Event) -> None
         try:
             host, port = listener.getsockname()[:2]
             log.info("ready", extra=fields(listen=f"http://{host}:{port}", model=name))
-            await _first_of(serving, stopping)
+            await _first_of(stopping, serving, refreshing)
             await front.drain(settings.drain_s)
         finally:
             server.should_exit = True
@@ -78,10 +78,13 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _first_of(serving: "asyncio.Task[None]", stopping: asyncio.Event) -> None:
+async def _first_of(stopping: asyncio.Event, *tasks: "asyncio.Task[None]") -> None:
+    """Returns when told to stop; raises what ended one of the tasks, none of which ends by itself."""
     told = asyncio.create_task(stopping.wait(), name="stopping")
-    await asyncio.wait((serving, told), return_when=asyncio.FIRST_COMPLETED)
+    done, _ = await asyncio.wait((told, *tasks), return_when=asyncio.FIRST_COMPLETED)
     told.cancel()
+    for task in done - {told}:
+        task.result()
 
 
 def _bind(host: str, port: int) -> socket.socket:

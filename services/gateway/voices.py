@@ -14,9 +14,14 @@ from services.gateway.shape import Shape, Usage
 
 
 class Voice(Protocol):
-    """Told what each choice says; started: something was sent, so it is too late for a status."""
+    """Told what each choice says.
+
+    started: something was sent, so it is too late for a status. complete: all of it was sent, so
+    that it is no matter any more whether the client leaves.
+    """
 
     started: bool
+    complete: bool
 
     async def say(self, choice: Choice, text: str) -> None:
         """The next text of a choice; the first time for each it may be empty."""
@@ -32,7 +37,7 @@ class StreamVoice:
     """Server-sent events: at most one write for each step, the last of which ends the answer."""
 
     def __init__(self, send: Send, shape: Shape, journal: Journal, *, usage: bool, continuous_usage: bool) -> None:
-        self.started = False
+        self.started = self.complete = False
         self._send = send
         self._shape = shape
         self._journal = journal
@@ -55,9 +60,11 @@ class StreamVoice:
         if not self._open:
             data += self._shape.usage(self._journal.usage) if self._usage else b""
             data += sse.DONE
+            self.complete = True
         await self._send({"type": "http.response.body", "body": data, "more_body": bool(self._open)})
 
     async def fail(self, error: ApiError) -> None:
+        self.complete = True
         await self._send({"type": "http.response.body", "body": sse.event(error.body) + sse.DONE, "more_body": False})
 
     async def _begin(self) -> None:
@@ -84,7 +91,7 @@ class WholeVoice:
     """Keeps it all, and sends one JSON document once the last choice has ended."""
 
     def __init__(self, send: Send, make_shape: Callable[[], Shape], journal: Journal) -> None:
-        self.started = False
+        self.started = self.complete = False
         self._send = send
         self._make_shape = make_shape
         self._journal = journal
@@ -106,7 +113,7 @@ class WholeVoice:
         body = sse.dumps(document).encode()
         headers = {"content-type": "application/json", "content-length": str(len(body))}
         headers |= account_headers(choices[0].story.account)
-        self.started = True
+        self.started = self.complete = True
         await self._send({"type": "http.response.start", "status": 200, "headers": raw_headers(headers)})
         await self._send({"type": "http.response.body", "body": body})
 

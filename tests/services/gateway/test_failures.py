@@ -187,6 +187,18 @@ async def test_a_hand_over_is_over_once_decode_has_confirmed(gateway: Gateway, c
     await cluster.at_rest()
 
 
+async def test_a_first_token_may_be_all_that_was_wanted(gateway: Gateway, cluster: FakeCluster) -> None:
+    cluster.conductor.hand_over = True
+    cluster.decode.gate.clear()
+    for stream in (False, True):
+        assert await told(gateway, stream, stop="a") == ("", "stop", None)
+        assert await told(gateway, stream, max_tokens=1) == ("a", "length", None)
+    await cluster.at_rest()
+    async with asyncio.timeout(5):
+        await cluster.conductor.heard(Outcome.FINISHED)
+    assert {outcome for _, outcome in cluster.conductor.outcomes} == {Outcome.FINISHED}
+
+
 async def test_no_conductor_is_503(gateway: Gateway, text: Text, cluster: FakeCluster) -> None:
     await told(gateway, stream=False)
     await gateway.front.cluster.close()

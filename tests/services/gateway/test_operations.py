@@ -21,6 +21,7 @@ async def test_health_is_200_and_empty_when_a_request_would_be_served(gateway: G
     for path in ("/health", "/ready"):
         answer = await gateway.http.get(path)
         assert (answer.status_code, answer.content) == (200, b"")
+        assert (await gateway.http.head(path)).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -206,6 +207,14 @@ async def test_clients_that_leave_are_counted(gateway: Gateway, cluster: FakeClu
     assert counted["moonpool_gateway_cancellations_total",] == 1
     assert counted["vllm:request_success_total", "abort"] == 1
     assert counted["moonpool_gateway_requests_total", "/v1/completions", "499"] == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_who_has_its_whole_answer_has_not_left(gateway: Gateway, stream: bool) -> None:
+    await gateway.http.post("/v1/completions", json=ASK | {"n": 3, "stream": stream}, headers={"connection": "close"})
+    counted = await metrics(gateway)
+    assert counted["vllm:request_success_total", "length"] == 3
+    assert counted["moonpool_gateway_requests_total", "/v1/completions", "200"] == 1
 
 
 async def test_two_gateways_in_one_process_count_for_themselves(
