@@ -1,15 +1,12 @@
 """The table of device blocks: what is cached, what is given up for new ones, and where those lie."""
 
 import random
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from itertools import pairwise
-from typing import Protocol
+from collections.abc import Callable
 
 import pytest
 
+from kvstore.conversations import Outcome, PlainLru, Table, converse, rows
 from kvstore.device import ROOM, DeviceBlocks
-from kvstore.names import BlockName
 from tests.kvstore.builders import names
 
 
@@ -34,10 +31,6 @@ def cache(device: DeviceBlocks, text: str) -> list[int]:
 
 def cached(device: DeviceBlocks, text: str) -> str:
     return text[: len(device.match(names(text)))]
-
-
-def runs(blocks: Sequence[int]) -> int:
-    return 1 + sum(later != earlier + 1 for earlier, later in pairwise(blocks))
 
 
 # What is cached
@@ -206,7 +199,7 @@ def test_sequences_on_a_fresh_device_start_far_apart_and_grow_side_by_side_in_ro
     for _ in range(50):
         for blocks in running:
             blocks += taken(device, 1, after=blocks[-1])
-    assert [runs(blocks) for blocks in running] == [1] * 8
+    assert [rows(blocks) for blocks in running] == [1] * 8
 
 
 def test_what_continues_a_cached_prefix_lies_behind_it() -> None:
@@ -255,7 +248,7 @@ def test_where_there_is_no_row_it_is_as_few_pieces_as_there_can_be() -> None:
     blocks = taken(device, 7)
     assert blocks == sorted(blocks)
     assert set(blocks) >= {0, 1, 2, 3, 9, 10}
-    assert runs(blocks) == 3
+    assert rows(blocks) == 3
 
 
 def test_the_last_blocks_are_given_wherever_they_lie() -> None:
@@ -268,102 +261,16 @@ def test_the_last_blocks_are_given_wherever_they_lie() -> None:
     assert taken(device, 1, after=pages[-1]) == pages[:1]
 
 
-class Table(Protocol):
-    def match(self, names: Sequence[BlockName]) -> list[int]: ...
-    def take(self, count: int, *, after: int | None = None) -> list[int] | None: ...
-    def pin(self, blocks: Sequence[int]) -> None: ...
-    def unpin(self, blocks: Sequence[int]) -> None: ...
-    def name(self, block: int, name: BlockName) -> bool: ...
-
-
-class PlainLru:
-    """What one would write first: strictly least recently used, wherever it lies."""
-
-    def __init__(self, total: int) -> None:
-        self._free, self._pins = list(range(total))[::-1], [0] * total
-        self._held: dict[BlockName, int] = {}
-        self._named: dict[int, BlockName] = {}
-        self._cached: OrderedDict[int, None] = OrderedDict()
-
-    def match(self, names: Sequence[BlockName]) -> list[int]:
-        blocks = [self._held.get(name) for name in names]
-        return [block for block in blocks[: blocks.index(None) if None in blocks else None] if block is not None]
-
-    def take(self, count: int, *, after: int | None = None) -> list[int] | None:
-        if count > len(self._free) + len(self._cached):
-            return None
-        while len(self._free) < count:
-            block, _ = self._cached.popitem(last=False)
-            del self._held[self._named.pop(block)]
-            self._free.append(block)
-        blocks = [self._free.pop() for _ in range(count)]
-        self.pin(blocks)
-        return blocks
-
-    def pin(self, blocks: Sequence[int]) -> None:
-        for block in blocks:
-            self._pins[block] += 1
-            self._cached.pop(block, None)
-
-    def unpin(self, blocks: Sequence[int]) -> None:
-        for block in reversed(blocks):
-            self._pins[block] -= 1
-            if not self._pins[block] and block in self._named:
-                self._cached[block] = None
-            elif not self._pins[block]:
-                self._free.append(block)
-
-    def name(self, block: int, name: BlockName) -> bool:
-        if self._held.setdefault(name, block) == block:
-            self._named[block] = name
-        return self._held[name] == block
-
-
-def converse(table: Table, *, conversations: int, running: int, turns: int, seed: int) -> tuple[float, float]:
-    """Conversations that return, some often, sharing system prompts.
-
-    Returns the share of blocks that were found cached, and the rows that a sequence lies in.
-    """
-    chance, chain = random.Random(seed), iter(range(10**9))
-    history = [[BlockName(b"system%d/%d" % (talk % 3, i)) for i in range(10)] for talk in range(conversations)]
-    live: dict[int, tuple[list[int], list[BlockName], int]] = {}
-    found = asked = 0
-    pieces: list[int] = []
-    while len(pieces) < turns:
-        talk = min(int(chance.expovariate(3 / conversations)), conversations - 1)
-        if talk not in live and len(live) < running:
-            history[talk] = history[talk] if len(history[talk]) < 60 else history[talk][:10]
-            prompt = history[talk] + [BlockName(b"%d" % next(chain)) for _ in range(chance.randint(2, 20))]
-            held = table.match(prompt)
-            table.pin(held)
-            fresh = table.take(len(prompt) - len(held), after=held[-1] if held else None)
-            if fresh is None:
-                table.unpin(held)
-                continue
-            found, asked = found + len(held), asked + len(prompt)
-            live[talk] = (held + fresh, prompt, chance.randint(0, 12))
-        for talk, (blocks, chain_names, left) in list(live.items()):
-            grown = table.take(1, after=blocks[-1]) if left and chance.random() < 0.5 else None
-            if grown:
-                live[talk] = (blocks + grown, [*chain_names, BlockName(b"%d" % next(chain))], left - 1)
-            elif not left:
-                pieces.append(runs(blocks))
-                for block, name in list(zip(blocks, chain_names, strict=True))[:-1]:
-                    table.name(block, name)
-                table.unpin(blocks)
-                history[talk] = chain_names[:-1]
-                del live[talk]
-    return found / asked, sum(pieces[turns // 2 :]) / len(pieces[turns // 2 :])
-
-
 @pytest.mark.parametrize("conversations", [100, 25])
 def test_after_many_conversations_sequences_still_lie_in_few_rows_at_little_cost_to_the_cache(
     conversations: int,
 ) -> None:
+    def outcome(table: Table) -> Outcome:
+        return converse(table, conversations=conversations, running=8, turns=400, chance=random.Random(1))
+
     device = DeviceBlocks(1000)
-    hits, pieces = converse(device, conversations=conversations, running=8, turns=400, seed=1)
+    ours, plain = outcome(device), outcome(PlainLru(1000))
     device.check()
-    plain_hits, plain_pieces = converse(PlainLru(1000), conversations=conversations, running=8, turns=400, seed=1)
-    assert plain_pieces > 15, "otherwise there would be no need for any of this"
-    assert pieces < 4
-    assert hits > plain_hits - 0.08
+    assert plain.rows > 15, "otherwise there would be no need for any of this"
+    assert ours.rows < 4
+    assert ours.found > plain.found - 0.08
