@@ -1,0 +1,192 @@
+"""Workers without processes: batcher, device blocks and toy engine over an arena in memory.
+
+What ``services.worker`` does with sockets and threads, in the order in which it does it: lease, lift,
+run, lower layer by layer, seal. So every path that a prompt can take is a few lines here.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from engine.toy import ToyEngine, toy_layout
+from kvstore.device import DeviceBlocks
+from kvstore.names import BlockName, root_name
+from scheduler.batch import Batch, Copy
+from scheduler.batching import Batcher, BatchLimits, Load, Progress, sequence
+from scheduler.estimate import FREE
+from scheduler.vocabulary import FinishReason, Limits, RequestId, Sampling
+
+SIZE = 8
+"""Tokens in a block."""
+
+LAYOUT = toy_layout(SIZE)
+ROOT = root_name(b"\x07" * 32)
+
+
+GREEDY = Sampling()
+TWELVE = Limits(max_tokens=12)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request, whole: what any path must answer in the same way."""
+
+    prompt: tuple[int, ...]
+    sampling: Sampling = GREEDY
+    limits: Limits = TWELVE
+
+
+class Arena:
+    """Slots in memory, and which name is in which; slots are never used twice."""
+
+    def __init__(self, slots: int = 400) -> None:
+        self.memory = bytearray(slots * LAYOUT.slot_bytes)
+        self.names: dict[BlockName, int] = {}
+        self.used = 0
+
+    def allocate(self) -> int:
+        self.used += 1
+        return self.used - 1
+
+    def slot(self, index: int) -> memoryview:
+        """The bytes of one block."""
+        start = index * LAYOUT.slot_bytes
+        return memoryview(self.memory)[start : start + LAYOUT.block_bytes]
+
+    def layer(self, index: int, layer: int) -> memoryview:
+        start = LAYOUT.layer_offsets[layer]
+        return self.slot(index)[start : start + LAYOUT.layer_bytes[layer]]
+
+    def lose(self, names: Iterable[BlockName]) -> None:
+        for name in list(names):
+            self.names.pop(name, None)
+
+
+@dataclass
+class Worker:
+    """distrusted: requests whose next lifts turn out to be stale."""
+
+    arena: Arena | None = None
+    blocks: int = 64
+    seats: int = 8
+    tokens: int = 512
+    seed: int = 0
+    progress: dict[str, list[Progress]] = field(default_factory=dict)
+    distrusted: set[RequestId] = field(default_factory=set)
+    lifted: int = 0
+    largest_batch: int = 0
+
+    def __post_init__(self) -> None:
+        self.device = DeviceBlocks(self.blocks)
+        self.engine = ToyEngine(self.blocks, block_tokens=SIZE, max_model_len=1024, seed=self.seed)
+        limits = BatchLimits(self.seats, self.tokens, 1024, 100)
+        self.batcher = Batcher(self.device, block_tokens=SIZE, limits=limits, profile=FREE)
+        if self.arena is not None:
+            self.engine.attach(memoryview(self.arena.memory), LAYOUT.slot_bytes)
+
+    def add(
+        self,
+        name: str,
+        asked: Asked,
+        *,
+        output: Sequence[int] = (),
+        hand_over: bool = False,
+        handed_over: bool = False,
+        limits: Limits | None = None,
+    ) -> None:
+        refusal = self.batcher.add(
+            sequence(
+                RequestId(name),
+                root=ROOT,
+                prompt=asked.prompt,
+                output=output,
+                sampling=asked.sampling,
+                limits=limits or asked.limits,
+                hand_over=hand_over,
+                handed_over=handed_over,
+            ),
+            now=0,
+        )
+        assert refusal is None, refusal
+        self.progress[name] = []
+
+    def work(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Until nobody is left, or until that is so."""
+        while self.batcher.snapshot().live and not until():
+            loads = self.batcher.admit(now=0)
+            for load in loads:
+                self._load(load)
+            batch = self.batcher.next(now=0)
+            if batch is not None:
+                self._step(batch)
+
+    def given(self, name: str) -> list[int]:
+        return [each.token for each in self.progress[name]]
+
+    def finish(self, name: str) -> FinishReason | None:
+        return self.progress[name][-1].finish
+
+    def cached(self, name: str) -> int:
+        first = self.progress[name][0].first
+        assert first is not None
+        return first.cached_tokens
+
+    def _load(self, load: Load) -> None:
+        arena, slots = self.arena, []
+        if arena is not None:
+            for name in load.missing:
+                if name not in arena.names:
+                    break
+                slots.append(arena.names[name])
+            for name, block in load.held if load.handoff else ():
+                if name not in arena.names:
+                    slot = arena.allocate()
+                    self.engine.lower([Copy(slot, block)])
+                    arena.names[name] = slot
+        self.batcher.loaded(load.request, slots)
+
+    def _step(self, batch: Batch) -> None:
+        self.largest_batch = max(self.largest_batch, len(batch.slices))
+        self.engine.lift([lift.copy for lift in batch.lifts])
+        self.lifted += len(batch.lifts)
+        stale = {lift.request for lift in batch.lifts} & self.distrusted
+        if stale:
+            self.distrusted -= stale
+            self.batcher.unlifted(batch, stale)
+            return
+        arena = self.arena
+        slots = [] if arena is None else [arena.allocate() for _ in batch.fills]
+        copies = [Copy(slot, fill.block) for slot, fill in zip(slots, batch.fills, strict=False)]
+        result = self.engine.run(batch, lambda layer: self.engine.lower(copies, layer))
+        if arena is not None:
+            for fill, slot in zip(batch.fills, slots, strict=True):
+                arena.names.setdefault(fill.name, slot)
+        for each in self.batcher.applied(batch, result.tokens, now=0):
+            self.progress[each.request].append(each)
+
+
+def alone(asked: Asked, *, seed: int = 0) -> list[int]:
+    """The one true answer: one worker, one request, one chunk."""
+    worker = Worker(seed=seed)
+    worker.add("a", asked)
+    worker.work()
+    return worker.given("a")
+
+
+def prefilled(asked: Asked, arena: Arena, *, tokens: int = 512) -> list[int]:
+    """A prefill worker has handed it over; returns its first token, and has ended if that ended the stream."""
+    worker = Worker(arena, tokens=tokens)
+    worker.add("a", asked, hand_over=True)
+    worker.work()
+    return worker.given("a")
+
+
+def decoded(asked: Asked, arena: Arena, first: Sequence[int]) -> list[int]:
+    """A decode worker takes it over; returns the whole stream."""
+    worker = Worker(arena)
+    worker.add("a", asked, output=first, handed_over=True)
+    worker.work()
+    return [*first, *worker.given("a")]
+
+
+def ended(asked: Asked, output: Collection[int]) -> bool:
+    return len(output) >= asked.limits.max_tokens or any(token in asked.limits.stop_ids for token in output)
