@@ -4,7 +4,9 @@ PYTHON ?= python3
 ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALLED := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
+RUNTIME := $(VENV)/.runtime
+EVERYTHING := $(VENV)/.everything
 PROTOS := $(wildcard proto/services/wire/pb/*.proto)
 PROTOC = $(BIN)/python -m grpc_tools.protoc -I proto \
 	--plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
@@ -16,18 +18,18 @@ PROTOC = $(BIN)/python -m grpc_tools.protoc -I proto \
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-setup: $(INSTALLED) ## make .venv with everything installed; then .venv/bin/moonpool
+setup: $(EVERYTHING) ## make .venv with everything installed; then .venv/bin/moonpool
 
-up: $(INSTALLED) ## install, fetch the model, serve until Ctrl-C; flags in ARGS="--port 9000"
+up: $(RUNTIME) ## install, fetch the model, serve until Ctrl-C; flags in ARGS="--port 9000"
 	@exec $(BIN)/moonpool up $(ARGS)
 
-test: $(INSTALLED) ## the fast tests
+test: $(EVERYTHING) ## the fast tests
 	$(BIN)/pytest $(ARGS)
 
-test-all: $(INSTALLED) ## all tests but those that need a GPU: real model, killed processes, slow ones
+test-all: $(EVERYTHING) ## all tests but those that need a GPU: real model, killed processes, slow ones
 	$(BIN)/pytest -m 'not gpu' $(ARGS)
 
-check: $(INSTALLED) ## format, lint, types, import arrows, generated code and pages
+check: $(EVERYTHING) ## format, lint, types, import arrows, generated code and pages
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -38,21 +40,26 @@ check: $(INSTALLED) ## format, lint, types, import arrows, generated code and pa
 			diff -u "services/wire/pb/$${file##*/}" "$$file" || { echo "stale: run make proto"; exit 1; }; \
 		done && echo "generated code is fresh"
 
-bench: $(INSTALLED) ## measure each part against this machine's limits
+bench: $(RUNTIME) ## measure each part against this machine's limits
 	$(BIN)/moonpool bench engine $(ARGS)
 
-proto: $(INSTALLED) ## generate services/wire/pb from proto/
+proto: $(EVERYTHING) ## generate services/wire/pb from proto/
 	$(call PROTOC,.)
 
-docs: $(INSTALLED) ## generate docs/settings.md and docs/metrics.md
+docs: $(EVERYTHING) ## generate docs/settings.md and docs/metrics.md
 	$(BIN)/python -m services.runtime.reference
 
 clean: ## remove .venv and everything that was generated but is not committed
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(INSTALLED): pyproject.toml constraints.txt
+# Two steps, since serving needs only the first, which takes half as long.
+$(RUNTIME): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Moonpool needs Python 3.11 or newer: make PYTHON=python3.11 ..")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev]'
+	$(PIP) -e .
+	@touch $@
+
+$(EVERYTHING): $(RUNTIME)
+	$(PIP) -e '.[dev]'
 	@touch $@
