@@ -36,7 +36,7 @@ class Arena:
     def create(cls, directory: Path, name: str, size_bytes: int) -> "Arena":
         """A new arena of zeros, mode 0600, every page reserved, locked until it is closed or this process ends.
 
-        Reserving takes about half a second per GiB. ArenaError where there is too little room,
+        Reserving takes 0.1 to 0.5 s per GiB. ArenaError where there is too little room,
         or the directory can't be used; nothing is left behind then.
         """
         if not name.startswith(PREFIX) or "/" in name:

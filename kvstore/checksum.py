@@ -1,7 +1,7 @@
 """The checksum that travels with a block: xxh3-64 over the bytes that carry meaning.
 
-It finds torn and swapped bytes, not forgery. 25 GB/s on one core here, against 17 GB/s
-for the copy it accompanies, and the interpreter is free meanwhile.
+It finds torn and swapped bytes, not forgery. On one core 25 GB/s from the caches, where a
+block is right after it was written, 8 GB/s from memory; the interpreter is free meanwhile.
 """
 
 import xxhash
