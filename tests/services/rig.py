@@ -30,6 +30,7 @@ from services.worker.worker import Worker
 BLOCK_TOKENS = 8
 BLOCKS = 256
 PATIENCE_S = 10.0
+GREEDY = Sampling()
 
 T = TypeVar("T")
 
@@ -192,10 +193,6 @@ def leftovers(directory: Path) -> list[str]:
     return [path.name for path in directory.rglob("*") if not path.is_dir()]
 
 
-def greedy() -> Sampling:
-    return Sampling()
-
-
 def root(engine_seed: int = 0) -> BlockName:
     return root_name(f"toy {engine_seed}".encode())
 
@@ -216,11 +213,22 @@ class Client:
     def __init__(self, stub: Any) -> None:  # Any: the stub's class exists for type checkers only
         self.stub: worker_pb2_grpc.WorkerAsyncStub = stub
 
-    def prefill_call(self, prompt: Sequence[int], *, request: str = "r", max_tokens: int = 16, **more: Any) -> Any:
-        limits = codec.limits_to_wire(Limits(max_tokens, **more))
+    def prefill_call(
+        self,
+        prompt: Sequence[int],
+        *,
+        request: str = "r",
+        max_tokens: int = 16,
+        sampling: Sampling | None = None,
+        **more: Any,
+    ) -> Any:
         return self.stub.Prefill(
             worker_pb2.PrefillRequest(
-                request=request, root=root(), prompt=prompt, sampling=codec.sampling_to_wire(greedy()), limits=limits
+                request=request,
+                root=root(),
+                prompt=prompt,
+                sampling=codec.sampling_to_wire(sampling or GREEDY),
+                limits=codec.limits_to_wire(Limits(max_tokens, **more)),
             )
         )
 
@@ -241,7 +249,7 @@ class Client:
                 root=root(),
                 prompt=prompt,
                 output=output,
-                sampling=codec.sampling_to_wire(sampling or greedy()),
+                sampling=codec.sampling_to_wire(sampling or GREEDY),
                 limits=codec.limits_to_wire(Limits(max_tokens, **more)),
                 handed_over=handed_over,
             )
@@ -275,16 +283,29 @@ async def read_story(call: Any) -> Story:
 
 
 async def hand_over(
-    prefill: Client, decode: Client, prompt: Sequence[int], *, request: str = "r", max_tokens: int = 16, **more: Any
+    prefill: Client,
+    decode: Client,
+    prompt: Sequence[int],
+    *,
+    request: str = "r",
+    max_tokens: int = 16,
+    sampling: Sampling | None = None,
+    **more: Any,
 ) -> Story:
     """The gateway's story: prefill, then decode with the prefill's call open until it is confirmed."""
-    call = prefill.prefill_call(prompt, request=request, max_tokens=max_tokens, **more)
+    call = prefill.prefill_call(prompt, request=request, max_tokens=max_tokens, sampling=sampling, **more)
     try:
         first_token = await prefill.first(call)
         if first_token.finished:
             return Story((first_token.token,), first_token.finish_reason, first_token.cached_tokens)
         stream = decode.decode_call(
-            prompt, request=request, output=[first_token.token], max_tokens=max_tokens, handed_over=True, **more
+            prompt,
+            request=request,
+            output=[first_token.token],
+            max_tokens=max_tokens,
+            handed_over=True,
+            sampling=sampling,
+            **more,
         )
         rest = await read_story(stream)
         return Story((first_token.token, *rest.tokens), rest.reason, first_token.cached_tokens, rest.missing_blocks)
