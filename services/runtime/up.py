@@ -89,7 +89,8 @@ async def _announce(settings: UpSettings, served_name: str, stopping: asyncio.Ev
 def welcome(url: str, served_name: str) -> str:
     """The base URL, and a command that answers as it stands."""
     messages = [{"role": "user", "content": "What is the capital of France?"}]
-    body = json.dumps({"model": served_name, "messages": messages, "max_tokens": 64, "temperature": 0}).replace("'", "'\\''")
+    ask = {"model": served_name, "messages": messages, "max_tokens": 64, "temperature": 0}
+    body = json.dumps(ask).replace("'", "'\\''")
     curl = f"curl {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'"
     return f"\n{served_name} is served at {url}/v1 until Ctrl-C. Try:\n\n{curl}\n"
 
