@@ -20,6 +20,9 @@ FULL_RETRY_S = 1.0
 REFRESH_S = 1.0
 """How often the cluster is asked who it is: a new identity names other roots."""
 
+LAST_WORDS_S = 1.0
+"""How long a request that has been ended may take to say so."""
+
 STOPPING = "This gateway is shutting down."
 
 ResultT = TypeVar("ResultT")
@@ -156,7 +159,9 @@ class Front:
             self.ended = True
             for task in list(self._tasks):
                 task.cancel()
-            await self.idle()
+            with suppress(TimeoutError):  # of a client that does not read, there is no more to wait for
+                async with asyncio.timeout(LAST_WORDS_S):
+                    await self.idle()
 
     async def close(self) -> None:
         await self.cluster.close()

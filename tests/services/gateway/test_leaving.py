@@ -117,3 +117,12 @@ async def test_a_gateway_that_must_stop_tells_whole_answers_503(gateway: Gateway
     assert answer.status_code == 503
     assert answer.headers["retry-after"]
     await cluster.at_rest()
+
+
+async def test_a_client_that_does_not_read_does_not_keep_a_gateway_from_stopping(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.gateway.front.LAST_WORDS_S", 0.01)
+    with gateway.front.present():
+        async with asyncio.timeout(5):
+            await gateway.front.drain(0.0)
