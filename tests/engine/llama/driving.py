@@ -79,7 +79,9 @@ def step(engine: LlamaEngine, *pieces: tuple[Text, int]) -> None:
         row += count
 
 
-def whole(engine: LlamaEngine, tokens: Sequence[int], blocks: Sequence[int], chunks: Sequence[int] = ()) -> torch.Tensor:
+def whole(
+    engine: LlamaEngine, tokens: Sequence[int], blocks: Sequence[int], chunks: Sequence[int] = ()
+) -> torch.Tensor:
     """The logits of every token, [tokens, vocab], computed in chunks that end at these positions."""
     text = Text(list(tokens), blocks)
     for start, end in pairwise((0, *chunks, len(tokens))):
