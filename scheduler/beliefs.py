@@ -92,14 +92,14 @@ class Beliefs:
     def worker_reported(self, report: WorkerReport, *, now: float) -> None:
         """Raises IdentityMismatch. A report of a new incarnation ends everything believed of the older one."""
         self._check(report.identity, now)
+        if self._is_past(report.worker, report.incarnation):
+            return
         known = self.workers.get(report.worker)
         if known is not None and report.incarnation != known.report.incarnation:
             self._bury(report.worker, known.report.incarnation)
             self._forget_worker(report.worker)
             known = None
-        if self._is_past(report.worker, report.incarnation) or (
-            known is not None and report.sequence <= known.report.sequence
-        ):
+        if known is not None and report.sequence <= known.report.sequence:
             return
         if known is None:
             known = self.workers[report.worker] = WorkerBelief(report, now)
@@ -112,13 +112,13 @@ class Beliefs:
         """True: it should send all its names next. Raises IdentityMismatch."""
         if report.identity is not None:
             self._check(report.identity, now)
+        if self._is_past(report.store, report.incarnation):
+            return False
         known = self.stores.get(report.store)
         if known is not None and report.incarnation != known.report.incarnation:
             self._bury(report.store, known.report.incarnation)
             self._forget_store(report.store)
             known = None
-        if self._is_past(report.store, report.incarnation):
-            return False
         if known is not None and report.sequence <= known.report.sequence:
             return known.lost_track
         missed = known is None or known.lost_track or report.sequence != known.report.sequence + 1

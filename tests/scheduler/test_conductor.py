@@ -1,0 +1,339 @@
+"""Where requests are placed, and why."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from kvstore.vocabulary import IdentityMismatch
+from scheduler import estimate
+from scheduler.conductor import INLINE_BUSY_S, INLINE_IDLE_S, Conductor
+from scheduler.vocabulary import (
+    Ask,
+    Outcome,
+    Placement,
+    Profile,
+    Rejection,
+    RejectionCode,
+    RequestId,
+    Role,
+    WorkerReport,
+)
+from tests.scheduler.build import CPU, OTHER, SIZE, ask, names, prompt, store_report, worker_report
+
+P, D, M = Role.PREFILL, Role.DECODE, Role.MIXED
+
+
+def conductor(
+    *workers: WorkerReport, held: int = 0, stores: Sequence[str] = ("s",), inline_max_tokens: int | None = None
+) -> Conductor:
+    """With these workers; the first store holds that many tokens of ``prompt``."""
+    made = Conductor(inline_max_tokens=inline_max_tokens)
+    for worker in workers:
+        made.worker_reported(worker, now=0)
+    for index, store in enumerate(stores):
+        made.store_reported(store_report(store, snapshot=True, gained=names(prompt(held if not index else 0))), now=0)
+    return made
+
+
+def placed(made: Conductor, asked: Ask, *, now: float = 0.0) -> Placement:
+    answer = made.place(asked, now=now)
+    assert isinstance(answer, Placement), answer
+    return answer
+
+
+def where(made: Conductor, asked: Ask) -> tuple[str | None, str]:
+    answer = placed(made, asked)
+    return (None if answer.prefill is None else answer.prefill.worker, answer.decode.worker)
+
+
+def refused(made: Conductor, asked: Ask, *, now: float = 0.0) -> Rejection:
+    answer = made.place(asked, now=now)
+    assert isinstance(answer, Rejection), answer
+    return answer
+
+
+# -- handing over or inline -------------------------------------------------------------------------------------------
+
+
+def test_a_long_prompt_is_prefilled_elsewhere() -> None:
+    assert where(conductor(worker_report("p", P), worker_report("d", D)), ask(tokens=1000)) == ("p", "d")
+
+
+def test_a_short_prompt_is_prefilled_where_it_decodes() -> None:
+    assert where(conductor(worker_report("p", P), worker_report("d", D)), ask(tokens=40)) == (None, "d")
+
+
+def test_a_long_prompt_of_which_little_is_uncached_is_prefilled_where_it_decodes() -> None:
+    made = conductor(worker_report("p", P), worker_report("d", D), held=996)
+
+    answer = placed(made, ask(tokens=1000))
+    assert answer.prefill is None
+    assert answer.predicted_cached_tokens == 996
+
+
+def test_a_prompt_that_an_idle_worker_takes_inline_would_disturb_a_busy_one() -> None:
+    tokens = 150
+    assert INLINE_BUSY_S < estimate.prefill_s(CPU, tokens) < INLINE_IDLE_S
+    busy = worker_report("d", D, running=3, kv_tokens=900)
+
+    assert where(conductor(worker_report("p", P), worker_report("d", D)), ask(tokens=tokens)) == (None, "d")
+    assert where(conductor(worker_report("p", P), busy), ask(tokens=tokens)) == ("p", "d")
+
+
+def test_a_short_prompt_is_handed_over_when_the_decode_worker_has_prefills_queued() -> None:
+    behind = worker_report("d", D, waiting=1, queued=400)
+
+    assert where(conductor(worker_report("p", P), behind), ask(tokens=16)) == ("p", "d")
+
+
+@pytest.mark.parametrize(("bound", "expected"), [(0, "p"), (16, "p"), (43, "p"), (44, None), (None, None)])
+def test_the_operator_bounds_inline_prefills_by_uncached_tokens(bound: int | None, expected: str | None) -> None:
+    made = conductor(worker_report("p", P), worker_report("d", D), held=100, inline_max_tokens=bound)
+
+    assert where(made, ask(tokens=144))[0] == expected
+
+
+def test_without_a_prefill_worker_everything_is_inline_even_if_that_is_not_wanted() -> None:
+    for bound in (None, 0):
+        assert where(conductor(worker_report("d", D), inline_max_tokens=bound), ask(tokens=3000)) == (None, "d")
+
+
+def test_without_a_store_to_move_kv_through_everything_is_inline() -> None:
+    for store in (None, "gone"):
+        workers = [worker_report("p", P, store=store), worker_report("d", D, store=store)]
+        assert where(conductor(*workers, inline_max_tokens=0), ask(tokens=3000)) == (None, "d")
+
+
+def test_kv_is_handed_over_between_workers_of_one_store_only() -> None:
+    made = conductor(
+        worker_report("p", P, store="t"),
+        worker_report("d0", D, store="s"),
+        worker_report("d1", D, store="t", running=2, kv_tokens=500),
+        stores=("s", "t"),
+    )
+    assert where(made, ask(tokens=3000)) == ("p", "d1")
+
+
+def test_mixed_workers_share_requests_and_do_not_hand_over_to_each_other() -> None:
+    made = conductor(worker_report("m0", M), worker_report("m1", M))
+
+    assert [where(made, ask(f"{index}", tokens=500)) for index in range(4)] == [
+        (None, "m0"),
+        (None, "m1"),
+        (None, "m0"),
+        (None, "m1"),
+    ]
+
+
+def test_mixed_workers_hand_over_to_each_other_where_that_is_insisted_on() -> None:
+    made = conductor(worker_report("m0", M), worker_report("m1", M), inline_max_tokens=0)
+    prefill, decode = where(made, ask(tokens=500))
+
+    assert {prefill, decode} == {"m0", "m1"}
+
+
+def test_the_only_worker_that_could_prefill_is_not_chosen_to_decode_where_handing_over_is_insisted_on() -> None:
+    made = conductor(worker_report("a", M), worker_report("b", D), inline_max_tokens=0)
+
+    assert where(made, ask(tokens=500)) == ("a", "b")
+
+
+# -- which prefill worker ---------------------------------------------------------------------------------------------
+
+
+def test_the_prefill_worker_with_the_shorter_queue_is_chosen() -> None:
+    made = conductor(
+        worker_report("p0", P, queued=2000, waiting=2),
+        worker_report("p1", P, queued=500, waiting=1),
+        worker_report("d"),
+    )
+    assert where(made, ask(tokens=1000)) == ("p1", "d")
+
+
+def test_a_prefix_draws_a_request_to_its_store_until_the_queue_there_costs_more() -> None:
+    def choice(queued: int) -> str:
+        near = worker_report("near", M, store="s", queued=queued, waiting=1 if queued else 0)
+        made = conductor(near, worker_report("far", M, store="t"), held=2000, stores=("s", "t"))
+        return where(made, ask(tokens=2100))[1]
+
+    assert [choice(queued) for queued in (0, 1500, 2500)] == ["near", "near", "far"]
+
+
+def test_what_was_placed_a_moment_ago_counts_as_queued() -> None:
+    made = conductor(worker_report("p0", P), worker_report("p1", P), worker_report("d", seats=64))
+
+    assert [where(made, ask(f"{index}", tokens=1000))[0] for index in range(4)] == ["p0", "p1", "p0", "p1"]
+
+
+def test_a_faster_prefill_worker_gets_more() -> None:
+    slow = worker_report("slow", P)
+    fast = worker_report("fast", P, profile=Profile((0.001, 1 / 15000, 1e-9), CPU.step_s))
+    made = conductor(slow, fast, worker_report("d", seats=64))
+    chosen = [where(made, ask(f"{index}", tokens=1000))[0] for index in range(11)]
+
+    assert chosen.count("slow") <= 1
+
+
+# -- which decode worker ----------------------------------------------------------------------------------------------
+
+
+def test_the_decode_worker_with_the_least_step_time_is_chosen() -> None:
+    made = conductor(
+        worker_report("p", P),
+        worker_report("d0", running=4, kv_tokens=4000),
+        worker_report("d1", running=4, kv_tokens=900),
+        worker_report("d2", running=6, kv_tokens=4000),
+    )
+    answer = placed(made, ask(tokens=1000))
+    assert answer.decode.worker == "d1"
+    assert answer.predicted_tpot_s == pytest.approx(estimate.step_s(CPU, 5, 1900))
+
+
+def test_a_worker_without_room_for_the_kv_or_without_a_seat_is_the_last_choice() -> None:
+    busy = worker_report("busy", running=7, kv_tokens=9000)
+    for small in (worker_report("full", blocks_free=1000 // SIZE), worker_report("full", running=8, seats=8)):
+        assert where(conductor(worker_report("p", P), busy, small), ask(tokens=1000)) == ("p", "busy")
+
+
+def test_where_all_are_full_the_shortest_queue_is_joined() -> None:
+    made = conductor(
+        worker_report("p", P),
+        worker_report("d0", running=8, waiting=5, kv_tokens=5000),
+        worker_report("d1", running=8, waiting=1, kv_tokens=5000),
+    )
+    assert where(made, ask(tokens=1000)) == ("p", "d1")
+
+
+def test_seats_promised_a_moment_ago_are_taken() -> None:
+    made = conductor(worker_report("p", P), worker_report("d0"), worker_report("d1"))
+
+    assert [where(made, ask(f"{index}", tokens=1000))[1] for index in range(4)] == ["d0", "d1", "d0", "d1"]
+
+
+# -- who is not asked -------------------------------------------------------------------------------------------------
+
+
+def test_who_is_excluded_draining_or_silent_gets_nothing() -> None:
+    made = conductor(
+        worker_report("p0", P),
+        worker_report("p1", P, draining=True),
+        worker_report("p2", P, queued=900, waiting=1),
+        worker_report("d0"),
+        worker_report("d1", draining=True),
+        worker_report("d2", running=3, kv_tokens=4000),
+    )
+    assert where(made, ask(tokens=3000, excluded=["p0", "d0"])) == ("p2", "d2")
+    assert refused(made, ask(tokens=3000), now=2.0).reason == "no decode worker is alive"
+
+
+def test_a_prompt_beyond_a_workers_context_goes_to_one_with_a_longer_one() -> None:
+    made = conductor(
+        worker_report("p", P, context=1000), worker_report("d", context=4096), worker_report("e", context=64)
+    )
+
+    assert where(made, ask(tokens=2000)) == (None, "d")
+
+
+@pytest.mark.parametrize(
+    ("workers", "code", "reason"),
+    [
+        ([], RejectionCode.UNAVAILABLE, "no decode worker is alive"),
+        ([worker_report("p", P)], RejectionCode.UNAVAILABLE, "no decode worker is alive"),
+        ([worker_report("d", draining=True)], RejectionCode.UNAVAILABLE, "every decode worker is being shut down"),
+        (
+            [worker_report("d", context=50)],
+            RejectionCode.UNAVAILABLE,
+            "100 tokens are more than any decode worker's context of 50",
+        ),
+        (
+            [worker_report("excluded")],
+            RejectionCode.UNAVAILABLE,
+            "every decode worker has refused or failed this request",
+        ),
+        (
+            [worker_report("excluded", running=8, seats=8)],
+            RejectionCode.OVERLOADED,
+            "every decode worker has refused or failed this request",
+        ),
+    ],
+)
+def test_a_rejection_says_what_would_have_to_change(
+    workers: list[WorkerReport], code: RejectionCode, reason: str
+) -> None:
+    rejection = refused(conductor(*workers), ask(tokens=100, excluded=["excluded"]))
+
+    assert (rejection.code, rejection.reason) == (code, reason)
+    assert rejection.retry_after_s > 0
+
+
+# -- predictions ------------------------------------------------------------------------------------------------------
+
+
+def test_the_predicted_ttft_is_queue_and_lift_and_prefill() -> None:
+    made = conductor(worker_report("p", P, queued=300, waiting=1), worker_report("d"), held=800)
+    answer = placed(made, ask(tokens=2000))
+
+    queue_s = estimate.prefill_s(CPU, 300)
+    lift_s = estimate.transfer_s(CPU, 200 * 1024)
+    assert answer.predicted_cached_tokens == 800
+    assert answer.predicted_ttft_s == pytest.approx(queue_s + lift_s + estimate.prefill_s(CPU, 2000, 800))
+
+
+def test_the_last_token_is_never_counted_as_cached() -> None:
+    made = conductor(worker_report("d"), held=100)
+
+    assert placed(made, ask(tokens=100)).predicted_cached_tokens == 96
+
+
+# -- what the gateway tells -------------------------------------------------------------------------------------------
+
+
+def test_a_handoff_frees_the_prefill_queue_and_an_end_frees_the_seat() -> None:
+    made = conductor(worker_report("p", P), worker_report("d"))
+    idle = placed(made, ask("x", tokens=2000))
+
+    made.outcome(RequestId("x"), Outcome.HANDED_OVER, now=0)
+    after = placed(made, ask("y", tokens=2000))
+    assert after.predicted_ttft_s == idle.predicted_ttft_s
+    assert after.predicted_tpot_s > idle.predicted_tpot_s
+    for request in ("x", "y"):
+        made.outcome(RequestId(request), Outcome.FINISHED, now=0)
+    assert placed(made, ask("z", tokens=2000)) == Placement(
+        RequestId("z"),
+        idle.decode,
+        idle.prefill,
+        idle.predicted_ttft_s,
+        idle.predicted_tpot_s,
+        idle.predicted_cached_tokens,
+    )
+    assert made.snapshot().handoffs == 1
+
+
+def test_outcomes_of_requests_that_another_conductor_placed_are_counted_and_harmless() -> None:
+    made = conductor(worker_report("d"))
+    made.outcome(RequestId("x"), Outcome.HANDED_OVER, now=0)
+    made.outcome(RequestId("x"), Outcome.FAILED, now=0)
+
+    assert made.snapshot().handoffs == 1
+
+
+# -- what it shows ----------------------------------------------------------------------------------------------------
+
+
+def test_a_snapshot_shows_who_is_believed_alive_in_order() -> None:
+    made = conductor(worker_report("p", P), worker_report("d"), held=100)
+    snapshot = made.snapshot()
+
+    assert [worker.worker for worker in snapshot.workers] == ["d", "p"]
+    assert [(store.store, store.gained) for store in snapshot.stores] == [("s", ())]
+    made.tick(now=5)
+    assert made.snapshot().workers == ()
+    assert made.snapshot().identity is None
+
+
+def test_a_worker_of_another_model_is_refused_with_what_differs() -> None:
+    made = conductor(worker_report("d"))
+
+    with pytest.raises(IdentityMismatch, match="model weights bb instead of aa"):
+        made.worker_reported(worker_report("e", identity=OTHER), now=0)
+    assert not made.worker_reported(worker_report("e"), now=0)
