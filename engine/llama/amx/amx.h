@@ -2,12 +2,12 @@
 
    Everything is bf16 in memory and float32 in arithmetic. Each row of every product is summed in
    one order, whatever else is in the batch, so a token's bits do not depend on its company.
-   Field order and types are mirrored in native.py; raise NATIVE_VERSION with either. */
+   Field order and types are mirrored in __init__.py; raise AMX_VERSION with either. */
 #pragma once
 #include <immintrin.h>
 #include <stdint.h>
 
-#define NATIVE_VERSION 1
+#define AMX_VERSION 1
 
 typedef uint16_t bf16;
 
@@ -33,7 +33,7 @@ typedef struct {
 
 typedef struct {
     int64_t rows, spans_count, threads;
-    const int32_t *positions; /* [rows] */
+    const int64_t *positions; /* [rows] */
     const int64_t *targets;   /* [rows] where a token's KV goes, counted in tokens of the pages */
     const Span *spans;
     bf16 *x;      /* [rows][hidden] in and out */

@@ -4,7 +4,7 @@
    each [16][16][2] is one tile, and the tiles of 16 outputs lie one behind the other, so that reading a
    weight once (decode: bound by memory) is one stream. `outputs` is padded to a multiple of 32, `inputs`
    is a multiple of 32. For SWIGLU the blocks of 16 alternate between gate and up. */
-#include "native.h"
+#include "amx.h"
 
 #define GROUP 32           /* outputs per block of sums: two tiles wide */
 #define LEFT_BYTES 1200000 /* of x that are used again and again: they should stay in 2 MiB of L2 */
