@@ -6,6 +6,7 @@ had. A stream that can't be continued ends with a status, never as if it were co
 # ruff: noqa: N802 - methods are named after their RPCs
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,6 +15,7 @@ import grpc
 from kvstore.device import DeviceBlocks
 from scheduler.sequence import Running
 from scheduler.vocabulary import RequestId
+from services.runtime.logs import fields
 from services.wire.answering import Context, Refuse, answering
 from services.wire.pb import common_pb2, worker_pb2, worker_pb2_grpc
 from services.worker.loop import Ending, Full, Loop, NeverFits
@@ -24,6 +26,9 @@ from services.worker.ticket import Ticket
 
 LONGEST_HANDOFF_S = 120.0
 """How long a handoff waits to be taken where the caller gives no deadline: it holds slots that others could use."""
+
+
+log = logging.getLogger(__name__)
 
 
 class WorkerService(worker_pb2_grpc.WorkerServicer):
@@ -68,7 +73,10 @@ class WorkerService(worker_pb2_grpc.WorkerServicer):
         """The ticket of one call; reasons for not having it become statuses."""
         try:
             with self._loop.enter(RequestId(request), sequence) as ticket:
-                yield ticket
+                try:
+                    yield ticket
+                finally:
+                    _log_left(ticket)
         except Full as full:
             self._metrics.refused("full")
             raise Refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, str(full)) from full
@@ -80,6 +88,22 @@ class WorkerService(worker_pb2_grpc.WorkerServicer):
             raise Refuse(grpc.StatusCode.UNAVAILABLE, str(ending)) from ending
         except StreamBroken as broken:
             raise Refuse(grpc.StatusCode.INTERNAL, str(broken)) from broken
+
+
+def _log_left(ticket: Ticket) -> None:
+    sequence = ticket.sequence
+    log.debug(
+        "call ended",
+        extra=fields(
+            request=ticket.request,
+            phase=sequence.phase.value,
+            prompt_tokens=sequence.prompt,
+            output_tokens=sequence.generated,
+            cached_tokens=sequence.cached_tokens,
+            hand_over=sequence.hand_over,
+            handed_over=sequence.handed_over,
+        ),
+    )
 
 
 async def _first_token(ticket: Ticket) -> worker_pb2.FirstToken:
