@@ -1,4 +1,4 @@
-"""Workers without processes: batcher, device blocks and toy engine over an arena in memory.
+"""Workers without processes: batcher, device blocks and an engine over an arena in memory.
 
 What ``services.worker`` does with sockets and threads, in the order in which it does it: lease, lift,
 run, lower layer by layer, seal. So every path that a prompt can take is a few lines here.
@@ -7,8 +7,10 @@ run, lower layer by layer, seal. So every path that a prompt can take is a few l
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from engine.port import Engine
 from engine.toy import ToyEngine, toy_layout
 from kvstore.device import DeviceBlocks
+from kvstore.layout import KvLayout
 from kvstore.names import BlockName, root_name
 from scheduler.batch import Batch, Copy
 from scheduler.batching import Batcher, BatchLimits, Load, Progress, sequence
@@ -38,8 +40,9 @@ class Asked:
 class Arena:
     """Slots in memory, and which name is in which; slots are never used twice."""
 
-    def __init__(self, slots: int = 400) -> None:
-        self.memory = bytearray(slots * LAYOUT.slot_bytes)
+    def __init__(self, slots: int = 400, layout: KvLayout = LAYOUT) -> None:
+        self.layout = layout
+        self.memory = bytearray(slots * layout.slot_bytes)
         self.names: dict[BlockName, int] = {}
         self.used = 0
 
@@ -49,12 +52,12 @@ class Arena:
 
     def slot(self, index: int) -> memoryview:
         """The bytes of one block."""
-        start = index * LAYOUT.slot_bytes
-        return memoryview(self.memory)[start : start + LAYOUT.block_bytes]
+        start = index * self.layout.slot_bytes
+        return memoryview(self.memory)[start : start + self.layout.block_bytes]
 
     def layer(self, index: int, layer: int) -> memoryview:
-        start = LAYOUT.layer_offsets[layer]
-        return self.slot(index)[start : start + LAYOUT.layer_bytes[layer]]
+        start = self.layout.layer_offsets[layer]
+        return self.slot(index)[start : start + self.layout.layer_bytes[layer]]
 
     def lose(self, names: Iterable[BlockName]) -> None:
         for name in list(names):
@@ -63,13 +66,15 @@ class Arena:
 
 @dataclass
 class Worker:
-    """distrusted: requests whose next lifts turn out to be stale."""
+    """model: an engine to run, whose pages may hold anything at first; None makes a toy.
+    distrusted: requests whose next lifts turn out to be stale."""
 
     arena: Arena | None = None
     blocks: int = 64
     seats: int = 8
     tokens: int = 512
     seed: int = 0
+    model: Engine | None = None
     progress: dict[str, list[Progress]] = field(default_factory=dict)
     distrusted: set[RequestId] = field(default_factory=set)
     lifted: int = 0
@@ -77,11 +82,13 @@ class Worker:
 
     def __post_init__(self) -> None:
         self.device = DeviceBlocks(self.blocks)
-        self.engine = ToyEngine(self.blocks, block_tokens=SIZE, max_model_len=1024, seed=self.seed)
-        limits = BatchLimits(self.seats, self.tokens, 1024, 100)
-        self.batcher = Batcher(self.device, block_tokens=SIZE, limits=limits, profile=FREE)
+        self.engine = self.model or ToyEngine(self.blocks, block_tokens=SIZE, max_model_len=1024, seed=self.seed)
+        assert self.blocks <= self.engine.blocks_total, "the engine has fewer blocks"
+        limits = BatchLimits(self.seats, self.tokens, self.engine.max_model_len, 100)
+        size = self.engine.layout.block_tokens
+        self.batcher = Batcher(self.device, block_tokens=size, limits=limits, profile=FREE)
         if self.arena is not None:
-            self.engine.attach(memoryview(self.arena.memory), LAYOUT.slot_bytes)
+            self.engine.attach(memoryview(self.arena.memory), self.engine.layout.slot_bytes)
 
     def add(
         self,

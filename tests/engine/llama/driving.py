@@ -102,9 +102,10 @@ def greedy(engine: LlamaEngine, tokens: Sequence[int], blocks: Sequence[int], co
 
 
 def assert_greedy(logits: torch.Tensor, tokens: Sequence[int], prompt_tokens: int) -> int:
-    """Each output token is the best one by ``logits`` [tokens, vocab], teacher-forced; returns the near ties there were.
+    """Each output token is the best one by ``logits``, teacher-forced; returns how many near ties there were.
 
-    tokens: prompt and output. Of logits that differ by less than NEAR_TIE either may have been taken.
+    tokens: prompt and output. logits: [tokens, vocab], what comes after each of them. Where two
+    logits lie closer than NEAR_TIE either token may have been taken.
     """
     ties = 0
     for position in range(prompt_tokens, len(tokens)):

@@ -145,9 +145,9 @@ def test_what_is_not_run_is_refused_by_name(changes: dict[str, Any], named: str)
 
 @pytest.mark.parametrize("field", ["hidden_size", "num_attention_heads", "num_hidden_layers", "vocab_size"])
 def test_what_is_needed_and_missing_is_named(field: str) -> None:
-    with pytest.raises(EngineError, match=f"m: config.json has no {field}"):
+    with pytest.raises(EngineError, match=rf"m: config\.json has no {field}"):
         parse_config("m", {key: value for key, value in LLAMA.items() if key != field})
-    with pytest.raises(EngineError, match="m: config.json holds something of a wrong type"):
+    with pytest.raises(EngineError, match=r"m: config\.json holds something of a wrong type"):
         parsed(**{field: "many"})
 
 

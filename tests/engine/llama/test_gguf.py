@@ -1,6 +1,7 @@
 """A GGUF file becomes the Hugging Face directory that it was once made from."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,13 @@ def permuted(weights: npt.NDArray[np.float32], heads: int) -> npt.NDArray[np.flo
 
 
 def write_gguf(
-    path: Path, model: Any, architecture: str, *, quantise: str = "F32", drop: str = "", **fields: int
+    path: Path,
+    model: Any,
+    architecture: str,
+    *,
+    quantise: str = "F32",
+    drop: str = "",
+    fields: Mapping[str, int] | None = None,
 ) -> Path:
     import gguf
 
@@ -69,7 +76,7 @@ def write_gguf(
     writer.add_key_length(model.model.layers[0].self_attn.head_dim)
     writer.add_eos_token_id(2)
     writer.add_bos_token_id(1)
-    for key, value in fields.items():
+    for key, value in (fields or {}).items():
         writer.add_uint32(f"{architecture}.{key}", value)
     for name, parameter in model.state_dict().items():
         values = parameter.numpy()
@@ -147,7 +154,7 @@ def test_llama_3s_factors_are_recognised(tmp_path: Path) -> None:
     from engine.llama.gguf_config import LLAMA3 as KNOWN
     from engine.llama.gguf_config import GgufHeader, config_of
 
-    rope = LLAMA3 | KNOWN
+    rope: dict[str, Any] = LLAMA3 | KNOWN
     model = save_model(tmp_path, "Llama", head_dim=32, rope_parameters=rope, max_position_embeddings=16384)
     plain = 1 / rope["rope_theta"] ** (np.arange(0, 32, 2) / 32)
     factors = tuple((plain / model.model.rotary_emb.inv_freq.numpy()).tolist())
@@ -182,9 +189,9 @@ def test_what_this_engine_does_not_run_is_refused_by_name(tmp_path: Path) -> Non
     with pytest.raises(UnsupportedModel, match="tiny has the architecture gemma"):
         convert(write_gguf(tmp_path / "a.gguf", model, "gemma"), tmp_path / "out")
     with pytest.raises(UnsupportedModel, match="tiny is a mixture of experts"):
-        convert(write_gguf(tmp_path / "b.gguf", model, "llama", expert_count=8), tmp_path / "out")
+        convert(write_gguf(tmp_path / "b.gguf", model, "llama", fields={"expert_count": 8}), tmp_path / "out")
     with pytest.raises(UnsupportedModel, match="rotates only a part of each head"):
-        convert(write_gguf(tmp_path / "c.gguf", model, "llama", **{"rope.dimension_count": 8}), tmp_path / "out")
+        convert(write_gguf(tmp_path / "c.gguf", model, "llama", fields={"rope.dimension_count": 8}), tmp_path / "out")
     with pytest.raises(UnsupportedModel, match="no token embedding"):
         convert(write_gguf(tmp_path / "d.gguf", model, "llama", drop="token_embd.weight"), tmp_path / "out")
 
@@ -192,5 +199,5 @@ def test_what_this_engine_does_not_run_is_refused_by_name(tmp_path: Path) -> Non
 def test_a_weight_that_the_file_lacks_is_named_when_it_is_loaded(tmp_path: Path) -> None:
     model = save_model(tmp_path / "original", "Llama")
     convert(write_gguf(tmp_path / "a.gguf", model, "llama", drop="blk.1.ffn_up.weight"), tmp_path / "out")
-    with pytest.raises(EngineError, match="no weight model.layers.1.mlp.up_proj.weight"):
+    with pytest.raises(EngineError, match=r"no weight model\.layers\.1\.mlp\.up_proj\.weight"):
         load(tmp_path / "out")

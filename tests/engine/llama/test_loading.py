@@ -93,7 +93,7 @@ def test_an_index_that_is_none_is_refused(directory: Path, index: str) -> None:
 def test_a_missing_shard_is_refused(directory: Path) -> None:
     index = {"weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors"}}
     (directory / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(EngineError, match="model-00001-of-00002.safetensors can't be read"):
+    with pytest.raises(EngineError, match=r"model-00001-of-00002\.safetensors can't be read"):
         load(directory)
 
 

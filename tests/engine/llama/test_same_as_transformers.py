@@ -1,6 +1,5 @@
 """In float32 the engine computes what transformers computes, for every family and form of it that it runs."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +27,11 @@ Pair = tuple[Any, LlamaEngine]
 
 
 @pytest.fixture(scope="module", params=list(MODELS))
-def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
     directory = tmp_path_factory.mktemp("model")
     family, changes = MODELS[request.param]
     model = save_model(directory, family, **changes)
-    yield model, load(directory)
+    return model, load(directory)
 
 
 def close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
