@@ -39,7 +39,7 @@ Measured: 0.16 ms for a small gRPC call, 0.25 ms with 256 names; eight such hops
 INLINE_IDLE_S = 0.25
 """How long a step with an inline prefill may take on a worker that decodes nothing else: as long as any step
 (BatchLimits.max_step_s), so the prompt needs no chunking, which is the paper's own condition for inlining
-(arXiv 2407.00079, section 3). 1,500 tokens/s on one core of our reference: up to 375 tokens."""
+(arXiv 2407.00079). 1,500 tokens/s on one core of our reference: up to 375 tokens."""
 
 INLINE_BUSY_S = 0.05
 """The same where others are decoding: a prefill in their batch is a gap in each of their streams. 50 ms is four

@@ -1,6 +1,6 @@
 """What work costs: the formulas of ``Profile``, and how a profile is fitted to measurements.
 
-Features after Mooncake (arXiv 2407.00079, sections 5 and 6.1): flops(n) = l (a n^2 d + b n d^2), so a
+Features after Mooncake (arXiv 2407.00079, sections 5 and 6): flops(n) = l (a n^2 d + b n d^2), so a
 prefill of n tokens with p cached costs over {1, n - p, n^2 - p^2}; a decode step reads the weights once
 and the KV of everybody, so {1, sequences, kv tokens}; a transfer costs over {1, bytes}. Coefficients are
 never negative: a negative one would price more work lower somewhere.

@@ -1,0 +1,37 @@
+"""docs/scheduling.md shows the tables and the constants that the code has."""
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+
+import pytest
+
+from scheduler import conductor, lifecycle, sequence
+from tests.scheduler.tables import as_markdown
+
+PAGE = (Path(__file__).parents[2] / "docs" / "scheduling.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "following"), [("sequence", sequence.NEXT), ("lifecycle", lifecycle.NEXT)], ids=["sequence", "lifecycle"]
+)
+def test_a_table_is_the_codes(name: str, following: Mapping[tuple[StrEnum, StrEnum], StrEnum]) -> None:
+    shown = re.search(rf"<!-- {name} table -->\n(.*?)<!-- end of {name} table -->", PAGE, re.DOTALL)
+
+    assert shown is not None, f"docs/scheduling.md has no {name} table"
+    assert shown[1] == as_markdown(following)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["HANDOFF_S", "INLINE_IDLE_S", "INLINE_BUSY_S", "EXPECTED_OUTPUT_TOKENS", "BOOKING_TTL_S", "RETRY_AFTER_S"],
+)
+def test_a_constant_is_the_codes(name: str) -> None:
+    assert f"| `{name}` | {getattr(conductor, name)} |" in PAGE
+
+
+def test_every_file_of_the_part_is_introduced() -> None:
+    files = {path.name for path in Path(conductor.__file__).parent.glob("*.py")} - {"__init__.py"}
+
+    assert files == {name for name in files if f"`{name}`" in PAGE}
