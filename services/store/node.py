@@ -48,7 +48,7 @@ class StoreNode:
         self.refused = asyncio.get_running_loop().create_future()
         """Resolved with a Refusal when this store can't serve the deployment that has come to it."""
         self._sessions: dict[SessionId, WorkerSession] = {}
-        self._files: dict[SessionId, Path] = {}  # of live and of set-aside sessions
+        self._known: dict[SessionId, WorkerSession] = {}  # those that are set aside, too
         self._names = 0
         self._deadlines = asyncio.Event()
         self._aside = asyncio.Event()
@@ -69,7 +69,7 @@ class StoreNode:
         session = WorkerSession(SessionId(f"{worker}/{self._names}"), worker, incarnation, session_file)
         answers = self.catalog.hello(session.id, worker=worker, incarnation=incarnation, identity=identity)
         self._sessions[session.id] = session
-        self._files[session.id] = session_file
+        self._known[session.id] = session
         self.tell(answers)
         self._forget_gone()
         log.info("session", extra=fields(worker=worker, session=session.id))
@@ -120,14 +120,14 @@ class StoreNode:
 
     def _check_alone(self, worker: str, incarnation: int) -> None:
         """Ending the session of a process that lives and may be writing would hand its slots to others."""
-        for session in self._sessions.values():
+        for session in self._known.values():
             other = session.worker == worker and session.incarnation != incarnation
             if other and is_alive(session.session_file):
-                raise NoSession(f"another process that is called {worker} is connected; give each worker its own --id")
+                raise NoSession(f"another process that is called {worker} is alive; give each worker its own --id")
 
     def _forget_gone(self) -> None:
         known = {*self._sessions, *self.catalog.set_aside}
-        self._files = {session: path for session, path in self._files.items() if session in known}
+        self._known = {id: session for id, session in self._known.items() if id in known}
 
     async def _watch_deadlines(self) -> None:
         while True:
@@ -147,7 +147,7 @@ class StoreNode:
             while self.catalog.set_aside:
                 await asyncio.sleep(LOOK_S)
                 for session in self.catalog.set_aside:
-                    if not is_alive(self._files[session]):
+                    if not is_alive(self._known[session].session_file):
                         self.catalog.buried(session)
                         log.info("buried", extra=fields(session=session))
                 self._forget_gone()

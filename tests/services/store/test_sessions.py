@@ -157,6 +157,25 @@ async def test_a_second_process_of_the_same_name_is_kept_out_while_the_first_liv
         await third.ask(hello=hello(toy(), lock, incarnation=2))
 
 
+async def test_a_second_process_is_kept_out_while_the_first_hangs_and_may_yet_write(
+    tmp_path: Path, lock: SessionLock
+) -> None:
+    async with rig(tmp_path) as it:
+        store = await it.store()
+        async with speaking(it) as hung:
+            await hung.ask(hello=hello(toy(), lock))
+            await hung.write_blocks(NAMES[:2])
+        await it.until("it is set aside", lambda: store.node.catalog.snapshot().set_aside == ("worker-0",))
+        async with speaking(it) as second:
+            with pytest.raises(PeerUnavailable, match="another process that is called worker-0"):
+                await second.ask(hello=hello(toy(), lock, incarnation=2))
+        assert store.node.catalog.snapshot().writing == 2
+        async with speaking(it) as again:
+            await again.ask(hello=hello(toy(), lock))
+            assert store.node.catalog.snapshot().writing == 0, "it said hello again, so it has let go"
+        lock.release()
+
+
 async def test_a_worker_of_another_deployment_is_refused_with_what_differs(tmp_path: Path, lock: SessionLock) -> None:
     async with rig(tmp_path) as it, speaking(it) as first, speaking(it) as second:
         await it.store()
