@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SHELL = {"arena", "bench", "conversations"}
-"""What touches the world, and the benchmark with its workload; all else in kvstore decides, and is under the contract."""
+"""What touches the world, and the benchmark with its workload; all else in kvstore decides: it is in the contract."""
 
 
 def run(*command: str) -> str:
