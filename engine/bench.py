@@ -1,6 +1,7 @@
 """What the torch engine costs, against what this machine can do at all, measured in the same run.
 
-    matrix rate  FLOP/s of this model's own packed products at 512 rows, all layers after another
+    matrix rate  FLOP/s of this model's own packed products at 512 rows, all layers after another,
+                 by oneDNN or by our AMX kernels, whichever is faster here
     read         bytes/s of summing an array that fits no cache
 
 Prefill's limit is 2 FLOP per weight and token (embedding left out, the head for the last token only) at the
@@ -16,7 +17,11 @@ from statistics import median
 
 import torch
 
+from engine.llama.amx import Amx, load_amx
+from engine.llama.amx.decoder import pack
+from engine.llama.config import ModelConfig
 from engine.llama.engine import LlamaEngine
+from engine.llama.linear import make_linear
 from engine.synthetic import prefill_batch, step_batch
 from scheduler.batch import Batch
 
@@ -24,6 +29,8 @@ PREFILLS = (128, 512, 1024, 2048)
 STEPS = ((1, 64), (1, 1024), (8, 600), (16, 600))
 MATRIX_ROWS = 512
 READ_BYTES = 512 << 20
+MATRIX = ("matrix by oneDNN", "matrix by our kernels")
+"""The floor is the faster one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,8 @@ def measure(directory: Path, *, threads: int, dtype: str, rounds: int) -> list[R
     engine = LlamaEngine.load(directory, device="cpu", dtype=dtype, threads=threads)
     assert engine.blocks_total >= blocks, "the default KV cache is larger than what is measured"
     size = engine.layout.block_tokens
-    works: dict[str, Callable[[], object]] = {"matrix": _products(engine), "read": torch.zeros(READ_BYTES // 4).sum}
+    works = _matrix_works(engine.config, getattr(torch, engine.dtype), size)
+    works["read"] = torch.zeros(READ_BYTES // 4).sum
     for tokens in PREFILLS:
         works[f"prefill_{tokens}"] = _running(engine, prefill_batch(tokens, size))
     for count, context in STEPS:
@@ -71,32 +79,52 @@ def _in_turns(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, 
     return {name: median(samples) for name, samples in times.items()}
 
 
-def _products(engine: LlamaEngine) -> Callable[[], None]:
-    """Every layer's products at MATRIX_ROWS rows, nothing else."""
-    config, dtype = engine.config, getattr(torch, engine.dtype)
-    wide = torch.randn(MATRIX_ROWS, config.hidden_size).to(dtype)
-    attended = torch.randn(MATRIX_ROWS, config.heads * config.head_dim).to(dtype)
-    inner = torch.randn(MATRIX_ROWS, config.intermediate_size).to(dtype)
-    layers = engine.decoder.layers
+def _matrix_works(config: ModelConfig, dtype: torch.dtype, block_tokens: int) -> dict[str, Callable[[], object]]:
+    """One layer's products after another at MATRIX_ROWS rows and nothing else, each way that this machine has.
+
+    Weights are random, of the model's shapes, and as many as the model's: they must not stay in a cache.
+    """
+    shapes = _shapes(config)
+    lefts = {inputs: torch.randn(MATRIX_ROWS, inputs).to(dtype) for _, inputs in shapes}
+    weights = [torch.randn(outputs, inputs).to(dtype) for _ in range(config.layers) for outputs, inputs in shapes]
+    linears = [(make_linear(weight), lefts[weight.shape[1]]) for weight in weights]
+    works: dict[str, Callable[[], object]] = {MATRIX[0]: lambda: [linear(x) is None for linear, x in linears]}
+    amx = load_amx(config, dtype, torch.device("cpu"), block_tokens)
+    if amx is not None:
+        works[MATRIX[1]] = _amx_products(amx, [pack(weight) for weight in weights], weights, lefts)
+    return works
+
+
+def _amx_products(
+    amx: Amx, packed: list[torch.Tensor], weights: list[torch.Tensor], lefts: dict[int, torch.Tensor]
+) -> Callable[[], None]:
+    out = torch.empty((MATRIX_ROWS, max(weight.shape[0] for weight in weights)), dtype=torch.bfloat16)
+    calls = [
+        (lefts[weight.shape[1]].data_ptr(), tensor.data_ptr(), out.data_ptr(), MATRIX_ROWS, *weight.shape)
+        for tensor, weight in zip(packed, weights, strict=True)
+    ]
+    kept = (packed, lefts, out)
 
     def multiply() -> None:
-        for layer in layers:
-            layer.qkv(wide)
-            layer.output(attended)
-            layer.gate(wide)
-            layer.up(wide)
-            layer.down(inner)
+        assert kept
+        for call in calls:
+            amx.product(*call, torch.get_num_threads())
 
     return multiply
 
 
+def _shapes(config: ModelConfig) -> list[tuple[int, int]]:
+    """(outputs, inputs) of one layer's products, gate and up together."""
+    size, inner, heads = config.hidden_size, config.intermediate_size, config.heads * config.head_dim
+    return [(heads + 2 * config.kv_heads * config.head_dim, size), (size, heads), (2 * inner, size), (size, inner)]
+
+
 def _rows(engine: LlamaEngine, seconds: dict[str, float], threads: int) -> list[Row]:
     config = engine.config
-    qkv_rows = (config.heads + 2 * config.kv_heads) * config.head_dim
-    per_layer = config.hidden_size * (qkv_rows + config.heads * config.head_dim + 3 * config.intermediate_size)
-    inner, head = config.layers * per_layer, config.vocab_size * config.hidden_size
+    inner = config.layers * sum(outputs * inputs for outputs, inputs in _shapes(config))
+    head = config.vocab_size * config.hidden_size
     item = getattr(torch, engine.dtype).itemsize
-    matrix_rate = 2 * inner * MATRIX_ROWS / seconds["matrix"]
+    matrix_rate = 2 * inner * MATRIX_ROWS / min(seconds[name] for name in MATRIX if name in seconds)
     read_rate = READ_BYTES / seconds["read"]
     token_bytes = engine.layout.block_bytes / engine.layout.block_tokens
     rows = [

@@ -5,6 +5,7 @@ T tokens of the batch; H query heads, KH key/value heads, D head size, E model s
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
@@ -29,6 +30,18 @@ class Layer:
     gate: Linear
     up: Linear
     down: Linear
+
+
+class Runner(Protocol):
+    """A model over its pages."""
+
+    def hidden(self, ids: torch.Tensor, todo: Plan, on_layer: Callable[[int], None] | None) -> torch.Tensor:
+        """ids  # [T] -> [T, E], before the last norm; every layer's KV is in its pages then."""
+        ...
+
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
+        """x  # [rows, E] -> [rows, vocab]."""
+        ...
 
 
 class Decoder:
@@ -66,6 +79,19 @@ class Decoder:
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """x  # [rows, E] -> [rows, vocab]."""
         return self.head(self._norm(x, self.norm))
+
+
+class TorchRunner:
+    """A ``Runner`` of torch's products, with one of the ways to attend."""
+
+    def __init__(self, decoder: Decoder, attention: Attention) -> None:
+        self.decoder, self._attention = decoder, attention
+
+    def hidden(self, ids: torch.Tensor, todo: Plan, on_layer: Callable[[int], None] | None) -> torch.Tensor:
+        return self.decoder.hidden(ids, self._attention, todo, on_layer)
+
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
+        return self.decoder.logits(x)
 
 
 def _layer(config: ModelConfig, weights: Weights, index: int) -> Layer:

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import torch
 
+from engine.llama.amx import load_amx
+from engine.llama.amx.decoder import AmxDecoder
 from engine.llama.attention import Attention, TorchAttention, plan
 from engine.llama.config import ModelConfig, read_config
-from engine.llama.decoder import Decoder
+from engine.llama.decoder import Decoder, Runner, TorchRunner
 from engine.llama.native import load_kernels
 from engine.llama.native_attention import NativeAttention
 from engine.llama.pages import Pages, layout_of
@@ -49,8 +51,7 @@ class LlamaEngine:
     def __init__(
         self,
         config: ModelConfig,
-        decoder: Decoder,
-        attention: Attention,
+        runner: Runner,
         pages: Pages,
         *,
         max_model_len: int,
@@ -64,7 +65,7 @@ class LlamaEngine:
         self.vocab_size = config.vocab_size
         self.weights = weights
         self.dtype = str(pages.tensor.dtype).split(".")[-1]
-        self.decoder, self._attention, self._pages, self._device = decoder, attention, pages, device
+        self.runner, self._pages, self._device = runner, pages, device
 
     @classmethod
     def load(
@@ -79,10 +80,12 @@ class LlamaEngine:
         max_model_len: int | None = None,
         digest_cache: Path | None = None,
         kernels: bool = True,
+        amx: bool = True,
     ) -> "LlamaEngine":
         """The model in a Hugging Face directory. Raises EngineError, or UnsupportedModel by name.
 
-        digest_cache: a file that remembers hashes of weights. kernels: use the C kernels where they were built.
+        digest_cache: a file that remembers hashes of weights. kernels: use the C kernels where they were built;
+        amx: those of whole layers too, where processor, dtype and model allow it.
         """
         if threads is not None:
             torch.set_num_threads(threads)
@@ -96,20 +99,27 @@ class LlamaEngine:
             )
         longest = max_model_len or config.max_position_embeddings
         with torch.inference_mode():
-            compiled = load_kernels(kind, where, config.head_dim) if kernels else None
-            decoder = Decoder(config, Weights(directory, config, kind, where), compiled)
+            stored = Weights(directory, config, kind, where)
+            tiles = load_amx(config, kind, where, block_tokens) if kernels and amx else None
+            compiled = load_kernels(kind, where, config.head_dim) if kernels and tiles is None else None
+            plain = Decoder(config, stored, compiled) if tiles is None else None  # on CUDA before room is measured
             blocks = _blocks(layout_of(config, block_tokens, kind), kv_cache_bytes, where)
             pages = Pages(config, blocks, block_tokens, kind, where)
-            attention: Attention = TorchAttention(config, pages, longest)
-            if compiled is not None:
-                attention = NativeAttention(config, pages, longest, compiled)
+            runner: Runner
+            if tiles is not None:
+                runner = AmxDecoder(config, stored, pages, longest, tiles)
+            else:
+                assert plain is not None
+                attention: Attention = TorchAttention(config, pages, longest)
+                if compiled is not None:
+                    attention = NativeAttention(config, pages, longest, compiled)
+                runner = TorchRunner(plain, attention)
         if longest > blocks * block_tokens:
             log.warning("context is cut to what the KV cache holds tokens=%d asked=%d", blocks * block_tokens, longest)
             longest = blocks * block_tokens
         return cls(
             config,
-            decoder,
-            attention,
+            runner,
             pages,
             max_model_len=longest,
             weights=digest(directory, digest_cache),
@@ -123,7 +133,7 @@ class LlamaEngine:
         wanting = [index for index, piece in enumerate(slices) if piece.sampling is not None]
         tokens: list[int | None] = [None] * len(slices)
         if wanting:
-            logits = self.decoder.logits(x[self._last_rows(slices, wanting)])
+            logits = self.runner.logits(x[self._last_rows(slices, wanting)])
             for index, token in zip(wanting, choose(logits, [slices[index] for index in wanting]), strict=True):
                 tokens[index] = token
         return StepResult(tuple(tokens))
@@ -131,12 +141,12 @@ class LlamaEngine:
     @torch.inference_mode()
     def logits(self, batch: Batch) -> torch.Tensor:
         """Run the batch; the logits of every token in it, [tokens, vocab]. For oracles, not for serving."""
-        return self.decoder.logits(self._hidden(batch.slices, None))
+        return self.runner.logits(self._hidden(batch.slices, None))
 
     def _hidden(self, slices: Sequence[Slice], on_layer: OnLayer | None) -> torch.Tensor:
         ids = torch.tensor([token for piece in slices for token in piece.tokens], device=self._device)
         todo = plan(slices, self.layout.block_tokens, self._device)
-        return self.decoder.hidden(ids, self._attention, todo, on_layer)
+        return self.runner.hidden(ids, todo, on_layer)
 
     def _last_rows(self, slices: Sequence[Slice], wanting: Sequence[int]) -> torch.Tensor:
         ends: list[int] = []

@@ -112,7 +112,7 @@ def fits(config: ModelConfig, block_tokens: int) -> bool:
 @cache
 def _library() -> Amx | None:
     built = sorted(Path(__file__).parent.glob("kernels.*so"))
-    if not built or not FLAGS <= _processor_flags():
+    if not built or FLAGS - _processor_flags():
         return None
     library = ctypes.CDLL(str(built[0]))
     if int(library.amx_version()) != VERSION:

@@ -83,10 +83,8 @@ class AmxDecoder:
         self._activations = [torch.empty((CHUNK_ROWS, width), dtype=torch.bfloat16) for width in widths]
         self._scratch = torch.empty(0, dtype=torch.uint8)
 
-    def hidden(
-        self, ids: torch.Tensor, attention: object, todo: Plan, on_layer: Callable[[int], None] | None
-    ) -> torch.Tensor:
-        """ids  # [T] -> [T, E], before the last norm; every layer's KV is in its pages then. attention: not used."""
+    def hidden(self, ids: torch.Tensor, todo: Plan, on_layer: Callable[[int], None] | None) -> torch.Tensor:
+        """ids  # [T] -> [T, E], before the last norm; every layer's KV is in its pages then."""
         x = self.embedding[ids]
         chunks = [self._chunk(x, todo, row) for row in range(0, len(ids), CHUNK_ROWS)]
         if len(chunks) == 1 and on_layer is None:
