@@ -9,7 +9,6 @@ A store that is away costs nothing but a cache; one that refuses us ends the pro
 
 import asyncio
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -71,17 +70,11 @@ class StoreLink:
         self.session: StoreSession | None = None
         self.connected = asyncio.Event()
         """Set while there is a session."""
-        self.refused = asyncio.Event()
         self._target = target
         self._introduction = introduction
         self._thread = thread
         self._model = model
         self._epoch = 0
-        self._on_change: list[Callable[[], None]] = []
-
-    def on_change(self, told: Callable[[], None]) -> None:
-        """``told`` is called whenever a session has begun or ended."""
-        self._on_change.append(told)
 
     async def run(self) -> None:
         """Until cancelled. Raises Refusal with the store's sentence."""
@@ -139,25 +132,19 @@ class StoreLink:
             asyncio.create_task(_write_all(call, session), name="store session writes"),
             asyncio.create_task(_ended(session), name="store session"),
         ]
-        self._changed(session)
+        self.session = session
+        self.connected.set()
         log.info("store session", extra=fields(target=self._target, store=welcome.store, slots=welcome.slots))
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             session.end()
-            self._changed(None)
+            self.session = None
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         for task in done:
             await task
-
-    def _changed(self, session: StoreSession | None) -> None:
-        self.session = session
-        if session is not None:
-            self.connected.set()
-        for told in self._on_change:
-            told()
 
 
 def _open(welcome: Welcome) -> Arena:
