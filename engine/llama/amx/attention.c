@@ -22,13 +22,14 @@ typedef struct {
     int64_t width;
 } Scratch;
 
+/* Room for the keys of the longest span. An odd multiple of 32, so that rows do not all fall into one set of the cache. */
 static int64_t longest(const Step *step) {
     int64_t end = 0;
     for (int64_t i = 0; i < step->spans_count; i++) {
         const int64_t here = step->spans[i].start + step->spans[i].count;
         if (here > end) end = here;
     }
-    return round_up(end, KEYS);
+    return round_up(end, 2 * KEYS) + KEYS;
 }
 
 static int64_t thread_bytes(const Model *model, int64_t width) { return ROWS * width * 6 + KEYS * model->head_dim * 2; }
@@ -126,21 +127,21 @@ static inline void score(const bf16 *query, int64_t stride, const bf16 *right, i
 
 /* One row: weights = e^(score - highest) of its `valid` keys, zeros up to `padded`; returns their sum. */
 static inline float soften(const float *scores, bf16 *weights, int64_t valid, int64_t padded) {
-    const __m512 lowest = _mm512_set1_ps(-__builtin_inff());
+    const __m512 lowest = _mm512_set1_ps(-__builtin_inff()), by = _mm512_set1_ps(LOG2_OF_E);
     __m512 highest = lowest, sum = _mm512_setzero_ps();
     const int64_t whole = valid / 16 * 16;
     const __mmask16 rest = (__mmask16)((1u << (valid - whole)) - 1);
     for (int64_t i = 0; i < whole; i += 16) highest = _mm512_max_ps(highest, _mm512_loadu_ps(scores + i));
     highest = _mm512_max_ps(highest, _mm512_mask_loadu_ps(lowest, rest, scores + whole));
-    highest = _mm512_set1_ps(_mm512_reduce_max_ps(highest));
+    const __m512 shift = _mm512_mul_ps(by, _mm512_set1_ps(_mm512_reduce_max_ps(highest)));
     for (int64_t i = 0; i < whole; i += 16) {
-        __m512 weight = exponential(_mm512_sub_ps(_mm512_loadu_ps(scores + i), highest));
+        __m512 weight = power_of_two(_mm512_fmsub_ps(_mm512_loadu_ps(scores + i), by, shift));
         sum = _mm512_add_ps(sum, weight);
         store16(weights + i, weight);
     }
     if (whole < padded) {
-        __m512 value = _mm512_sub_ps(_mm512_maskz_loadu_ps(rest, scores + whole), highest);
-        __m512 weight = _mm512_maskz_mov_ps(rest, exponential(value));
+        __m512 weight = power_of_two(_mm512_fmsub_ps(_mm512_maskz_loadu_ps(rest, scores + whole), by, shift));
+        weight = _mm512_maskz_mov_ps(rest, weight);
         sum = _mm512_add_ps(sum, weight);
         store16(weights + whole, weight);
         for (int64_t i = whole + 16; i < padded; i += 16) store16(weights + i, _mm512_setzero_ps());

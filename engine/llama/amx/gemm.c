@@ -41,7 +41,7 @@ static inline void multiply(const bf16 *x, int64_t inputs, const bf16 *left, con
 static inline void finish_swiglu(const float *sums, bf16 *out, int64_t rows, int64_t stride) {
     for (int64_t row = 0; row < rows; row++, sums += GROUP, out += stride) {
         __m512 gate = _mm512_load_ps(sums), up = _mm512_load_ps(sums + 16);
-        __m512 below = _mm512_add_ps(_mm512_set1_ps(1.0f), exponential(_mm512_sub_ps(_mm512_setzero_ps(), gate)));
+        __m512 below = _mm512_add_ps(_mm512_set1_ps(1.0f), power_of_two(_mm512_mul_ps(_mm512_set1_ps(-LOG2_OF_E), gate)));
         store16(out, _mm512_mul_ps(_mm512_div_ps(gate, below), up));
     }
 }
