@@ -2,7 +2,7 @@
 
     matrix rate  FLOP/s of this model's own packed products at 512 rows, all layers after another,
                  by oneDNN or by our AMX kernels, whichever is faster here
-    read         bytes/s of summing an array that fits no cache
+    read         bytes/s of summing an array that fits no cache, or of multiplying its halves (two streams)
 
 Prefill's limit is 2 FLOP per weight and token (embedding left out, the head for the last token only) at the
 matrix rate: attention is not in it. A step's limit is reading weights and KV once at the read rate. Floors and
@@ -29,8 +29,9 @@ PREFILLS = (128, 512, 1024, 2048)
 STEPS = ((1, 64), (1, 1024), (8, 600), (16, 600))
 MATRIX_ROWS = 512
 READ_BYTES = 512 << 20
+READ = ("read in one stream", "read in two streams")
 MATRIX = ("matrix by oneDNN", "matrix by our kernels")
-"""The floor is the faster one."""
+"""Of each the faster one is the floor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ def measure(directory: Path, *, threads: int, dtype: str, rounds: int) -> list[R
     assert engine.blocks_total >= blocks, "the default KV cache is larger than what is measured"
     size = engine.layout.block_tokens
     works = _matrix_works(engine.config, getattr(torch, engine.dtype), size)
-    works["read"] = torch.zeros(READ_BYTES // 4).sum
+    works |= _read_works()
     for tokens in PREFILLS:
         works[f"prefill_{tokens}"] = _running(engine, prefill_batch(tokens, size))
     for count, context in STEPS:
@@ -77,6 +78,12 @@ def _in_turns(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, 
                 if number:
                     times[name].append(time.perf_counter() - started)
     return {name: median(samples) for name, samples in times.items()}
+
+
+def _read_works() -> dict[str, Callable[[], object]]:
+    array = torch.zeros(READ_BYTES // 4)
+    halves = array.chunk(2)
+    return {READ[0]: array.sum, READ[1]: lambda: torch.dot(*halves)}
 
 
 def _matrix_works(config: ModelConfig, dtype: torch.dtype, block_tokens: int) -> dict[str, Callable[[], object]]:
@@ -125,7 +132,7 @@ def _rows(engine: LlamaEngine, seconds: dict[str, float], threads: int) -> list[
     head = config.vocab_size * config.hidden_size
     item = getattr(torch, engine.dtype).itemsize
     matrix_rate = 2 * inner * MATRIX_ROWS / min(seconds[name] for name in MATRIX if name in seconds)
-    read_rate = READ_BYTES / seconds["read"]
+    read_rate = READ_BYTES / min(seconds[name] for name in READ)
     token_bytes = engine.layout.block_bytes / engine.layout.block_tokens
     rows = [
         Row("matrix_rate", matrix_rate / 1e9, "GFLOP/s", None, None, threads),
