@@ -1,7 +1,7 @@
 """The life of a process: it is named in its log, drains when told, and never outlives its supervisor.
 
-The first SIGTERM or SIGINT sets the ``stopping`` event that ``serve`` waits for; a
-second one ends the process at once. Exit status: 0 after a clean end, 1 when
+The first SIGTERM or SIGINT sets the ``stopping`` event that ``serve`` waits for; the next
+ends the process at once (a supervisor kills its children first, and clears up). Exit status: 0 after a clean end, 1 when
 ``serve`` fails, 2 for bad flags, 78 (EX_CONFIG) when it is refused as configured.
 """
 
@@ -29,12 +29,15 @@ class Refusal(Exception):
     """This process cannot serve as it is configured, and a restart would not help; the message is a sentence."""
 
 
-def run_process(name: str, serve: Serve, *, log_level: str = "info") -> int:
-    """Run ``serve(stopping)`` in an event loop until it returns; the exit status."""
+def run_process(name: str, serve: Serve, *, log_level: str = "info", hurry: Callable[[], None] | None = None) -> int:
+    """Run ``serve(stopping)`` in an event loop until it returns; the exit status.
+
+    hurry: what a second signal does, where there is something to clear up first; then it takes a third to end at once.
+    """
     end_with_supervisor()
     configure_logging(name, level=log_level)
     try:
-        asyncio.run(_run(serve))
+        asyncio.run(_run(serve, hurry))
     except BaseException as error:
         refusal = next(_refusals(error), None)
         if refusal is not None:
@@ -72,15 +75,19 @@ async def pause(stopping: asyncio.Event, seconds: float) -> None:
         pass
 
 
-async def _run(serve: Serve) -> None:
+async def _run(serve: Serve, hurry: Callable[[], None] | None) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
+    ways_out = [hurry] if hurry is not None else []
 
     def stop(received: signal.Signals) -> None:
-        if stopping.is_set():
+        if not stopping.is_set():
+            log.info("stopping on %s", received.name)
+            stopping.set()
+        elif ways_out:
+            ways_out.pop()()
+        else:
             os._exit(128 + received)
-        log.info("stopping on %s", received.name)
-        stopping.set()
 
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stop, each)

@@ -35,49 +35,53 @@ class Supervisor:
     def __init__(
         self,
         children: Sequence[Child],
-        stopping: asyncio.Event,
         *,
         program: Sequence[str] = PROGRAM,
         drain_s: Mapping[Stage, float] = DRAIN_S,
     ) -> None:
         self._children = children
-        self._stopping = stopping
         self._program = program
         self._drain_s = drain_s
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self.given_up: str | None = None
 
-    async def run(self) -> None:
+    async def run(self, stopping: asyncio.Event) -> None:
         """Returns once ``stopping`` is set (here too, when a child is given up) and every child has ended."""
         async with asyncio.TaskGroup() as group:
             for child in self._children:
-                group.create_task(self._keep(child), name=child.name)
-            group.create_task(self._drain(), name="drain")
+                group.create_task(self._keep(child, stopping), name=child.name)
+            group.create_task(self._drain(stopping), name="drain")
 
-    async def _keep(self, child: Child) -> None:
+    def hurry(self) -> None:
+        """Kill whoever still drains, so that ``run`` returns soon."""
+        for process in self._processes.values():
+            if process.returncode is None:
+                process.kill()
+
+    async def _keep(self, child: Child, stopping: asyncio.Event) -> None:
         """One child's lives, one after the other."""
         backoff = Backoff()
         clock = asyncio.get_running_loop().time
-        while not self._stopping.is_set():
+        while not stopping.is_set():
             born = clock()
             process = self._processes[child.name] = await _start(self._program, child)
             log.info("started %s", child.name, extra=fields(pid=process.pid))
-            if self._stopping.is_set():  # the drain may have passed this stage while the child was being made
+            if stopping.is_set():  # the drain may have passed this stage while the child was being made
                 process.kill()
             status = await process.wait()
-            if self._stopping.is_set():
+            if stopping.is_set():
                 return
             match backoff.ended(status, lived_s=clock() - born):
                 case GiveUp(reason):
                     self.given_up = f"{child.name} {reason}"
-                    self._stopping.set()
+                    stopping.set()
                 case restart:
                     extra = fields(status=_words(status), lived_s=clock() - born, restart_in_s=restart.after_s)
                     log.warning("%s ended", child.name, extra=extra)
-                    await pause(self._stopping, restart.after_s)
+                    await pause(stopping, restart.after_s)
 
-    async def _drain(self) -> None:
-        await self._stopping.wait()
+    async def _drain(self, stopping: asyncio.Event) -> None:
+        await stopping.wait()
         for stage in Stage:
             names = [child.name for child in self._children if child.stage is stage]
             alive = {name: self._processes[name] for name in names if _lives(self._processes.get(name))}

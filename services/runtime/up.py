@@ -24,7 +24,7 @@ from services.runtime.processes import process_settings
 from services.runtime.run_dir import RunDirError, run_dir
 from services.runtime.settings import load
 from services.runtime.supervisor import Supervisor
-from services.runtime.up_plan import Child, Deployment
+from services.runtime.up_plan import Deployment
 from services.runtime.up_settings import UpSettings
 
 PROBE_PAUSE_S = 0.1
@@ -55,19 +55,20 @@ def _run(settings: UpSettings, directory: Path) -> int:
         children = deployment(settings, model, directory).children()
         served_name = settings.served_model_name or model.served_name
 
-        async def serve(stopping: asyncio.Event) -> None:
-            await _serve(children, stopping, settings, served_name)
+        supervisor = Supervisor(children)
 
-        return run_process("up", serve, log_level=settings.log_level)
+        async def serve(stopping: asyncio.Event) -> None:
+            await _serve(supervisor, stopping, settings, served_name)
+
+        return run_process("up", serve, log_level=settings.log_level, hurry=supervisor.hurry)
     finally:
         clear_leftovers(settings.arena_dir)
 
 
-async def _serve(children: Sequence[Child], stopping: asyncio.Event, settings: UpSettings, served_name: str) -> None:
-    supervisor = Supervisor(children, stopping)
+async def _serve(supervisor: Supervisor, stopping: asyncio.Event, settings: UpSettings, served_name: str) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(_announce(settings, served_name, stopping), name="announce")
-        group.create_task(supervisor.run(), name="supervisor")
+        group.create_task(supervisor.run(stopping), name="supervisor")
     if supervisor.given_up:
         raise Refusal(supervisor.given_up)
 

@@ -69,7 +69,6 @@ async def stand(
     stopping = asyncio.Event()
     supervisor = Supervisor(
         [Child(name, behaviour, stage, (name, place)) for name, stage, behaviour in children],
-        stopping,
         program=(sys.executable, str(program)),
         drain_s=drain_s,
     )
@@ -82,7 +81,7 @@ async def stand(
         writer.close()
 
     async with await asyncio.start_unix_server(listen, place):
-        made = Stand(supervisor, stopping, asyncio.create_task(supervisor.run()), told)
+        made = Stand(supervisor, stopping, asyncio.create_task(supervisor.run(stopping)), told)
         try:
             yield made
         finally:
@@ -142,3 +141,13 @@ async def test_children_are_told_whose_death_is_theirs_and_no_port_of_another(
         environment = psutil.Process(pid).environ()
         assert environment["MOONPOOL_SUPERVISOR_PID"] == str(os.getpid())
         assert "MOONPOOL_METRICS_PORT" not in environment
+
+
+async def test_who_is_in_a_hurry_waits_for_no_drain(tmp_path: Path) -> None:
+    long = dict.fromkeys(Stage, 10 * WAIT_S)
+    async with stand(tmp_path, ("decode-0", Stage.WORKER, "stubborn"), drain_s=long) as made:
+        await made.next("started")
+        made.stopping.set()
+        await made.next("ended")
+        made.supervisor.hurry()
+        await made.stop()
