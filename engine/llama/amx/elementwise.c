@@ -3,12 +3,13 @@
 #include <string.h>
 
 static inline float inverse_root(const bf16 *x, int64_t size, float epsilon) {
-    __m512 squares = _mm512_setzero_ps();
-    for (int64_t i = 0; i < size; i += 16) {
-        __m512 value = load16(x + i);
-        squares = _mm512_fmadd_ps(value, value, squares);
+    __m512 even = _mm512_setzero_ps(), odd = even;
+    for (int64_t i = 0; i < size; i += 32) {
+        __m512 a = load16(x + i), b = load16(x + i + 16);
+        even = _mm512_fmadd_ps(a, a, even);
+        odd = _mm512_fmadd_ps(b, b, odd);
     }
-    return 1.0f / __builtin_sqrtf(_mm512_reduce_add_ps(squares) / (float)size + epsilon);
+    return 1.0f / __builtin_sqrtf(_mm512_reduce_add_ps(_mm512_add_ps(even, odd)) / (float)size + epsilon);
 }
 
 static inline void norm_row(const bf16 *x, const float *weight, bf16 *out, int64_t size, float epsilon) {
@@ -17,7 +18,7 @@ static inline void norm_row(const bf16 *x, const float *weight, bf16 *out, int64
         store16(out + i, _mm512_mul_ps(_mm512_mul_ps(load16(x + i), factor), _mm512_loadu_ps(weight + i)));
 }
 
-/* Called by every thread of a team. size: a multiple of 16. */
+/* Called by every thread of a team. size: a multiple of 32. */
 void rms_norm(const bf16 *x, const float *weight, bf16 *out, int64_t rows, int64_t size, float epsilon) {
 #pragma omp for schedule(static)
     for (int64_t row = 0; row < rows; row++) norm_row(x + row * size, weight, out + row * size, size, epsilon);
