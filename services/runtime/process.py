@@ -1,8 +1,8 @@
 """The life of a process: it is named in its log, drains when told, and never outlives its supervisor.
 
 The first SIGTERM or SIGINT sets the ``stopping`` event that ``serve`` waits for; the next
-ends the process at once (a supervisor kills its children first, and clears up). Exit status: 0 after a clean end, 1 when
-``serve`` fails, 2 for bad flags, 78 (EX_CONFIG) when it is refused as configured.
+ends the process at once (a supervisor kills its children first, and clears up). Exit status: 0
+after a clean end, 1 when ``serve`` fails, 2 for bad flags, 78 (EX_CONFIG) when it is refused as configured.
 """
 
 import asyncio
