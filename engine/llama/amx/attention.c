@@ -6,13 +6,12 @@
    either kind of unit, whatever its neighbours: keys in 32s, lanes of 16 summed apart and then together.
    Beyond a row's own position weights are exactly zero.
 
-       K as right side of Q K^T:  [keys / 16][head_dim / 32][16 pairs of head_dim][16 keys][2]
-       V as right side of P V:    [keys / 32][head_dim / 16][16 pairs of keys][16 of head_dim][2]  */
-#include "amx.h"
+   How K and V become right sides of products is in turn.h, the softmax in soften.h. */
+#include "soften.h"
+#include "turn.h"
 #include <omp.h>
 #include <string.h>
 
-#define KEYS 32 /* keys per step */
 #define ROWS 32 /* query rows per unit, at most */
 
 typedef struct {
@@ -48,56 +47,6 @@ static Scratch scratch_of(const Model *model, const Step *step, int64_t thread) 
     return (Scratch){scores, weights, weights + ROWS * width, width};
 }
 
-/* 16 rows of 16 dwords, `stride` elements apart, become 16 columns: rows of `to`. */
-static inline void transpose(const bf16 *from, int64_t stride, bf16 *to) {
-    __m512i a[16], b[16];
-    for (int i = 0; i < 16; i++) a[i] = _mm512_loadu_si512(from + i * stride);
-    for (int i = 0; i < 8; i++) {
-        b[2 * i] = _mm512_unpacklo_epi32(a[2 * i], a[2 * i + 1]);
-        b[2 * i + 1] = _mm512_unpackhi_epi32(a[2 * i], a[2 * i + 1]);
-    }
-    for (int i = 0; i < 4; i++) {
-        a[4 * i] = _mm512_unpacklo_epi64(b[4 * i], b[4 * i + 2]);
-        a[4 * i + 1] = _mm512_unpackhi_epi64(b[4 * i], b[4 * i + 2]);
-        a[4 * i + 2] = _mm512_unpacklo_epi64(b[4 * i + 1], b[4 * i + 3]);
-        a[4 * i + 3] = _mm512_unpackhi_epi64(b[4 * i + 1], b[4 * i + 3]);
-    }
-    for (int i = 0; i < 4; i++) {
-        b[i] = _mm512_shuffle_i32x4(a[i], a[i + 4], 0x88);
-        b[i + 4] = _mm512_shuffle_i32x4(a[i], a[i + 4], 0xDD);
-        b[i + 8] = _mm512_shuffle_i32x4(a[i + 8], a[i + 12], 0x88);
-        b[i + 12] = _mm512_shuffle_i32x4(a[i + 8], a[i + 12], 0xDD);
-    }
-    for (int i = 0; i < 4; i++) {
-        _mm512_storeu_si512(to + i * 32, _mm512_shuffle_i32x4(b[i], b[i + 8], 0x88));
-        _mm512_storeu_si512(to + (i + 8) * 32, _mm512_shuffle_i32x4(b[i], b[i + 8], 0xDD));
-        _mm512_storeu_si512(to + (i + 4) * 32, _mm512_shuffle_i32x4(b[i + 4], b[i + 12], 0x88));
-        _mm512_storeu_si512(to + (i + 12) * 32, _mm512_shuffle_i32x4(b[i + 4], b[i + 12], 0xDD));
-    }
-}
-
-/* 32 keys, [32][dim], as a right side of Q K^T. What lies behind the last key gives scores that nobody reads. */
-static inline void turn_keys(const bf16 *keys, int64_t dim, bf16 *to) {
-    for (int64_t half = 0; half < 2; half++)
-        for (int64_t d = 0; d < dim; d += 32, to += 512) transpose(keys + half * 16 * dim + d, dim, to);
-}
-
-/* 32 values, [32][dim], as a right side of P V. Those from `valid` on count as zero: stale pages may hold anything. */
-static inline void turn_values(const bf16 *values, int64_t dim, int64_t valid, bf16 *to) {
-    const __m512i low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37,
-                                         5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
-    const __m512i high = _mm512_add_epi16(low, _mm512_set1_epi16(16));
-    for (int64_t pair = 0; pair < 16; pair++)
-        for (int64_t d = 0; d < dim; d += 32) {
-            const bf16 *from = values + 2 * pair * dim + d;
-            __m512i a = 2 * pair < valid ? _mm512_loadu_si512(from) : _mm512_setzero_si512();
-            __m512i b = 2 * pair + 1 < valid ? _mm512_loadu_si512(from + dim) : _mm512_setzero_si512();
-            bf16 *tile = to + d / 16 * 512 + pair * 32;
-            _mm512_storeu_si512(tile, _mm512_permutex2var_epi16(a, low, b));
-            _mm512_storeu_si512(tile + 512, _mm512_permutex2var_epi16(a, high, b));
-        }
-}
-
 /* scores[row][key .. key + 32) = Q K^T; the right side may have been used in full by the next call. */
 static inline void score(const bf16 *query, int64_t stride, const bf16 *right, int64_t dim, int lower, float *out,
                          int64_t width) {
@@ -123,51 +72,6 @@ static inline void score(const bf16 *query, int64_t stride, const bf16 *right, i
         _tile_stored(2, out + 16 * width, width * 4);
         _tile_stored(3, out + 16 * width + 16, width * 4);
     }
-}
-
-/* The highest of `valid` scores, in every lane. Four chains: one would wait for itself. */
-static inline __m512 highest_of(const float *scores, int64_t valid) {
-    const __m512 lowest = _mm512_set1_ps(-__builtin_inff());
-    __m512 most[4] = {lowest, lowest, lowest, lowest};
-    int64_t i = 0;
-    for (; i + 64 <= valid; i += 64)
-        for (int chain = 0; chain < 4; chain++)
-            most[chain] = _mm512_max_ps(most[chain], _mm512_loadu_ps(scores + i + 16 * chain));
-    for (; i < valid; i += 16) {
-        const __mmask16 here = valid - i < 16 ? (__mmask16)((1u << (valid - i)) - 1) : 0xFFFF;
-        most[0] = _mm512_max_ps(most[0], _mm512_mask_loadu_ps(lowest, here, scores + i));
-    }
-    most[0] = _mm512_max_ps(_mm512_max_ps(most[0], most[1]), _mm512_max_ps(most[2], most[3]));
-    return _mm512_set1_ps(_mm512_reduce_max_ps(most[0]));
-}
-
-/* One row: weights = e^(score - highest) of its `valid` keys, zeros up to `padded`, a multiple of 32; returns their
-   sum: even and odd sixteens apart, then together. */
-static inline float soften(const float *scores, bf16 *weights, int64_t valid, int64_t padded) {
-    const __m512 by = _mm512_set1_ps(LOG2_OF_E), shift = _mm512_mul_ps(by, highest_of(scores, valid));
-    __m512 even = _mm512_setzero_ps(), odd = even;
-    int64_t i = 0;
-    for (; i + 32 <= valid; i += 32) {
-        __m512 a = power_of_two(_mm512_fmsub_ps(_mm512_loadu_ps(scores + i), by, shift));
-        __m512 b = power_of_two(_mm512_fmsub_ps(_mm512_loadu_ps(scores + i + 16), by, shift));
-        even = _mm512_add_ps(even, a);
-        odd = _mm512_add_ps(odd, b);
-        _mm512_storeu_si512(weights + i, (__m512i)_mm512_cvtne2ps_pbh(b, a));
-    }
-    if (i < valid) {
-        const uint32_t here = (1u << (valid - i)) - 1;
-        const __mmask16 low = (__mmask16)here, high = (__mmask16)(here >> 16);
-        __m512 a = _mm512_fmsub_ps(_mm512_maskz_loadu_ps(low, scores + i), by, shift);
-        __m512 b = _mm512_fmsub_ps(_mm512_maskz_loadu_ps(high, scores + i + 16), by, shift);
-        a = _mm512_maskz_mov_ps(low, power_of_two(a));
-        b = _mm512_maskz_mov_ps(high, power_of_two(b));
-        even = _mm512_add_ps(even, a);
-        odd = _mm512_add_ps(odd, b);
-        _mm512_storeu_si512(weights + i, (__m512i)_mm512_cvtne2ps_pbh(b, a));
-        i += 32;
-    }
-    for (; i < padded; i += 32) _mm512_storeu_si512(weights + i, _mm512_setzero_si512());
-    return _mm512_reduce_add_ps(_mm512_add_ps(even, odd));
 }
 
 /* Where the sums of a 32-wide slice of the output go. */
