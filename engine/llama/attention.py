@@ -68,6 +68,7 @@ def plan(slices: Sequence[Slice], block_tokens: int, device: torch.device) -> Pl
     targets: list[int] = []
     for piece in slices:
         used = piece.blocks[: -(-piece.end // block_tokens)]
+        assert piece.end <= len(used) * block_tokens, f"{piece.request} has too few blocks"  # C would not notice
         run = used[0] * block_tokens if all(after == block + 1 for block, after in pairwise(used)) else None
         spans.append(Span(len(targets), len(piece.tokens), piece.start, used, run))
         reach = range(piece.start, piece.end)

@@ -58,13 +58,17 @@ class Pages:
         self._slots = None
 
     def lift(self, copies: Sequence[Copy]) -> None:
-        slots = self._attached(copies)
+        if not copies:
+            return  # as in every step without a store, and so without an arena
+        slots = self._attached()
         for copy in copies:
             self.tensor[:, :, :, copy.block].copy_(slots[copy.slot], non_blocking=True)
         self._settle()
 
     def lower(self, copies: Sequence[Copy], layer: int | None = None) -> None:
-        slots = self._attached(copies)
+        if not copies:
+            return  # as in every step without a store, and so without an arena
+        slots = self._attached()
         for copy in copies:
             if layer is None:
                 slots[copy.slot].copy_(self.tensor[:, :, :, copy.block], non_blocking=True)
@@ -72,10 +76,9 @@ class Pages:
                 slots[copy.slot, layer].copy_(self.tensor[layer, :, :, copy.block], non_blocking=True)
         self._settle()
 
-    def _attached(self, copies: Sequence[Copy]) -> torch.Tensor:
-        """Without a store there is no arena, and then nothing is copied."""
-        assert self._slots is not None or not copies, "no arena is attached"
-        return self.tensor if self._slots is None else self._slots
+    def _attached(self) -> torch.Tensor:
+        assert self._slots is not None, "no arena is attached"
+        return self._slots
 
     def _settle(self) -> None:
         if self.tensor.is_cuda:

@@ -105,3 +105,15 @@ def test_a_sharded_checkpoint_is_read_by_its_index(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*.safetensors"))) > 3
     tokens = prompt(30)
     close(whole(load(tmp_path), tokens, in_a_row(2)), reference_logits(model, tokens))
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_torch_alone_does_the_same_where_the_c_kernels_were_not_built(tmp_path: Path, name: str) -> None:
+    family, changes = MODELS[name]
+    model = save_model(tmp_path, family, **changes)
+    engine = load(tmp_path, kernels=False)
+    tokens = prompt(140, seed=8)
+    theirs = reference_logits(model, tokens)
+    for blocks in (in_a_row(9, 3), scattered(9, engine.blocks_total)):
+        close(whole(engine, tokens, blocks, (64, 128, 138, 139)), theirs)
+        close(whole(engine, tokens, blocks, (7, 100)), theirs)
