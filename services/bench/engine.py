@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from engine.llama import sleep_at_barriers
 from engine.port import EngineError
 from services.bench.report import show
 from services.models.embedded import EMBEDDED_MODEL
@@ -19,6 +20,7 @@ def main(argv: Sequence[str]) -> int:
     asked = _parser().parse_args(list(argv))
     try:
         files = resolve_model(asked.model, asked.data_dir)
+        sleep_at_barriers()
         from engine.bench import measure  # torch, which --help does not wait for
 
         rows = []
