@@ -168,6 +168,7 @@ def resumed(engine: LlamaEngine, asked: list[Asked]) -> Answers:
     return answers
 
 
+@torch.inference_mode()
 def wipe(engine: LlamaEngine) -> None:
     """What another worker would have in its pages: nothing of this one's."""
     engine._pages.tensor.fill_(7.0)
