@@ -15,7 +15,7 @@ import torch
 
 from engine.llama.config import ModelConfig
 
-VERSION = 1
+VERSION = 2
 """Of amx.h's structures."""
 
 FLAGS = frozenset({"amx_tile", "amx_bf16", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_bf16"})

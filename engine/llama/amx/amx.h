@@ -1,13 +1,14 @@
 /* What the kernels share: the values that Python hands over, and small helpers.
 
-   Everything is bf16 in memory and float32 in arithmetic. Each row of every product is summed in
+   Everything is bf16 in memory and float32 in arithmetic, but for the residual stream, which is float32
+   in memory too: what every layer adds to is not rounded sixty times. Each row of every product is summed in
    one order, whatever else is in the batch, so a token's bits do not depend on its company.
    Field order and types are mirrored in __init__.py; raise AMX_VERSION with either. */
 #pragma once
 #include <immintrin.h>
 #include <stdint.h>
 
-#define AMX_VERSION 1
+#define AMX_VERSION 2
 
 typedef uint16_t bf16;
 
@@ -36,7 +37,7 @@ typedef struct {
     const int64_t *positions; /* [rows] */
     const int64_t *targets;   /* [rows] where a token's KV goes, counted in tokens of the pages */
     const Span *spans;
-    bf16 *x;      /* [rows][hidden] in and out */
+    float *x;     /* [rows][hidden] the residual stream, in and out */
     bf16 *normed; /* [rows][hidden] */
     bf16 *qkv;    /* [rows][(heads + 2 kv_heads) head_dim] */
     bf16 *attended; /* [rows][heads head_dim] */
@@ -44,12 +45,11 @@ typedef struct {
     char *scratch; /* of scratch_bytes(), 64-byte aligned */
 } Step;
 
-/* What becomes of a product's sums. */
-typedef enum { PLAIN, SWIGLU, FLOATS } Finish;
+/* What becomes of a product's sums: rounded, gated, kept as they are, or added to what is there. */
+typedef enum { PLAIN, SWIGLU, FLOATS, ADDED } Finish;
 
-void gemm(const bf16 *x, const bf16 *packed, const float *bias, const bf16 *residual, void *out, int64_t rows,
-          int64_t outputs, int64_t inputs, Finish finish);
-void rms_norm(const bf16 *x, const float *weight, bf16 *out, int64_t rows, int64_t size, float epsilon);
+void gemm(const bf16 *x, const bf16 *packed, const float *bias, void *out, int64_t rows, int64_t outputs, int64_t inputs, Finish finish);
+void rms_norm(const float *x, const float *weight, bf16 *out, int64_t rows, int64_t size, float epsilon);
 void rotate_and_store(const Model *model, const Layer *layer, const Step *step, bf16 *keys, bf16 *values);
 void attend(const Model *model, const Step *step, const bf16 *keys, const bf16 *values);
 int64_t attention_scratch(const Model *model, const Step *step);
@@ -65,15 +65,14 @@ static inline void store16(bf16 *to, __m512 values) {
     _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh(values));
 }
 
-/* 2^x = 2^n p(f), n the floor of x; relative error of p below 3e-7 (minimax on [0, 1)). */
+/* 2^x = 2^n p(f), n the floor of x; relative error of p below 5e-6 (minimax on [0, 1)), bf16's is 2e-3. */
 static inline __m512 power_of_two(__m512 x) {
     const __m512 rest = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); /* x - n */
-    __m512 sum = _mm512_set1_ps(1.8775767e-3f);
-    sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(8.9893397e-3f));
-    sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(5.5826318e-2f));
-    sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(2.4015361e-1f));
-    sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(6.9315308e-1f));
-    sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(9.9999994e-1f));
+    __m512 sum = _mm512_set1_ps(1.3534167e-2f);
+    sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(5.2011464e-2f));
+    sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(2.4144275e-1f));
+    sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(6.9300383e-1f));
+    sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(1.0000026f));
     return _mm512_scalef_ps(sum, x);
 }
 #define LOG2_OF_E 1.44269504f

@@ -84,8 +84,8 @@ class AmxDecoder:
         self._scratch = torch.empty(0, dtype=torch.uint8)
 
     def hidden(self, ids: torch.Tensor, todo: Plan, on_layer: Callable[[int], None] | None) -> torch.Tensor:
-        """ids  # [T] -> [T, E], before the last norm; every layer's KV is in its pages then."""
-        x = self.embedding[ids]
+        """ids  # [T] -> [T, E] float32, before the last norm; every layer's KV is in its pages then."""
+        x = self.embedding[ids].float()
         chunks = [self._chunk(x, todo, row) for row in range(0, len(ids), CHUNK_ROWS)]
         if len(chunks) == 1 and on_layer is None:
             self._run(chunks[0], 0, self.config.layers)
@@ -98,9 +98,9 @@ class AmxDecoder:
         return x
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
-        """x  # [rows, E] -> [rows, vocab] float32."""
+        """x  # [rows, E] float32 -> [rows, vocab] float32."""
         x, rows = x.contiguous(), len(x)
-        normed = torch.empty_like(x)
+        normed = torch.empty_like(x, dtype=torch.bfloat16)
         result = torch.empty((rows, self.config.vocab_size), dtype=torch.float32)
         self._amx.head(
             *(each.data_ptr() for each in (x, self._norm, self._head, normed, result)),

@@ -2,14 +2,14 @@
 #include "amx.h"
 #include <string.h>
 
+/* Products of bf16 are exact in float32, and pairs of them are added in one instruction. */
 static inline float inverse_root(const bf16 *x, int64_t size, float epsilon) {
-    __m512 even = _mm512_setzero_ps(), odd = even;
+    __m512 squares = _mm512_setzero_ps();
     for (int64_t i = 0; i < size; i += 32) {
-        __m512 a = load16(x + i), b = load16(x + i + 16);
-        even = _mm512_fmadd_ps(a, a, even);
-        odd = _mm512_fmadd_ps(b, b, odd);
+        const __m512bh values = (__m512bh)_mm512_loadu_si512(x + i);
+        squares = _mm512_dpbf16_ps(squares, values, values);
     }
-    return 1.0f / __builtin_sqrtf(_mm512_reduce_add_ps(_mm512_add_ps(even, odd)) / (float)size + epsilon);
+    return 1.0f / __builtin_sqrtf(_mm512_reduce_add_ps(squares) / (float)size + epsilon);
 }
 
 static inline void norm_row(const bf16 *x, const float *weight, bf16 *out, int64_t size, float epsilon) {
@@ -18,10 +18,23 @@ static inline void norm_row(const bf16 *x, const float *weight, bf16 *out, int64
         store16(out + i, _mm512_mul_ps(_mm512_mul_ps(load16(x + i), factor), _mm512_loadu_ps(weight + i)));
 }
 
-/* Called by every thread of a team. size: a multiple of 32. */
-void rms_norm(const bf16 *x, const float *weight, bf16 *out, int64_t rows, int64_t size, float epsilon) {
+/* Called by every thread of a team. x: the residual stream. size: a multiple of 32. */
+void rms_norm(const float *x, const float *weight, bf16 *out, int64_t rows, int64_t size, float epsilon) {
 #pragma omp for schedule(static)
-    for (int64_t row = 0; row < rows; row++) norm_row(x + row * size, weight, out + row * size, size, epsilon);
+    for (int64_t row = 0; row < rows; row++) {
+        const float *from = x + row * size;
+        bf16 *to = out + row * size;
+        __m512 even = _mm512_setzero_ps(), odd = even;
+        for (int64_t i = 0; i < size; i += 32) {
+            __m512 a = _mm512_loadu_ps(from + i), b = _mm512_loadu_ps(from + i + 16);
+            even = _mm512_fmadd_ps(a, a, even);
+            odd = _mm512_fmadd_ps(b, b, odd);
+        }
+        const float mean = _mm512_reduce_add_ps(_mm512_add_ps(even, odd)) / (float)size;
+        const __m512 factor = _mm512_set1_ps(1.0f / __builtin_sqrtf(mean + epsilon));
+        for (int64_t i = 0; i < size; i += 16)
+            store16(to + i, _mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(from + i), factor), _mm512_loadu_ps(weight + i)));
+    }
 }
 
 /* One head: pairs (i, i + head_dim / 2) turn by the position's angles; then times scale. May work in place. */

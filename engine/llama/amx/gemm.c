@@ -51,20 +51,32 @@ static inline void finish_swiglu(const float *sums, bf16 *out, int64_t rows, int
     }
 }
 
-static inline void finish_plain(const float *sums, const float *bias, const bf16 *residual, bf16 *out, int64_t rows,
-                                int64_t stride, __mmask16 second) {
-    for (int64_t row = 0; row < rows; row++, sums += GROUP) {
-        __m512 a = _mm512_load_ps(sums), b = _mm512_load_ps(sums + 16);
-        if (bias) {
-            a = _mm512_add_ps(a, _mm512_loadu_ps(bias));
-            b = _mm512_add_ps(b, _mm512_maskz_loadu_ps(second, bias + 16));
-        }
-        if (residual) {
-            a = _mm512_add_ps(a, load16(residual + row * stride));
-            b = _mm512_add_ps(b, widen(_mm256_maskz_loadu_epi16(second, residual + row * stride + 16)));
-        }
-        store16(out + row * stride, a);
-        _mm256_mask_storeu_epi16(out + row * stride + 16, second, (__m256i)_mm512_cvtneps_pbh(b));
+/* Both halves of a row's sums, with the bias if there is one. */
+static inline void biased(const float *sums, const float *bias, __mmask16 second, __m512 *a, __m512 *b) {
+    *a = _mm512_load_ps(sums), *b = _mm512_load_ps(sums + 16);
+    if (bias) {
+        *a = _mm512_add_ps(*a, _mm512_loadu_ps(bias));
+        *b = _mm512_add_ps(*b, _mm512_maskz_loadu_ps(second, bias + 16));
+    }
+}
+
+static inline void finish_plain(const float *sums, const float *bias, bf16 *out, int64_t rows, int64_t stride,
+                                __mmask16 second) {
+    for (int64_t row = 0; row < rows; row++, sums += GROUP, out += stride) {
+        __m512 a, b;
+        biased(sums, bias, second, &a, &b);
+        store16(out, a);
+        _mm256_mask_storeu_epi16(out + 16, second, (__m256i)_mm512_cvtneps_pbh(b));
+    }
+}
+
+static inline void finish_added(const float *sums, const float *bias, float *out, int64_t rows, int64_t stride,
+                                __mmask16 second) {
+    for (int64_t row = 0; row < rows; row++, sums += GROUP, out += stride) {
+        __m512 a, b;
+        biased(sums, bias, second, &a, &b);
+        _mm512_storeu_ps(out, _mm512_add_ps(_mm512_loadu_ps(out), a));
+        _mm512_mask_storeu_ps(out + 16, second, _mm512_add_ps(_mm512_maskz_loadu_ps(second, out + 16), b));
     }
 }
 
@@ -77,8 +89,8 @@ static inline void finish_floats(const float *sums, float *out, int64_t rows, in
 
 /* Called by every thread of a team: the groups of outputs are shared out among them.
    outputs: of the packed weight, so twice `out`'s for SWIGLU. A multiple of 16. */
-void gemm(const bf16 *x, const bf16 *packed, const float *bias, const bf16 *residual, void *out, int64_t rows,
-          int64_t outputs, int64_t inputs, Finish finish) {
+void gemm(const bf16 *x, const bf16 *packed, const float *bias, void *out, int64_t rows, int64_t outputs,
+          int64_t inputs, Finish finish) {
     float sums[32 * GROUP] __attribute__((aligned(64)));
     const int64_t most = LEFT_BYTES / (inputs * 2) / 32 * 32, chunk = most < 64 ? 64 : most;
     for (int64_t begin = 0; begin < rows; begin += chunk) {
@@ -102,9 +114,12 @@ void gemm(const bf16 *x, const bf16 *packed, const float *bias, const bf16 *resi
                     finish_swiglu(sums, (bf16 *)out + row * outputs / 2 + column / 2, here, outputs / 2);
                 else if (finish == FLOATS)
                     finish_floats(sums, (float *)out + row * outputs + column, here, outputs, second);
+                else if (finish == ADDED)
+                    finish_added(sums, bias ? bias + column : 0, (float *)out + row * outputs + column, here, outputs,
+                                 second);
                 else
-                    finish_plain(sums, bias ? bias + column : 0, residual ? residual + row * outputs + column : 0,
-                                 (bf16 *)out + row * outputs + column, here, outputs, second);
+                    finish_plain(sums, bias ? bias + column : 0, (bf16 *)out + row * outputs + column, here, outputs,
+                                 second);
             }
         }
     }

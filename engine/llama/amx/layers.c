@@ -24,25 +24,25 @@ void amx_layers(const Model *model, const Step *step, int64_t first, int64_t las
             const Layer *layer = model->layers + index;
             bf16 *keys = model->pages + 2 * index * half, *values = keys + half;
             rms_norm(step->x, layer->input_norm, step->normed, rows, hidden, model->epsilon);
-            gemm(step->normed, layer->qkv, layer->qkv_bias, 0, step->qkv, rows, of_qkv, hidden, PLAIN);
+            gemm(step->normed, layer->qkv, layer->qkv_bias, step->qkv, rows, of_qkv, hidden, PLAIN);
             rotate_and_store(model, layer, step, keys, values);
             attend(model, step, keys, values);
-            gemm(step->attended, layer->output, layer->output_bias, step->x, step->x, rows, hidden, of_heads, PLAIN);
+            gemm(step->attended, layer->output, layer->output_bias, step->x, rows, hidden, of_heads, ADDED);
             rms_norm(step->x, layer->post_norm, step->normed, rows, hidden, model->epsilon);
-            gemm(step->normed, layer->gate_up, 0, 0, step->inner, rows, 2 * inner, hidden, SWIGLU);
-            gemm(step->inner, layer->down, 0, step->x, step->x, rows, hidden, inner, PLAIN);
+            gemm(step->normed, layer->gate_up, 0, step->inner, rows, 2 * inner, hidden, SWIGLU);
+            gemm(step->inner, layer->down, 0, step->x, rows, hidden, inner, ADDED);
         }
         _tile_release();
     }
 }
 
-/* logits  # [rows][vocabulary] float32, of x  # [rows][hidden]; `normed` is as large as x. */
-void amx_head(const bf16 *x, const float *norm, const bf16 *head, bf16 *normed, float *logits, int64_t rows,
+/* logits  # [rows][vocabulary] float32, of x  # [rows][hidden]; `normed` has room for as many bf16. */
+void amx_head(const float *x, const float *norm, const bf16 *head, bf16 *normed, float *logits, int64_t rows,
                  int64_t hidden, int64_t vocabulary, float epsilon, int64_t threads) {
 #pragma omp parallel num_threads(threads)
     {
         rms_norm(x, norm, normed, rows, hidden, epsilon);
-        gemm(normed, head, 0, 0, logits, rows, vocabulary, hidden, FLOATS);
+        gemm(normed, head, 0, logits, rows, vocabulary, hidden, FLOATS);
         _tile_release();
     }
 }
@@ -52,7 +52,7 @@ void amx_product(const bf16 *x, const bf16 *packed, bf16 *out, int64_t rows, int
                     int64_t threads) {
 #pragma omp parallel num_threads(threads)
     {
-        gemm(x, packed, 0, 0, out, rows, outputs, inputs, PLAIN);
+        gemm(x, packed, 0, out, rows, outputs, inputs, PLAIN);
         _tile_release();
     }
 }
