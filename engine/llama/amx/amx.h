@@ -93,5 +93,8 @@ static inline void set_tiles(int64_t upper, int64_t lower) {
         config.bytes[tile] = 64;
         config.rows[tile] = (uint8_t)rows[tile];
     }
-    _tile_loadconfig(&config);
+    __asm__ volatile("ldtilecfg %0" : : "m"(config)); /* gcc's intrinsic names only its first 8 bytes */
 }
+
+/* gcc's tile loads do not say that they read memory: what C has stored must be stored before the next of them. */
+static inline void settle(void) { __asm__ volatile("" : : : "memory"); }

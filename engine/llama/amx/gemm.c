@@ -13,6 +13,7 @@
 static inline void multiply(const bf16 *x, int64_t inputs, const bf16 *left, const bf16 *right, int lower, float *sums,
                             const char *next, int64_t lines) {
     const int64_t stride = inputs * 2;
+    settle();
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);

@@ -1,48 +1,73 @@
-/* The softmax of one row of scores, in float32; its division is left to whoever has the products. */
+/* The softmax of up to 32 rows of scores, in float32; its division is left to whoever has the products.
+
+   Scores come in blocks of 32 keys. Work goes block by block over all rows, so that loops are as long for one row as
+   for the next and rows wait for nobody's reduction: row by row took half as long again. A row's numbers depend on
+   its own scores alone: lanes are summed over blocks in their order, and together at the end. */
 #pragma once
 #include "amx.h"
 
-/* The highest of `valid` scores, in every lane. Four chains: one would wait for itself. */
-static inline __m512 highest_of(const float *scores, int64_t valid) {
-    const __m512 lowest = _mm512_set1_ps(-__builtin_inff());
-    __m512 most[4] = {lowest, lowest, lowest, lowest};
-    int64_t i = 0;
-    for (; i + 64 <= valid; i += 64)
-        for (int chain = 0; chain < 4; chain++)
-            most[chain] = _mm512_max_ps(most[chain], _mm512_loadu_ps(scores + i + 16 * chain));
-    for (; i < valid; i += 16) {
-        const __mmask16 here = valid - i < 16 ? (__mmask16)((1u << (valid - i)) - 1) : 0xFFFF;
-        most[0] = _mm512_max_ps(most[0], _mm512_mask_loadu_ps(lowest, here, scores + i));
-    }
-    most[0] = _mm512_max_ps(_mm512_max_ps(most[0], most[1]), _mm512_max_ps(most[2], most[3]));
-    return _mm512_set1_ps(_mm512_reduce_max_ps(most[0]));
+#define KEYS 32 /* keys per block */
+#define ROWS 32 /* rows, at most */
+
+typedef struct {
+    int64_t rows, first, more; /* the first row sees `first` keys, each next one `more` more */
+    float (*scores)[ROWS][KEYS]; /* [blocks] */
+    bf16 (*weights)[ROWS][KEYS]; /* [blocks] */
+    float highest[ROWS][16], sums[ROWS][16], shift[ROWS];
+} Softmax;
+
+/* Which of a block's keys a row may see. */
+static inline uint32_t seen(const Softmax *softmax, int64_t row, int64_t block) {
+    const int64_t keys = softmax->first + row * softmax->more - block * KEYS;
+    return keys >= KEYS ? 0xFFFFFFFFu : keys <= 0 ? 0 : (1u << keys) - 1;
 }
 
-/* One row: weights = e^(score - highest) of its `valid` keys, zeros up to `padded`, a multiple of 32; returns their
-   sum: even and odd sixteens apart, then together. */
-static inline float soften(const float *scores, bf16 *weights, int64_t valid, int64_t padded) {
-    const __m512 by = _mm512_set1_ps(LOG2_OF_E), shift = _mm512_mul_ps(by, highest_of(scores, valid));
-    __m512 even = _mm512_setzero_ps(), odd = even;
-    int64_t i = 0;
-    for (; i + 32 <= valid; i += 32) {
-        __m512 a = power_of_two(_mm512_fmsub_ps(_mm512_loadu_ps(scores + i), by, shift));
-        __m512 b = power_of_two(_mm512_fmsub_ps(_mm512_loadu_ps(scores + i + 16), by, shift));
-        even = _mm512_add_ps(even, a);
-        odd = _mm512_add_ps(odd, b);
-        _mm512_storeu_si512(weights + i, (__m512i)_mm512_cvtne2ps_pbh(b, a));
+static inline int all_see(const Softmax *softmax, int64_t block) { return (block + 1) * KEYS <= softmax->first; }
+
+static inline void softmax_begin(Softmax *softmax) {
+    for (int64_t row = 0; row < softmax->rows; row++) {
+        _mm512_storeu_ps(softmax->highest[row], _mm512_set1_ps(-__builtin_inff()));
+        _mm512_storeu_ps(softmax->sums[row], _mm512_setzero_ps());
     }
-    if (i < valid) {
-        const uint32_t here = (1u << (valid - i)) - 1;
-        const __mmask16 low = (__mmask16)here, high = (__mmask16)(here >> 16);
-        __m512 a = _mm512_fmsub_ps(_mm512_maskz_loadu_ps(low, scores + i), by, shift);
-        __m512 b = _mm512_fmsub_ps(_mm512_maskz_loadu_ps(high, scores + i + 16), by, shift);
-        a = _mm512_maskz_mov_ps(low, power_of_two(a));
-        b = _mm512_maskz_mov_ps(high, power_of_two(b));
-        even = _mm512_add_ps(even, a);
-        odd = _mm512_add_ps(odd, b);
-        _mm512_storeu_si512(weights + i, (__m512i)_mm512_cvtne2ps_pbh(b, a));
-        i += 32;
+}
+
+/* Take note of a block that was scored. */
+static inline void softmax_scored(Softmax *softmax, int64_t block) {
+    const __m512 lowest = _mm512_set1_ps(-__builtin_inff());
+    const int all = all_see(softmax, block);
+    for (int64_t row = 0; row < softmax->rows; row++) {
+        const float *scores = softmax->scores[block][row];
+        const uint32_t keys = all ? 0xFFFFFFFFu : seen(softmax, row, block);
+        __m512 a = _mm512_mask_loadu_ps(lowest, (__mmask16)keys, scores);
+        __m512 b = _mm512_mask_loadu_ps(lowest, (__mmask16)(keys >> 16), scores + 16);
+        __m512 highest = _mm512_max_ps(_mm512_loadu_ps(softmax->highest[row]), _mm512_max_ps(a, b));
+        _mm512_storeu_ps(softmax->highest[row], highest);
     }
-    for (; i < padded; i += 32) _mm512_storeu_si512(weights + i, _mm512_setzero_si512());
-    return _mm512_reduce_add_ps(_mm512_add_ps(even, odd));
+}
+
+/* weights = e^(score - highest), zero for keys that a row may not see. */
+static inline void softmax_weigh(Softmax *softmax, int64_t blocks) {
+    const __m512 by = _mm512_set1_ps(LOG2_OF_E);
+    for (int64_t row = 0; row < softmax->rows; row++)
+        softmax->shift[row] = LOG2_OF_E * _mm512_reduce_max_ps(_mm512_loadu_ps(softmax->highest[row]));
+    for (int64_t block = 0; block < blocks; block++) {
+        const int all = all_see(softmax, block);
+        for (int64_t row = 0; row < softmax->rows; row++) {
+            const float *scores = softmax->scores[block][row];
+            const __m512 shift = _mm512_set1_ps(softmax->shift[row]);
+            const uint32_t keys = all ? 0xFFFFFFFFu : seen(softmax, row, block);
+            const __mmask16 low = (__mmask16)keys, high = (__mmask16)(keys >> 16);
+            __m512 a = power_of_two(_mm512_fmsub_ps(_mm512_maskz_loadu_ps(low, scores), by, shift));
+            __m512 b = power_of_two(_mm512_fmsub_ps(_mm512_maskz_loadu_ps(high, scores + 16), by, shift));
+            a = _mm512_maskz_mov_ps(low, a);
+            b = _mm512_maskz_mov_ps(high, b);
+            __m512 sums = _mm512_add_ps(_mm512_loadu_ps(softmax->sums[row]), _mm512_add_ps(a, b));
+            _mm512_storeu_ps(softmax->sums[row], sums);
+            _mm512_storeu_si512(softmax->weights[block][row], (__m512i)_mm512_cvtne2ps_pbh(b, a));
+        }
+    }
+}
+
+static inline float softmax_total(const Softmax *softmax, int64_t row) {
+    return _mm512_reduce_add_ps(_mm512_loadu_ps(softmax->sums[row]));
 }

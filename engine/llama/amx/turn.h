@@ -5,8 +5,6 @@
 #pragma once
 #include "amx.h"
 
-#define KEYS 32 /* keys per step */
-
 /* 16 rows of 16 dwords, `stride` elements apart, become 16 columns: rows of `to`. */
 static inline void transpose(const bf16 *from, int64_t stride, bf16 *to) {
     __m512i a[16], b[16];
