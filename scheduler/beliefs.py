@@ -128,7 +128,9 @@ class Beliefs:
         self.prefixes.gained(report.store, report.gained)
         self.prefixes.lost(report.store, report.lost)
         lost_track = missed and not report.snapshot
-        self.stores[report.store] = StoreBelief(replace(report, gained=(), lost=()), now, lost_track)
+        self.stores[report.store] = StoreBelief(
+            replace(report, gained=(), lost=(), ssd_gained=(), ssd_lost=()), now, lost_track
+        )
         return lost_track
 
     def _check(self, identity: Identity, now: float) -> None:

@@ -104,16 +104,28 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """A worker, and where to call it (a gRPC target)."""
+class StoreTarget:
+    """A store, and where its transfers listen (host:port)."""
 
-    worker: WorkerId
+    store: StoreId
     address: str
 
 
 @dataclass(frozen=True, slots=True)
+class Target:
+    """A worker, and where to call it (a gRPC target). store: the one it uses, where others can reach it."""
+
+    worker: WorkerId
+    address: str
+    store: StoreTarget | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Placement:
-    """Who serves a request. Without ``prefill`` the decode worker prefills inline."""
+    """Who serves a request. Without ``prefill`` the decode worker prefills inline.
+
+    source: the store from which whoever prefills fetches what its own one lacks of the prefix.
+    """
 
     request: RequestId
     decode: Target
@@ -121,6 +133,7 @@ class Placement:
     predicted_ttft_s: float
     predicted_tpot_s: float
     predicted_cached_tokens: int
+    source: StoreTarget | None = None
 
 
 class RejectionCode(StrEnum):
@@ -184,10 +197,43 @@ class WorkerReport:
 
 
 @dataclass(frozen=True, slots=True)
+class SsdReport:
+    """A store's SSD tier. state: "opening", "on" or "off"; reason: why it is off; pending: sealed, not yet written."""
+
+    state: str
+    reason: str = ""
+    slots_total: int = 0
+    slots_held: int = 0
+    pending: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HitsReport:
+    """Names that lookups asked a store for since its start, and where they were found."""
+
+    asked: int = 0
+    dram: int = 0
+    ssd: int = 0
+    peer: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerReport:
+    """Who holds slots of an arena: a worker's session, or a peer's. set_aside: its connection broke."""
+
+    owner: str
+    leases: int
+    writing: int
+    set_aside: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class StoreReport:
     """A store's view of itself: counts always, names as a snapshot or as deltas.
 
     A gap in ``sequence`` makes the conductor ask for a snapshot. Short blocks are never named here.
+    gained, lost: in DRAM; ssd_gained, ssd_lost: on the SSD. transfer_address: where other stores push
+    to and fetch from, empty where they can't. ssd None: the store was given none.
     """
 
     store: StoreId
@@ -205,3 +251,9 @@ class StoreReport:
     gained: tuple[BlockName, ...] = ()
     lost: tuple[BlockName, ...] = ()
     sessions: tuple[str, ...] = field(default=())
+    transfer_address: str = ""
+    ssd_gained: tuple[BlockName, ...] = ()
+    ssd_lost: tuple[BlockName, ...] = ()
+    ssd: SsdReport | None = None
+    hits: HitsReport = HitsReport()
+    owners: tuple[OwnerReport, ...] = ()

@@ -7,15 +7,17 @@ half a value. No decision is taken here.
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import assert_never
 
 from kvstore.layout import Identity, KvLayout
 from kvstore.names import NAME_BYTES, BlockName
 from scheduler.vocabulary import (
     Ask,
+    HitsReport,
     Limits,
     Outcome,
+    OwnerReport,
     Placement,
     Profile,
     Rejection,
@@ -23,8 +25,10 @@ from scheduler.vocabulary import (
     RequestId,
     Role,
     Sampling,
+    SsdReport,
     StoreId,
     StoreReport,
+    StoreTarget,
     Target,
     WorkerId,
     WorkerReport,
@@ -164,6 +168,7 @@ def _placement_to_wire(placement: Placement) -> conductor_pb2.Placement:
         predicted_ttft_s=placement.predicted_ttft_s,
         predicted_tpot_s=placement.predicted_tpot_s,
         predicted_cached_tokens=placement.predicted_cached_tokens,
+        source=store_target_to_wire(placement.source),
     )
 
 
@@ -175,17 +180,29 @@ def _placement_from_wire(request: RequestId, wire: conductor_pb2.Placement) -> P
         predicted_ttft_s=wire.predicted_ttft_s,
         predicted_tpot_s=wire.predicted_tpot_s,
         predicted_cached_tokens=wire.predicted_cached_tokens,
+        source=store_target_from_wire(wire.source) if wire.HasField("source") else None,
     )
 
 
 def _target_to_wire(target: Target) -> conductor_pb2.Target:
-    return conductor_pb2.Target(worker=target.worker, address=target.address)
+    return conductor_pb2.Target(worker=target.worker, address=target.address, store=store_target_to_wire(target.store))
 
 
 def _target_from_wire(wire: conductor_pb2.Target) -> Target:
     if not wire.worker or not wire.address:
         raise WireError("a placement names a worker and where to call it")
-    return Target(WorkerId(wire.worker), wire.address)
+    store = store_target_from_wire(wire.store) if wire.HasField("store") else None
+    return Target(WorkerId(wire.worker), wire.address, store)
+
+
+def store_target_to_wire(target: StoreTarget | None) -> common_pb2.StoreTarget | None:
+    return None if target is None else common_pb2.StoreTarget(store=target.store, address=target.address)
+
+
+def store_target_from_wire(wire: common_pb2.StoreTarget) -> StoreTarget:
+    if not wire.store or not wire.address:
+        raise WireError("a store that is to be sent to or fetched from has a name and an address")
+    return StoreTarget(StoreId(wire.store), wire.address)
 
 
 def outcome_to_wire(request: RequestId, outcome: Outcome) -> conductor_pb2.OutcomeReport:
@@ -298,6 +315,12 @@ def store_report_to_wire(report: StoreReport) -> conductor_pb2.StoreReport:
         gained=names_to_wire(report.gained),
         lost=names_to_wire(report.lost),
         sessions=report.sessions,
+        transfer_address=report.transfer_address,
+        ssd_gained=names_to_wire(report.ssd_gained),
+        ssd_lost=names_to_wire(report.ssd_lost),
+        ssd=None if report.ssd is None else conductor_pb2.SsdReport(**asdict(report.ssd)),
+        hits=conductor_pb2.HitsReport(**asdict(report.hits)),
+        owners=[conductor_pb2.OwnerReport(**asdict(owner)) for owner in report.owners],
     )
 
 
@@ -320,7 +343,17 @@ def store_report_from_wire(wire: conductor_pb2.StoreReport) -> StoreReport:
         gained=names_from_wire(wire.gained),
         lost=names_from_wire(wire.lost),
         sessions=tuple(wire.sessions),
+        transfer_address=wire.transfer_address,
+        ssd_gained=names_from_wire(wire.ssd_gained),
+        ssd_lost=names_from_wire(wire.ssd_lost),
+        ssd=_ssd_from_wire(wire.ssd) if wire.HasField("ssd") else None,
+        hits=HitsReport(wire.hits.asked, wire.hits.dram, wire.hits.ssd, wire.hits.peer),
+        owners=tuple(OwnerReport(each.owner, each.leases, each.writing, each.set_aside) for each in wire.owners),
     )
+
+
+def _ssd_from_wire(wire: conductor_pb2.SsdReport) -> SsdReport:
+    return SsdReport(wire.state, wire.reason, wire.slots_total, wire.slots_held, wire.pending)
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,19 +58,27 @@ class Target(_message.Message):
 
     WORKER_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
+    STORE_FIELD_NUMBER: _builtins.int
     worker: _builtins.str
     address: _builtins.str
+    @_builtins.property
+    def store(self) -> _common_pb2.StoreTarget:
+        """the one the worker uses, where it can be reached by others"""
+
     def __init__(
         self,
         *,
         worker: _builtins.str = ...,
         address: _builtins.str = ...,
+        store: _common_pb2.StoreTarget | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_store", b"_store", "store", b"store"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_store", b"_store", "address", b"address", "store", b"store", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__store: _TypeAlias = _typing.Literal["store"]  # noqa: Y015
+    _WhichOneofArgType__store: _TypeAlias = _typing.Literal["_store", b"_store"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__store) -> _WhichOneofReturnType__store | None: ...
 
 Global___Target: _TypeAlias = Target  # noqa: Y015
 
@@ -83,6 +91,7 @@ class Placement(_message.Message):
     PREDICTED_TTFT_S_FIELD_NUMBER: _builtins.int
     PREDICTED_TPOT_S_FIELD_NUMBER: _builtins.int
     PREDICTED_CACHED_TOKENS_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
     predicted_ttft_s: _builtins.float
     predicted_tpot_s: _builtins.float
     predicted_cached_tokens: _builtins.int
@@ -92,6 +101,10 @@ class Placement(_message.Message):
     def prefill(self) -> Global___Target:
         """absent: decode prefills inline"""
 
+    @_builtins.property
+    def source(self) -> _common_pb2.StoreTarget:
+        """whoever prefills fetches from it what its own store lacks"""
+
     def __init__(
         self,
         *,
@@ -100,14 +113,20 @@ class Placement(_message.Message):
         predicted_ttft_s: _builtins.float = ...,
         predicted_tpot_s: _builtins.float = ...,
         predicted_cached_tokens: _builtins.int = ...,
+        source: _common_pb2.StoreTarget | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_prefill", b"_prefill", "decode", b"decode", "prefill", b"prefill"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_prefill", b"_prefill", "_source", b"_source", "decode", b"decode", "prefill", b"prefill", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prefill", b"_prefill", "decode", b"decode", "predicted_cached_tokens", b"predicted_cached_tokens", "predicted_tpot_s", b"predicted_tpot_s", "predicted_ttft_s", b"predicted_ttft_s", "prefill", b"prefill"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prefill", b"_prefill", "_source", b"_source", "decode", b"decode", "predicted_cached_tokens", b"predicted_cached_tokens", "predicted_tpot_s", b"predicted_tpot_s", "predicted_ttft_s", b"predicted_ttft_s", "prefill", b"prefill", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__prefill: _TypeAlias = _typing.Literal["prefill"]  # noqa: Y015
     _WhichOneofArgType__prefill: _TypeAlias = _typing.Literal["_prefill", b"_prefill"]  # noqa: Y015
+    _WhichOneofReturnType__source: _TypeAlias = _typing.Literal["source"]  # noqa: Y015
+    _WhichOneofArgType__source: _TypeAlias = _typing.Literal["_source", b"_source"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__prefill) -> _WhichOneofReturnType__prefill | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__source) -> _WhichOneofReturnType__source | None: ...
 
 Global___Placement: _TypeAlias = Placement  # noqa: Y015
 
@@ -300,6 +319,12 @@ class StoreReport(_message.Message):
     LOST_FIELD_NUMBER: _builtins.int
     SESSIONS_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
+    TRANSFER_ADDRESS_FIELD_NUMBER: _builtins.int
+    SSD_GAINED_FIELD_NUMBER: _builtins.int
+    SSD_LOST_FIELD_NUMBER: _builtins.int
+    SSD_FIELD_NUMBER: _builtins.int
+    HITS_FIELD_NUMBER: _builtins.int
+    OWNERS_FIELD_NUMBER: _builtins.int
     store: _builtins.str
     incarnation: _builtins.int
     sequence: _builtins.int
@@ -314,10 +339,23 @@ class StoreReport(_message.Message):
     """16 bytes a name"""
     lost: _builtins.bytes
     address: _builtins.str
+    transfer_address: _builtins.str
+    """where other stores push to and fetch from; empty: nowhere"""
+    ssd_gained: _builtins.bytes
+    """16 bytes a name; with a snapshot, all that is on the SSD"""
+    ssd_lost: _builtins.bytes
     @_builtins.property
     def identity(self) -> _common_pb2.Identity: ...
     @_builtins.property
     def sessions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def ssd(self) -> Global___SsdReport:
+        """absent: this store was given none"""
+
+    @_builtins.property
+    def hits(self) -> Global___HitsReport: ...
+    @_builtins.property
+    def owners(self) -> _containers.RepeatedCompositeFieldContainer[Global___OwnerReport]: ...
     def __init__(
         self,
         *,
@@ -336,16 +374,121 @@ class StoreReport(_message.Message):
         lost: _builtins.bytes = ...,
         sessions: _abc.Iterable[_builtins.str] | None = ...,
         address: _builtins.str = ...,
+        transfer_address: _builtins.str = ...,
+        ssd_gained: _builtins.bytes = ...,
+        ssd_lost: _builtins.bytes = ...,
+        ssd: Global___SsdReport | None = ...,
+        hits: Global___HitsReport | None = ...,
+        owners: _abc.Iterable[Global___OwnerReport] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_identity", b"_identity", "identity", b"identity"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_identity", b"_identity", "_ssd", b"_ssd", "hits", b"hits", "identity", b"identity", "ssd", b"ssd"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_identity", b"_identity", "address", b"address", "gained", b"gained", "identity", b"identity", "incarnation", b"incarnation", "leases", b"leases", "lost", b"lost", "pid", b"pid", "sequence", b"sequence", "sessions", b"sessions", "slots_free", b"slots_free", "slots_sealed", b"slots_sealed", "slots_total", b"slots_total", "slots_writing", b"slots_writing", "snapshot", b"snapshot", "store", b"store"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_identity", b"_identity", "_ssd", b"_ssd", "address", b"address", "gained", b"gained", "hits", b"hits", "identity", b"identity", "incarnation", b"incarnation", "leases", b"leases", "lost", b"lost", "owners", b"owners", "pid", b"pid", "sequence", b"sequence", "sessions", b"sessions", "slots_free", b"slots_free", "slots_sealed", b"slots_sealed", "slots_total", b"slots_total", "slots_writing", b"slots_writing", "snapshot", b"snapshot", "ssd", b"ssd", "ssd_gained", b"ssd_gained", "ssd_lost", b"ssd_lost", "store", b"store", "transfer_address", b"transfer_address"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__identity: _TypeAlias = _typing.Literal["identity"]  # noqa: Y015
     _WhichOneofArgType__identity: _TypeAlias = _typing.Literal["_identity", b"_identity"]  # noqa: Y015
+    _WhichOneofReturnType__ssd: _TypeAlias = _typing.Literal["ssd"]  # noqa: Y015
+    _WhichOneofArgType__ssd: _TypeAlias = _typing.Literal["_ssd", b"_ssd"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__identity) -> _WhichOneofReturnType__identity | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ssd) -> _WhichOneofReturnType__ssd | None: ...
 
 Global___StoreReport: _TypeAlias = StoreReport  # noqa: Y015
+
+@_typing.final
+class SsdReport(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    SLOTS_TOTAL_FIELD_NUMBER: _builtins.int
+    SLOTS_HELD_FIELD_NUMBER: _builtins.int
+    PENDING_FIELD_NUMBER: _builtins.int
+    state: _builtins.str
+    """"opening" | "on" | "off" """
+    reason: _builtins.str
+    """why it is off"""
+    slots_total: _builtins.int
+    slots_held: _builtins.int
+    pending: _builtins.int
+    """sealed blocks that are not yet written"""
+    def __init__(
+        self,
+        *,
+        state: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        slots_total: _builtins.int = ...,
+        slots_held: _builtins.int = ...,
+        pending: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pending", b"pending", "reason", b"reason", "slots_held", b"slots_held", "slots_total", b"slots_total", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SsdReport: _TypeAlias = SsdReport  # noqa: Y015
+
+@_typing.final
+class HitsReport(_message.Message):
+    """Names that lookups asked for since the start, by where they were found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ASKED_FIELD_NUMBER: _builtins.int
+    DRAM_FIELD_NUMBER: _builtins.int
+    SSD_FIELD_NUMBER: _builtins.int
+    PEER_FIELD_NUMBER: _builtins.int
+    asked: _builtins.int
+    dram: _builtins.int
+    ssd: _builtins.int
+    peer: _builtins.int
+    def __init__(
+        self,
+        *,
+        asked: _builtins.int = ...,
+        dram: _builtins.int = ...,
+        ssd: _builtins.int = ...,
+        peer: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "dram", b"dram", "peer", b"peer", "ssd", b"ssd"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HitsReport: _TypeAlias = HitsReport  # noqa: Y015
+
+@_typing.final
+class OwnerReport(_message.Message):
+    """Who holds slots of the arena: a worker's session, or a peer's."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OWNER_FIELD_NUMBER: _builtins.int
+    LEASES_FIELD_NUMBER: _builtins.int
+    WRITING_FIELD_NUMBER: _builtins.int
+    SET_ASIDE_FIELD_NUMBER: _builtins.int
+    owner: _builtins.str
+    leases: _builtins.int
+    writing: _builtins.int
+    set_aside: _builtins.bool
+    def __init__(
+        self,
+        *,
+        owner: _builtins.str = ...,
+        leases: _builtins.int = ...,
+        writing: _builtins.int = ...,
+        set_aside: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["leases", b"leases", "owner", b"owner", "set_aside", b"set_aside", "writing", b"writing"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OwnerReport: _TypeAlias = OwnerReport  # noqa: Y015
 
 @_typing.final
 class ReportAnswer(_message.Message):

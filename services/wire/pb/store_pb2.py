@@ -25,45 +25,51 @@ _sym_db = _symbol_database.Default()
 from services.wire.pb import common_pb2 as services_dot_wire_dot_pb_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cservices/wire/pb/store.proto\x12\x0bmoonpool.v1\x1a\x1dservices/wire/pb/common.proto\"\xb2\x02\n\x07ToStore\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\x04\x12#\n\x05hello\x18\x02 \x01(\x0b\x32\x12.moonpool.v1.HelloH\x00\x12)\n\x08\x61llocate\x18\x03 \x01(\x0b\x32\x15.moonpool.v1.AllocateH\x00\x12#\n\x05wrote\x18\x04 \x01(\x0b\x32\x12.moonpool.v1.WroteH\x00\x12!\n\x04seal\x18\x05 \x01(\x0b\x32\x11.moonpool.v1.SealH\x00\x12\'\n\x07\x64iscard\x18\x06 \x01(\x0b\x32\x14.moonpool.v1.DiscardH\x00\x12\'\n\x07\x61\x63quire\x18\x07 \x01(\x0b\x32\x14.moonpool.v1.AcquireH\x00\x12\'\n\x07release\x18\x08 \x01(\x0b\x32\x14.moonpool.v1.ReleaseH\x00\x42\x06\n\x04kind\"\xc9\x01\n\tFromStore\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\x04\x12\'\n\x07welcome\x18\x02 \x01(\x0b\x32\x14.moonpool.v1.WelcomeH\x00\x12+\n\tallocated\x18\x03 \x01(\x0b\x32\x16.moonpool.v1.AllocatedH\x00\x12%\n\x06sealed\x18\x04 \x01(\x0b\x32\x13.moonpool.v1.SealedH\x00\x12)\n\x08\x61\x63quired\x18\x05 \x01(\x0b\x32\x15.moonpool.v1.AcquiredH\x00\x42\x06\n\x04kind\"A\n\x06Layout\x12\x14\n\x0c\x62lock_tokens\x18\x01 \x01(\r\x12\x13\n\x0blayer_bytes\x18\x02 \x03(\x04\x12\x0c\n\x04\x61xes\x18\x03 \x01(\t\"\x90\x01\n\x05Hello\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\'\n\x08identity\x18\x03 \x01(\x0b\x32\x15.moonpool.v1.Identity\x12#\n\x06layout\x18\x04 \x01(\x0b\x32\x13.moonpool.v1.Layout\x12\x14\n\x0csession_file\x18\x05 \x01(\t\"t\n\x07Welcome\x12\r\n\x05store\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\r\n\x05\x61rena\x18\x03 \x01(\t\x12\x13\n\x0b\x61rena_bytes\x18\x04 \x01(\x04\x12\x12\n\nslot_bytes\x18\x05 \x01(\x04\x12\r\n\x05slots\x18\x06 \x01(\r\"+\n\x07SlotRef\x12\x0c\n\x04slot\x18\x01 \x01(\r\x12\x12\n\ngeneration\x18\x02 \x01(\x04\">\n\x08\x41llocate\x12\r\n\x05names\x18\x01 \x01(\x0c\x12\x15\n\rlast_is_short\x18\x02 \x01(\x08\x12\x0c\n\x04hold\x18\x03 \x01(\x08\"T\n\tAllocated\x12\"\n\x06grants\x18\x01 \x03(\x0e\x32\x12.moonpool.v1.Grant\x12#\n\x05slots\x18\x02 \x03(\x0b\x32\x14.moonpool.v1.SlotRef\";\n\x05Wrote\x12#\n\x05slots\x18\x01 \x03(\x0b\x32\x14.moonpool.v1.SlotRef\x12\r\n\x05layer\x18\x02 \x01(\r\">\n\x04Seal\x12#\n\x05slots\x18\x01 \x03(\x0b\x32\x14.moonpool.v1.SlotRef\x12\x11\n\tchecksums\x18\x02 \x03(\x06\"\x18\n\x06Sealed\x12\x0e\n\x06sealed\x18\x01 \x03(\x08\".\n\x07\x44iscard\x12#\n\x05slots\x18\x01 \x03(\x0b\x32\x14.moonpool.v1.SlotRef\",\n\x07\x41\x63quire\x12\r\n\x05names\x18\x01 \x01(\x0c\x12\x12\n\ndeadline_s\x18\x02 \x01(\x01\"P\n\x08\x41\x63quired\x12#\n\x05slots\x18\x01 \x03(\x0b\x32\x14.moonpool.v1.SlotRef\x12\x11\n\tchecksums\x18\x02 \x03(\x06\x12\x0c\n\x04\x64one\x18\x03 \x01(\x08\".\n\x07Release\x12#\n\x05slots\x18\x01 \x03(\x0b\x32\x14.moonpool.v1.SlotRef*e\n\x05Grant\x12\x15\n\x11GRANT_UNSPECIFIED\x10\x00\x12\x0f\n\x0bGRANT_WRITE\x10\x01\x12\x0e\n\nGRANT_HELD\x10\x02\x12\x11\n\rGRANT_WRITING\x10\x03\x12\x11\n\rGRANT_REFUSED\x10\x04\x32z\n\x05Store\x12;\n\x07Session\x12\x14.moonpool.v1.ToStore\x1a\x16.moonpool.v1.FromStore(\x01\x30\x01\x12\x34\n\nResetCache\x12\x12.moonpool.v1.Empty\x1a\x12.moonpool.v1.Emptyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cservices/wire/pb/store.proto\x12\x0bmoonpool.v1\x1a\x1dservices/wire/pb/common.proto\"\xff\x02\n\x07ToStore\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\x04\x12#\n\x05hello\x18\x02 \x01(\x0b\x32\x12.moonpool.v1.HelloH\x00\x12)\n\x08\x61llocate\x18\x03 \x01(\x0b\x32\x15.moonpool.v1.AllocateH\x00\x12#\n\x05wrote\x18\x04 \x01(\x0b\x32\x12.moonpool.v1.WroteH\x00\x12!\n\x04seal\x18\x05 \x01(\x0b\x32\x11.moonpool.v1.SealH\x00\x12\'\n\x07\x64iscard\x18\x06 \x01(\x0b\x32\x14.moonpool.v1.DiscardH\x00\x12\'\n\x07\x61\x63quire\x18\x07 \x01(\x0b\x32\x14.moonpool.v1.AcquireH\x00\x12\'\n\x07release\x18\x08 \x01(\x0b\x32\x14.moonpool.v1.ReleaseH\x00\x12!\n\x04push\x18\t \x01(\x0b\x32\x11.moonpool.v1.PushH\x00\x12(\n\x08push_end\x18\n \x01(\x0b\x32\x14.moonpool.v1.PushEndH\x00\x42\x06\n\x04kind\"\xf0\x01\n\tFromStore\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\x04\x12\'\n\x07welcome\x18\x02 \x01(\x0b\x32\x14.moonpool.v1.WelcomeH\x00\x12+\n\tallocated\x18\x03 \x01(\x0b\x32\x16.moonpool.v1.AllocatedH\x00\x12%\n\x06sealed\x18\x04 \x01(\x0b\x32\x13.moonpool.v1.SealedH\x00\x12)\n\x08\x61\x63quired\x18\x05 \x01(\x0b\x32\x15.moonpool.v1.AcquiredH\x00\x12%\n\x06pushed\x18\x06 \x01(\x0b\x32\x13.moonpool.v1.PushedH\x00\x42\x06\n\x04kind\"A\n\x06Layout\x12\x14\n\x0c\x62lock_tokens\x18\x01 \x01(\r\x12\x13\n\x0blayer_bytes\x18\x02 \x03(\x04\x12\x0c\n\x04\x61xes\x18\x03 \x01(\t\"\x90\x01\n\x05Hello\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\'\n\x08identity\x18\x03 \x01(\x0b\x32\x15.moonpool.v1.Identity\x12#\n\x06layout\x18\x04 \x01(\x0b\x32\x13.moonpool.v1.Layout\x12\x14\n\x0csession_file\x18\x05 \x01(\t\"t\n\x07Welcome\x12\r\n\x05store\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\r\n\x05\x61rena\x18\x03 \x01(\t\x12\x13\n\x0b\x61rena_bytes\x18\x04 \x01(\x04\x12\x12\n\nslot_bytes\x18\x05 \x01(\x04\x12\r\n\x05slots\x18\x06 \x01(\r\"+\n\x07SlotRef\x12\x0c\n\x04slot\x18\x01 \x01(\r\x12\x12\n\ngeneration\x18\x02 \x01(\x04\">\n\x08\x41llocate\x12\r\n\x05names\x18\x01 \x01(\x0c\x12\x15\n\rlast_is_short\x18\x02 \x01(\x08\x12\x0c\n\x04hold\x18\x03 \x01(\x08\"T\n\tAllocated\x12\"\n\x06grants\x18\x01 \x03(\x0e\x32\x12.moonpool.v1.Grant\x12#\n\x05slots\x18\x02 \x03(\x0b\x32\x14.moonpool.v1.SlotRef\"Q\n\x05Wrote\x12#\n\x05slots\x18\x01 \x03(\x0b\x32\x14.moonpool.v1.SlotRef\x12\x13\n\x0b\x66irst_layer\x18\x02 \x01(\r\x12\x0e\n\x06layers\x18\x03 \x01(\r\"V\n\x04Push\x12(\n\x06target\x18\x01 \x01(\x0b\x32\x18.moonpool.v1.StoreTarget\x12\r\n\x05names\x18\x02 \x01(\x0c\x12\x15\n\rlast_is_short\x18\x03 \x01(\x08\",\n\x06Pushed\x12\"\n\x06grants\x18\x01 \x03(\x0e\x32\x12.moonpool.v1.Grant\"\x17\n\x07PushEnd\x12\x0c\n\x04push\x18\x01 \x01(\x04\">\n\x04Seal\x12#\n\x05slots\x18\x01 \x03(\x0b\x32\x14.moonpool.v1.SlotRef\x12\x11\n\tchecksums\x18\x02 \x03(\x06\"\x18\n\x06Sealed\x12\x0e\n\x06sealed\x18\x01 \x03(\x08\".\n\x07\x44iscard\x12#\n\x05slots\x18\x01 \x03(\x0b\x32\x14.moonpool.v1.SlotRef\"w\n\x07\x41\x63quire\x12\r\n\x05names\x18\x01 \x01(\x0c\x12\x12\n\ndeadline_s\x18\x02 \x01(\x01\x12\x0f\n\x07handoff\x18\x03 \x01(\x08\x12-\n\x06source\x18\x04 \x01(\x0b\x32\x18.moonpool.v1.StoreTargetH\x00\x88\x01\x01\x42\t\n\x07_source\"P\n\x08\x41\x63quired\x12#\n\x05slots\x18\x01 \x03(\x0b\x32\x14.moonpool.v1.SlotRef\x12\x11\n\tchecksums\x18\x02 \x03(\x06\x12\x0c\n\x04\x64one\x18\x03 \x01(\x08\".\n\x07Release\x12#\n\x05slots\x18\x01 \x03(\x0b\x32\x14.moonpool.v1.SlotRef*e\n\x05Grant\x12\x15\n\x11GRANT_UNSPECIFIED\x10\x00\x12\x0f\n\x0bGRANT_WRITE\x10\x01\x12\x0e\n\nGRANT_HELD\x10\x02\x12\x11\n\rGRANT_WRITING\x10\x03\x12\x11\n\rGRANT_REFUSED\x10\x04\x32z\n\x05Store\x12;\n\x07Session\x12\x14.moonpool.v1.ToStore\x1a\x16.moonpool.v1.FromStore(\x01\x30\x01\x12\x34\n\nResetCache\x12\x12.moonpool.v1.Empty\x1a\x12.moonpool.v1.Emptyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'services.wire.pb.store_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GRANT']._serialized_start=1491
-  _globals['_GRANT']._serialized_end=1592
+  _globals['_GRANT']._serialized_start=1863
+  _globals['_GRANT']._serialized_end=1964
   _globals['_TOSTORE']._serialized_start=77
-  _globals['_TOSTORE']._serialized_end=383
-  _globals['_FROMSTORE']._serialized_start=386
-  _globals['_FROMSTORE']._serialized_end=587
-  _globals['_LAYOUT']._serialized_start=589
-  _globals['_LAYOUT']._serialized_end=654
-  _globals['_HELLO']._serialized_start=657
-  _globals['_HELLO']._serialized_end=801
-  _globals['_WELCOME']._serialized_start=803
-  _globals['_WELCOME']._serialized_end=919
-  _globals['_SLOTREF']._serialized_start=921
-  _globals['_SLOTREF']._serialized_end=964
-  _globals['_ALLOCATE']._serialized_start=966
-  _globals['_ALLOCATE']._serialized_end=1028
-  _globals['_ALLOCATED']._serialized_start=1030
-  _globals['_ALLOCATED']._serialized_end=1114
-  _globals['_WROTE']._serialized_start=1116
-  _globals['_WROTE']._serialized_end=1175
-  _globals['_SEAL']._serialized_start=1177
-  _globals['_SEAL']._serialized_end=1239
-  _globals['_SEALED']._serialized_start=1241
-  _globals['_SEALED']._serialized_end=1265
-  _globals['_DISCARD']._serialized_start=1267
-  _globals['_DISCARD']._serialized_end=1313
-  _globals['_ACQUIRE']._serialized_start=1315
-  _globals['_ACQUIRE']._serialized_end=1359
-  _globals['_ACQUIRED']._serialized_start=1361
-  _globals['_ACQUIRED']._serialized_end=1441
-  _globals['_RELEASE']._serialized_start=1443
-  _globals['_RELEASE']._serialized_end=1489
-  _globals['_STORE']._serialized_start=1594
-  _globals['_STORE']._serialized_end=1716
+  _globals['_TOSTORE']._serialized_end=460
+  _globals['_FROMSTORE']._serialized_start=463
+  _globals['_FROMSTORE']._serialized_end=703
+  _globals['_LAYOUT']._serialized_start=705
+  _globals['_LAYOUT']._serialized_end=770
+  _globals['_HELLO']._serialized_start=773
+  _globals['_HELLO']._serialized_end=917
+  _globals['_WELCOME']._serialized_start=919
+  _globals['_WELCOME']._serialized_end=1035
+  _globals['_SLOTREF']._serialized_start=1037
+  _globals['_SLOTREF']._serialized_end=1080
+  _globals['_ALLOCATE']._serialized_start=1082
+  _globals['_ALLOCATE']._serialized_end=1144
+  _globals['_ALLOCATED']._serialized_start=1146
+  _globals['_ALLOCATED']._serialized_end=1230
+  _globals['_WROTE']._serialized_start=1232
+  _globals['_WROTE']._serialized_end=1313
+  _globals['_PUSH']._serialized_start=1315
+  _globals['_PUSH']._serialized_end=1401
+  _globals['_PUSHED']._serialized_start=1403
+  _globals['_PUSHED']._serialized_end=1447
+  _globals['_PUSHEND']._serialized_start=1449
+  _globals['_PUSHEND']._serialized_end=1472
+  _globals['_SEAL']._serialized_start=1474
+  _globals['_SEAL']._serialized_end=1536
+  _globals['_SEALED']._serialized_start=1538
+  _globals['_SEALED']._serialized_end=1562
+  _globals['_DISCARD']._serialized_start=1564
+  _globals['_DISCARD']._serialized_end=1610
+  _globals['_ACQUIRE']._serialized_start=1612
+  _globals['_ACQUIRE']._serialized_end=1731
+  _globals['_ACQUIRED']._serialized_start=1733
+  _globals['_ACQUIRED']._serialized_end=1813
+  _globals['_RELEASE']._serialized_start=1815
+  _globals['_RELEASE']._serialized_end=1861
+  _globals['_STORE']._serialized_start=1966
+  _globals['_STORE']._serialized_end=2088
 # @@protoc_insertion_point(module_scope)

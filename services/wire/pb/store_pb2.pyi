@@ -61,6 +61,8 @@ class ToStore(_message.Message):
     DISCARD_FIELD_NUMBER: _builtins.int
     ACQUIRE_FIELD_NUMBER: _builtins.int
     RELEASE_FIELD_NUMBER: _builtins.int
+    PUSH_FIELD_NUMBER: _builtins.int
+    PUSH_END_FIELD_NUMBER: _builtins.int
     call: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello: ...
@@ -76,6 +78,10 @@ class ToStore(_message.Message):
     def acquire(self) -> Global___Acquire: ...
     @_builtins.property
     def release(self) -> Global___Release: ...
+    @_builtins.property
+    def push(self) -> Global___Push: ...
+    @_builtins.property
+    def push_end(self) -> Global___PushEnd: ...
     def __init__(
         self,
         *,
@@ -87,12 +93,14 @@ class ToStore(_message.Message):
         discard: Global___Discard | None = ...,
         acquire: Global___Acquire | None = ...,
         release: Global___Release | None = ...,
+        push: Global___Push | None = ...,
+        push_end: Global___PushEnd | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acquire", b"acquire", "allocate", b"allocate", "discard", b"discard", "hello", b"hello", "kind", b"kind", "release", b"release", "seal", b"seal", "wrote", b"wrote"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acquire", b"acquire", "allocate", b"allocate", "discard", b"discard", "hello", b"hello", "kind", b"kind", "push", b"push", "push_end", b"push_end", "release", b"release", "seal", b"seal", "wrote", b"wrote"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acquire", b"acquire", "allocate", b"allocate", "call", b"call", "discard", b"discard", "hello", b"hello", "kind", b"kind", "release", b"release", "seal", b"seal", "wrote", b"wrote"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acquire", b"acquire", "allocate", b"allocate", "call", b"call", "discard", b"discard", "hello", b"hello", "kind", b"kind", "push", b"push", "push_end", b"push_end", "release", b"release", "seal", b"seal", "wrote", b"wrote"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["hello", "allocate", "wrote", "seal", "discard", "acquire", "release"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["hello", "allocate", "wrote", "seal", "discard", "acquire", "release", "push", "push_end"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -107,6 +115,7 @@ class FromStore(_message.Message):
     ALLOCATED_FIELD_NUMBER: _builtins.int
     SEALED_FIELD_NUMBER: _builtins.int
     ACQUIRED_FIELD_NUMBER: _builtins.int
+    PUSHED_FIELD_NUMBER: _builtins.int
     call: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
@@ -116,6 +125,8 @@ class FromStore(_message.Message):
     def sealed(self) -> Global___Sealed: ...
     @_builtins.property
     def acquired(self) -> Global___Acquired: ...
+    @_builtins.property
+    def pushed(self) -> Global___Pushed: ...
     def __init__(
         self,
         *,
@@ -124,12 +135,13 @@ class FromStore(_message.Message):
         allocated: Global___Allocated | None = ...,
         sealed: Global___Sealed | None = ...,
         acquired: Global___Acquired | None = ...,
+        pushed: Global___Pushed | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acquired", b"acquired", "allocated", b"allocated", "kind", b"kind", "sealed", b"sealed", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acquired", b"acquired", "allocated", b"allocated", "kind", b"kind", "pushed", b"pushed", "sealed", b"sealed", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acquired", b"acquired", "allocated", b"allocated", "call", b"call", "kind", b"kind", "sealed", b"sealed", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acquired", b"acquired", "allocated", b"allocated", "call", b"call", "kind", b"kind", "pushed", b"pushed", "sealed", b"sealed", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["welcome", "allocated", "sealed", "acquired"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["welcome", "allocated", "sealed", "acquired", "pushed"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -312,26 +324,104 @@ Global___Allocated: _TypeAlias = Allocated  # noqa: Y015
 
 @_typing.final
 class Wrote(_message.Message):
+    """These layers of these slots, which are yours to write, are complete: a push may send them on."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     SLOTS_FIELD_NUMBER: _builtins.int
-    LAYER_FIELD_NUMBER: _builtins.int
-    layer: _builtins.int
+    FIRST_LAYER_FIELD_NUMBER: _builtins.int
+    LAYERS_FIELD_NUMBER: _builtins.int
+    first_layer: _builtins.int
+    layers: _builtins.int
     @_builtins.property
     def slots(self) -> _containers.RepeatedCompositeFieldContainer[Global___SlotRef]: ...
     def __init__(
         self,
         *,
         slots: _abc.Iterable[Global___SlotRef] | None = ...,
-        layer: _builtins.int = ...,
+        first_layer: _builtins.int = ...,
+        layers: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["layer", b"layer", "slots", b"slots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_layer", b"first_layer", "layers", b"layers", "slots", b"slots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Wrote: _TypeAlias = Wrote  # noqa: Y015
+
+@_typing.final
+class Push(_message.Message):
+    """Send these blocks to another store as they are written, and keep them leased there until PushEnd
+    (or the end of this session). Answered by Pushed once the other store has said what it will take.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TARGET_FIELD_NUMBER: _builtins.int
+    NAMES_FIELD_NUMBER: _builtins.int
+    LAST_IS_SHORT_FIELD_NUMBER: _builtins.int
+    names: _builtins.bytes
+    """of one prefix, in order, 16 bytes each"""
+    last_is_short: _builtins.bool
+    @_builtins.property
+    def target(self) -> _common_pb2.StoreTarget: ...
+    def __init__(
+        self,
+        *,
+        target: _common_pb2.StoreTarget | None = ...,
+        names: _builtins.bytes = ...,
+        last_is_short: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_is_short", b"last_is_short", "names", b"names", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Push: _TypeAlias = Push  # noqa: Y015
+
+@_typing.final
+class Pushed(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRANTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def grants(self) -> _containers.RepeatedScalarFieldContainer[Global___Grant.ValueType]:
+        """one per name: HELD there already, WRITE: on its way, REFUSED: no room there"""
+
+    def __init__(
+        self,
+        *,
+        grants: _abc.Iterable[Global___Grant.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grants", b"grants"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Pushed: _TypeAlias = Pushed  # noqa: Y015
+
+@_typing.final
+class PushEnd(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PUSH_FIELD_NUMBER: _builtins.int
+    push: _builtins.int
+    """the call of the Push"""
+    def __init__(
+        self,
+        *,
+        push: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["push", b"push"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PushEnd: _TypeAlias = PushEnd  # noqa: Y015
 
 @_typing.final
 class Seal(_message.Message):
@@ -403,29 +493,41 @@ Global___Discard: _TypeAlias = Discard  # noqa: Y015
 
 @_typing.final
 class Acquire(_message.Message):
-    """Lease what is held of these names. Answered in parts, in prefix order, as blocks are sealed; the part
-    with done set is the last: everything is leased, or the next name is neither held nor being written
-    by a live session, or the deadline has passed.
+    """Lease what is held of these names. Answered in parts, in prefix order, as blocks come; the part with
+    done set is the last: everything is leased, or the next name is neither held nor on its way here,
+    or the deadline has passed. What is on the SSD is on its way once it was asked for.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NAMES_FIELD_NUMBER: _builtins.int
     DEADLINE_S_FIELD_NUMBER: _builtins.int
+    HANDOFF_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
     names: _builtins.bytes
     deadline_s: _builtins.float
     """time that is left; 0 waits for nothing"""
+    handoff: _builtins.bool
+    """wait for what live sessions are writing, too; and not a lookup that hit rates count"""
+    @_builtins.property
+    def source(self) -> _common_pb2.StoreTarget:
+        """fetch from this store what is found nowhere here"""
+
     def __init__(
         self,
         *,
         names: _builtins.bytes = ...,
         deadline_s: _builtins.float = ...,
+        handoff: _builtins.bool = ...,
+        source: _common_pb2.StoreTarget | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_source", b"_source", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline_s", b"deadline_s", "names", b"names"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_source", b"_source", "deadline_s", b"deadline_s", "handoff", b"handoff", "names", b"names", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__source: _TypeAlias = _typing.Literal["source"]  # noqa: Y015
+    _WhichOneofArgType__source: _TypeAlias = _typing.Literal["_source", b"_source"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__source) -> _WhichOneofReturnType__source | None: ...
 
 Global___Acquire: _TypeAlias = Acquire  # noqa: Y015
 

@@ -53,7 +53,7 @@ class StoreServicer:
     def Session(self, request_iterator, context):
         """One stream per worker. The first message is Hello, answered by Welcome or refused with
         FAILED_PRECONDITION and a sentence that says what differs. Every other call is answered by the
-        message of the same number, except Wrote, Release and Discard, which have no answer.
+        message of the same number, except Wrote, Release, Discard and PushEnd, which have no answer.
         When the stream ends, the session's slots and leases are freed if its lock is free, else set aside.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -35,7 +35,7 @@ class StoreStub:
     Session: _grpc.StreamStreamMultiCallable[_store_pb2.ToStore, _store_pb2.FromStore]
     """One stream per worker. The first message is Hello, answered by Welcome or refused with
     FAILED_PRECONDITION and a sentence that says what differs. Every other call is answered by the
-    message of the same number, except Wrote, Release and Discard, which have no answer.
+    message of the same number, except Wrote, Release, Discard and PushEnd, which have no answer.
     When the stream ends, the session's slots and leases are freed if its lock is free, else set aside.
     """
     ResetCache: _grpc.UnaryUnaryMultiCallable[_common_pb2.Empty, _common_pb2.Empty]
@@ -47,7 +47,7 @@ class StoreAsyncStub(StoreStub):
     Session: _aio.StreamStreamMultiCallable[_store_pb2.ToStore, _store_pb2.FromStore]  # type: ignore[assignment]
     """One stream per worker. The first message is Hello, answered by Welcome or refused with
     FAILED_PRECONDITION and a sentence that says what differs. Every other call is answered by the
-    message of the same number, except Wrote, Release and Discard, which have no answer.
+    message of the same number, except Wrote, Release, Discard and PushEnd, which have no answer.
     When the stream ends, the session's slots and leases are freed if its lock is free, else set aside.
     """
     ResetCache: _aio.UnaryUnaryMultiCallable[_common_pb2.Empty, _common_pb2.Empty]  # type: ignore[assignment]
@@ -62,7 +62,7 @@ class StoreServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_store_pb2.FromStore], _abc.AsyncIterator[_store_pb2.FromStore]]:
         """One stream per worker. The first message is Hello, answered by Welcome or refused with
         FAILED_PRECONDITION and a sentence that says what differs. Every other call is answered by the
-        message of the same number, except Wrote, Release and Discard, which have no answer.
+        message of the same number, except Wrote, Release, Discard and PushEnd, which have no answer.
         When the stream ends, the session's slots and leases are freed if its lock is free, else set aside.
         """
 

@@ -28,6 +28,8 @@ class PrefillRequest(_message.Message):
     PROMPT_FIELD_NUMBER: _builtins.int
     SAMPLING_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    PUSH_TO_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
     request: _builtins.str
     root: _builtins.bytes
     """names are derived from root and tokens"""
@@ -37,6 +39,14 @@ class PrefillRequest(_message.Message):
     def sampling(self) -> _common_pb2.Sampling: ...
     @_builtins.property
     def limits(self) -> _common_pb2.Limits: ...
+    @_builtins.property
+    def push_to(self) -> _common_pb2.StoreTarget:
+        """the decode worker's store, where it is another"""
+
+    @_builtins.property
+    def source(self) -> _common_pb2.StoreTarget:
+        """may hold more of the prefix than the own store"""
+
     def __init__(
         self,
         *,
@@ -45,12 +55,21 @@ class PrefillRequest(_message.Message):
         prompt: _abc.Iterable[_builtins.int] | None = ...,
         sampling: _common_pb2.Sampling | None = ...,
         limits: _common_pb2.Limits | None = ...,
+        push_to: _common_pb2.StoreTarget | None = ...,
+        source: _common_pb2.StoreTarget | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "sampling", b"sampling"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_push_to", b"_push_to", "_source", b"_source", "limits", b"limits", "push_to", b"push_to", "sampling", b"sampling", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "prompt", b"prompt", "request", b"request", "root", b"root", "sampling", b"sampling"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_push_to", b"_push_to", "_source", b"_source", "limits", b"limits", "prompt", b"prompt", "push_to", b"push_to", "request", b"request", "root", b"root", "sampling", b"sampling", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__push_to: _TypeAlias = _typing.Literal["push_to"]  # noqa: Y015
+    _WhichOneofArgType__push_to: _TypeAlias = _typing.Literal["_push_to", b"_push_to"]  # noqa: Y015
+    _WhichOneofReturnType__source: _TypeAlias = _typing.Literal["source"]  # noqa: Y015
+    _WhichOneofArgType__source: _TypeAlias = _typing.Literal["_source", b"_source"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__push_to) -> _WhichOneofReturnType__push_to | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__source) -> _WhichOneofReturnType__source | None: ...
 
 Global___PrefillRequest: _TypeAlias = PrefillRequest  # noqa: Y015
 
@@ -126,6 +145,7 @@ class DecodeRequest(_message.Message):
     SAMPLING_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     HANDED_OVER_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
     request: _builtins.str
     root: _builtins.bytes
     handed_over: _builtins.bool
@@ -140,6 +160,10 @@ class DecodeRequest(_message.Message):
     def sampling(self) -> _common_pb2.Sampling: ...
     @_builtins.property
     def limits(self) -> _common_pb2.Limits: ...
+    @_builtins.property
+    def source(self) -> _common_pb2.StoreTarget:
+        """the prefill worker's store, where it is another; else as in PrefillRequest"""
+
     def __init__(
         self,
         *,
@@ -150,12 +174,15 @@ class DecodeRequest(_message.Message):
         sampling: _common_pb2.Sampling | None = ...,
         limits: _common_pb2.Limits | None = ...,
         handed_over: _builtins.bool = ...,
+        source: _common_pb2.StoreTarget | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "sampling", b"sampling"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_source", b"_source", "limits", b"limits", "sampling", b"sampling", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["handed_over", b"handed_over", "limits", b"limits", "output", b"output", "prompt", b"prompt", "request", b"request", "root", b"root", "sampling", b"sampling"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_source", b"_source", "handed_over", b"handed_over", "limits", b"limits", "output", b"output", "prompt", b"prompt", "request", b"request", "root", b"root", "sampling", b"sampling", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__source: _TypeAlias = _typing.Literal["source"]  # noqa: Y015
+    _WhichOneofArgType__source: _TypeAlias = _typing.Literal["_source", b"_source"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__source) -> _WhichOneofReturnType__source | None: ...
 
 Global___DecodeRequest: _TypeAlias = DecodeRequest  # noqa: Y015
 
