@@ -46,9 +46,11 @@ _GOLDEN = 0x9E37_79B9_7F4A_7C15
 _WORD = 0xFFFF_FFFF_FFFF_FFFF
 
 
-def toy_layout(block_tokens: int = 64, layers: int = 4) -> KvLayout:
-    """8 bytes a token and layer; one layer has padding behind them."""
-    sizes = tuple(8 * block_tokens + (PADDING_BYTES if layer == PADDED_LAYER else 0) for layer in range(layers))
+def toy_layout(block_tokens: int = 64, layers: int = 4, layer_bytes: int = 0) -> KvLayout:
+    """8 bytes a token and layer, and padding up to layer_bytes (a multiple of 8); one layer has some more behind it."""
+    assert layer_bytes % 8 == 0, f"pages are made of words of 8 bytes, so {layer_bytes} can't be a layer's"
+    size = max(8 * block_tokens, layer_bytes)
+    sizes = tuple(size + (PADDING_BYTES if layer == PADDED_LAYER else 0) for layer in range(layers))
     return KvLayout(block_tokens, sizes, f"tokens={block_tokens} uint64")
 
 
@@ -72,8 +74,9 @@ class _Row:
 class ToyEngine:
     """See the module; the methods are ``engine.port.Engine``'s.
 
-    seed makes the weights, so toys of different seeds are different models. profile is what ``warm_up``
-    returns; with ``sleep``, every step and copy also takes that long, a layer's share before each layer is done.
+    seed makes the weights, so toys of different seeds are different models. layer_bytes: of a block in a
+    layer, at least, for copies and transfers of a real model's size. profile is what ``warm_up`` returns;
+    with ``sleep``, every step and copy also takes that long, a layer's share before each layer is done.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class ToyEngine:
         *,
         block_tokens: int = 64,
         layers: int = 4,
+        layer_bytes: int = 0,
         max_model_len: int = 8192,
         vocab_size: int = 512,
         seed: int = 0,
@@ -92,7 +96,7 @@ class ToyEngine:
             raise EngineError(f"the toy engine needs at least one block, not {blocks_total}")
         if vocab_size <= END_OF_TEXT:
             raise EngineError(f"the toy engine needs a vocabulary beyond {END_OF_TEXT}, not of {vocab_size} tokens")
-        self.layout = toy_layout(block_tokens, layers)
+        self.layout = toy_layout(block_tokens, layers, layer_bytes)
         self.blocks_total, self.max_model_len, self.vocab_size = blocks_total, max_model_len, vocab_size
         self.dtype = "uint64"
         description = f"toy 1 seed={seed} layers={layers} vocab_size={vocab_size}"

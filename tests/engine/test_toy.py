@@ -57,6 +57,21 @@ def test_layers_differ_in_bytes() -> None:
     assert layout.layer_bytes == (64, 128, 64, 64)
 
 
+def test_larger_layers_change_the_bytes_that_are_copied_and_not_the_text() -> None:
+    large = ToyEngine(4, block_tokens=SIZE, max_model_len=512, layers=2, layer_bytes=4096)
+    assert large.layout.layer_bytes == (4096, 4160)
+    text = list(range(20))
+    (token,) = sampled(large, piece(text, blocks=(0, 1, 2)))
+    moved = ToyEngine(8, block_tokens=SIZE, max_model_len=512, layers=2, layer_bytes=4096)
+    arena = bytearray(3 * large.layout.slot_bytes)
+    for toy in (large, moved):
+        toy.attach(memoryview(arena), toy.layout.slot_bytes)
+    large.lower([Copy(0, 0), Copy(1, 1), Copy(2, 2)])
+    moved.lift([Copy(0, 5), Copy(1, 3), Copy(2, 7)])
+    assert sampled(moved, piece(text[-1:], start=19, blocks=(5, 3, 7))) == (token,)
+    assert token == sampled(engine(layers=2), piece(text))[0]
+
+
 def test_a_block_is_known_by_its_tokens_its_place_and_all_before_it() -> None:
     text = list(range(3 * SIZE))
     toy = engine()
