@@ -1,0 +1,111 @@
+"""What an SSD file holds, by its slots' headers: one page read for each slot that was ever written.
+
+Reads only headers, so what it finds are claims; a block is proven when it is read. A header
+that is torn, stale or somebody else's makes a free slot. Of two slots with one name the one written
+later counts. Entries come in the order in which they were written, the oldest first.
+"""
+
+import mmap
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import chain
+
+from kvstore.layout import PAGE_BYTES
+from kvstore.names import BlockName
+from kvstore.ssd_format import FREE, SlotHeader, Superblock, decode_slot_header
+from kvstore.vocabulary import DiskEntry
+
+THREADS = 8
+"""One page takes 60 to 100 us and hardly any of it is ours: this many at once keep the disk busy."""
+
+NEAR_BYTES = 32 * 1024
+"""Slots this close together are read whole, many at a time: a disk reads 32 KiB about as fast as 4."""
+
+CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """entries: oldest first. torn: headers that are there but not intact. from_snapshot: no slot was searched."""
+
+    entries: list[DiskEntry]
+    torn: int
+    seconds: float
+    read_bytes: int
+    from_snapshot: bool
+
+
+@dataclass(slots=True)
+class Found:
+    """What a search of slots found. sequence: the highest of any intact header, of whatever epoch."""
+
+    headers: list[SlotHeader] = field(default_factory=list)
+    torn: int = 0
+    read_bytes: int = 0
+    sequence: int = 0
+
+    def add(self, slot: int, page: memoryview, block: Superblock) -> None:
+        header = decode_slot_header(page)
+        if header is None:
+            self.torn += page[: len(FREE)] != FREE
+            return
+        self.sequence = max(self.sequence, header.sequence)
+        if is_current(header, slot, block):
+            self.headers.append(header)
+
+    def entries(self) -> list[DiskEntry]:
+        latest: dict[BlockName, SlotHeader] = {}
+        for header in sorted(self.headers, key=lambda header: header.sequence):
+            latest.pop(header.name, None)  # moves it to where the later one was written
+            latest[header.name] = header
+        return [DiskEntry(each.slot, each.name, each.checksum, each.tokens) for each in latest.values()]
+
+
+def is_current(header: SlotHeader, slot: int, block: Superblock) -> bool:
+    """Whether this intact header is one of this file as it is now, and of this slot."""
+    ours = (slot, block.epoch, block.fingerprint, block.block_bytes)
+    return (header.slot, header.epoch, header.fingerprint, header.length) == ours
+
+
+def search(descriptor: int, block: Superblock) -> Found:
+    """Read the headers of all slots that were ever written. Raises OSError."""
+    step = max(1, CHUNK_BYTES // block.stride) if block.stride <= NEAR_BYTES else 64
+    ranges = [range(first, min(first + step, block.used)) for first in range(0, block.used, step)]
+    return _merged(_in_threads(descriptor, block, ranges))
+
+
+def search_some(descriptor: int, block: Superblock, slots: Iterable[int]) -> Found:
+    """Read the headers of these slots. Raises OSError."""
+    return _merged(_in_threads(descriptor, block, [range(slot, slot + 1) for slot in slots]))
+
+
+def _in_threads(descriptor: int, block: Superblock, ranges: list[range]) -> list[Found]:
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="scan") as pool:
+        return list(pool.map(lambda slots: _search(descriptor, block, slots), ranges))
+
+
+def _search(descriptor: int, block: Superblock, slots: range) -> Found:
+    found = Found()
+    near = block.stride <= NEAR_BYTES and len(slots) > 1
+    with mmap.mmap(-1, block.stride * len(slots) if near else PAGE_BYTES) as memory, memoryview(memory) as buffer:
+        if near:
+            found.read_bytes += os.preadv(descriptor, [buffer], block.slot_offset(slots.start))
+            for place, slot in enumerate(slots):
+                with buffer[place * block.stride :][:PAGE_BYTES] as page:
+                    found.add(slot, page, block)
+            return found
+        for slot in slots:
+            found.read_bytes += os.preadv(descriptor, [buffer], block.slot_offset(slot))
+            found.add(slot, buffer, block)
+    return found
+
+
+def _merged(parts: list[Found]) -> Found:
+    return Found(
+        list(chain.from_iterable(part.headers for part in parts)),
+        sum(part.torn for part in parts),
+        sum(part.read_bytes for part in parts),
+        max((part.sequence for part in parts), default=0),
+    )
