@@ -17,6 +17,7 @@ from services.runtime.process import pause, run_process
 from services.runtime.settings import load
 from services.wire.channel import serve
 from services.wire.pb import conductor_pb2_grpc
+from services.wire.tls import tls_of
 
 TICK_S = 0.1
 """How late a silent process may be noticed."""
@@ -44,7 +45,10 @@ async def serve_conductor(settings: ConductorSettings, stopping: asyncio.Event) 
     registry.register(ConductorCollector(conductor))
     with metrics_port(settings.metrics_port, registry):
         server = await serve(
-            settings.listen, lambda it: conductor_pb2_grpc.add_ConductorServicer_to_server(service, it)
+            settings.listen,
+            lambda it: conductor_pb2_grpc.add_ConductorServicer_to_server(service, it),
+            tls_of(settings),
+            insecure_network=settings.insecure_network,
         )
         log.info("ready", extra=fields(listen=settings.listen))
         try:

@@ -20,6 +20,7 @@ from services.wire.pb import common_pb2, conductor_pb2, worker_pb2
 from services.wire.pb.conductor_pb2_grpc import ConductorStub
 from services.wire.pb.store_pb2_grpc import StoreStub
 from services.wire.pb.worker_pb2_grpc import WorkerStub
+from services.wire.tls import Tls
 
 if TYPE_CHECKING:  # these names exist for type checkers only
     from services.wire.pb.conductor_pb2_grpc import ConductorAsyncStub
@@ -54,8 +55,9 @@ class Events(Generic[EventT]):
 class ClusterClient:
     """Everything a gateway calls. known: what a conductor said last, None until one has answered."""
 
-    def __init__(self, conductors: Sequence[str]) -> None:
-        self._channels = [open_channel(target) for target in conductors]
+    def __init__(self, conductors: Sequence[str], tls: Tls | None = None) -> None:
+        self._tls = tls
+        self._channels = [open_channel(target, tls) for target in conductors]
         self._conductors = [ConductorStub(channel) for channel in self._channels]
         self._workers: dict[str, tuple[grpc.aio.Channel, WorkerAsyncStub]] = {}  # the least recently used first
         self._background: set[asyncio.Task[None]] = set()
@@ -114,7 +116,7 @@ class ClusterClient:
         empty = common_pb2.Empty()
         await _all(self._worker(each.address).ResetCache(empty, timeout=RESET_S) for each in cluster.workers)
         for store in cluster.stores:
-            async with open_channel(store.address) as channel:
+            async with open_channel(store.address, self._tls) as channel:
                 await _all([StoreStub(channel).ResetCache(empty, timeout=RESET_S)])
 
     async def close(self) -> None:
@@ -139,22 +141,21 @@ class ClusterClient:
         await asyncio.gather(*calls, return_exceptions=True)
 
     def _worker(self, address: str) -> "WorkerAsyncStub":
-        channel, stub = self._workers.pop(address) if address in self._workers else _connected(address)
+        channel, stub = self._workers.pop(address) if address in self._workers else self._connected(address)
         self._workers[address] = channel, stub
         if len(self._workers) > MOST_WORKERS:
             eldest, _ = self._workers.pop(next(iter(self._workers)))
             self._in_background(eldest.close(grace=None), "close a channel")
         return stub
 
+    def _connected(self, address: str) -> "tuple[grpc.aio.Channel, WorkerAsyncStub]":
+        channel = open_channel(address, self._tls)
+        return channel, WorkerStub(channel)
+
     def _in_background(self, work: Coroutine[object, object, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-
-
-def _connected(address: str) -> "tuple[grpc.aio.Channel, WorkerAsyncStub]":
-    channel = open_channel(address)
-    return channel, WorkerStub(channel)
 
 
 async def _placed(call: Awaitable[conductor_pb2.PlaceAnswer]) -> Placement | Rejection:

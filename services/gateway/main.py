@@ -20,6 +20,7 @@ from services.models.resolve import resolve_model
 from services.runtime.logs import fields
 from services.runtime.process import Refusal, run_process
 from services.runtime.settings import load
+from services.wire.tls import tls_of
 
 BACKLOG = 2048
 
@@ -40,7 +41,7 @@ async def serve_http(settings: GatewaySettings, stopping: asyncio.Event) -> None
     """Until ``stopping`` is set and what then ran has ended. Raises Refusal."""
     with contextlib.closing(_bind(settings.host, settings.port)) as listener:
         text, name = await asyncio.to_thread(_text, settings)
-        front = Front(_front_settings(settings, name), text, ClusterClient(settings.conductor))
+        front = Front(_front_settings(settings, name), text, ClusterClient(settings.conductor, tls_of(settings)))
         server = _Server(
             uvicorn.Config(
                 build_app(front),

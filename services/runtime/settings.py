@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, EnumType
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar, Union, get_args, get_origin
 
-from pydantic import BeforeValidator, ValidationError
+from pydantic import BeforeValidator, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -65,8 +65,28 @@ class CommandSettings(BaseSettings):
 class ProcessSettings(CommandSettings):
     """What all processes can be told."""
 
+    tls_cert: Path | None = None
+    """This process's certificate (PEM, chain included); it names the host that others call it by."""
+
+    tls_key: Path | None = None
+    """The key of that certificate (PEM, not encrypted)."""
+
+    tls_ca: Path | None = None
+    """The authority (PEM) that every process of the deployment has its certificate from; others are turned away."""
+
+    insecure_network: bool = False
+    """Listen beyond this machine without TLS: where the network itself keeps strangers out."""
+
     log_level: LogLevel = "info"
     """How much is logged; requests one by one at debug, tokens and prompts never."""
+
+    @model_validator(mode="after")
+    def _tls_whole(self) -> Self:
+        given = {name: getattr(self, name) is not None for name in ("tls_cert", "tls_key", "tls_ca")}
+        if any(given.values()) and not all(given.values()):
+            missing = ", ".join(flag_of(name) for name, there in given.items() if not there)
+            raise ValueError(f"TLS needs --tls-cert, --tls-key and --tls-ca; missing: {missing}")
+        return self
 
 
 SettingsT = TypeVar("SettingsT", bound=BaseSettings)

@@ -67,8 +67,8 @@ class UpSettings(ProcessSettings):
     dev_endpoints: bool = False
     """Also serve endpoints for development, such as POST /reset_prefix_cache."""
 
-    @field_validator("data_dir", "arena_dir")
+    @field_validator("data_dir", "arena_dir", "tls_cert", "tls_key", "tls_ca")
     @classmethod
-    def _absolute(cls, path: Path) -> Path:
+    def _absolute(cls, path: Path | None) -> Path | None:
         """Children may have another working directory, and ``~`` in a variable is not the shell's business."""
-        return path.expanduser().absolute()
+        return None if path is None else path.expanduser().absolute()

@@ -19,6 +19,7 @@ from services.store.settings import StoreSettings
 from services.wire.channel import serve
 from services.wire.pb import store_pb2_grpc
 from services.wire.reporting import Reporter
+from services.wire.tls import Tls, refuse_exposed, tls_of
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ async def serve_store(
     settings: StoreSettings, stopping: asyncio.Event, on_ready: Callable[[StoreNode], None] | None = None
 ) -> None:
     """Serve until told to stop. Raises Refusal where the arena can't be had or a conductor wants none of us."""
+    tls = tls_of(settings)
+    refuse_exposed(settings.listen, tls, insecure_network=settings.insecure_network)
     incarnation = new_incarnation()
     try:
         arena = await asyncio.to_thread(make_arena, settings.arena_dir, settings.id, settings.dram, incarnation)
@@ -43,13 +46,17 @@ async def serve_store(
         raise Refusal(str(error)) from error
     node = StoreNode(arena, name=settings.id, incarnation=incarnation)
     try:
-        await _serve(settings, node, stopping, on_ready)
+        await _serve(settings, node, tls, stopping, on_ready)
     finally:
         node.close()
 
 
 async def _serve(
-    settings: StoreSettings, node: StoreNode, stopping: asyncio.Event, on_ready: Callable[[StoreNode], None] | None
+    settings: StoreSettings,
+    node: StoreNode,
+    tls: Tls | None,
+    stopping: asyncio.Event,
+    on_ready: Callable[[StoreNode], None] | None,
 ) -> None:
     metrics = StoreMetrics(node.catalog)
     reports = StoreReports(
@@ -57,7 +64,12 @@ async def _serve(
     )
     service = StoreService(node, metrics)
     with metrics_port(settings.metrics_port, metrics.registry):
-        server = await serve(settings.listen, lambda it: store_pb2_grpc.add_StoreServicer_to_server(service, it))
+        server = await serve(
+            settings.listen,
+            lambda it: store_pb2_grpc.add_StoreServicer_to_server(service, it),
+            tls,
+            insecure_network=settings.insecure_network,
+        )
         log.info(
             "ready", extra=fields(listen=settings.listen, arena=node.arena.path, arena_bytes=node.arena.size_bytes)
         )
@@ -67,7 +79,7 @@ async def _serve(
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(node.run(), name="store")]
                 for target in settings.conductor:
-                    reporter = Reporter(target, partial(reports.compose, reports.ledger()))
+                    reporter = Reporter(target, partial(reports.compose, reports.ledger()), tls=tls)
                     tasks.append(group.create_task(reporter.run(), name=f"reports to {target}"))
                 tasks.append(group.create_task(_refused(node), name="refused"))
                 await stopping.wait()

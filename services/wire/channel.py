@@ -1,7 +1,7 @@
 """Open channels and serve, with the same options everywhere.
 
-Targets are gRPC's: ``unix:/path/to/name.sock`` or ``host:port``. This is the one
-place that will learn of TLS; callers know targets only.
+Targets are gRPC's: ``unix:/path/to/name.sock`` or ``host:port``. TLS, where there is
+any, goes over TCP only; nobody listens beyond this machine without.
 """
 
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from collections.abc import Callable
 import grpc
 
 from services.wire.errors import CannotListen
+from services.wire.tls import Tls, refuse_exposed
 
 MESSAGE_BYTES = 64 << 20
 """A report with a snapshot of names is the largest message: 16 B a name, so 4 million blocks."""
@@ -39,20 +40,29 @@ SERVER = (
 )
 
 
-def open_channel(target: str) -> grpc.aio.Channel:
+def open_channel(target: str, tls: Tls | None = None) -> grpc.aio.Channel:
     """A channel that connects when first used, and again whenever its peer comes back; the caller closes it."""
-    return grpc.aio.insecure_channel(target, options=[*COMMON, *CLIENT])
+    options = [*COMMON, *CLIENT]
+    if tls is None or target.startswith("unix:"):
+        return grpc.aio.insecure_channel(target, options=options)
+    return grpc.aio.secure_channel(target, tls.channel_credentials(), options=options)
 
 
-async def serve(target: str, add: Callable[[grpc.aio.Server], None]) -> grpc.aio.Server:
+async def serve(
+    target: str, add: Callable[[grpc.aio.Server], None], tls: Tls | None = None, *, insecure_network: bool = False
+) -> grpc.aio.Server:
     """A started server at ``target``, with the services that ``add`` registers; the caller stops it.
 
-    Raises CannotListen where the address is taken or not ours.
+    Raises CannotListen where the address is taken or not ours, Refusal where strangers could call it.
     """
+    refuse_exposed(target, tls, insecure_network=insecure_network)
     server = grpc.aio.server(options=[*COMMON, *SERVER])
     add(server)
     try:
-        server.add_insecure_port(target)
+        if tls is None or target.startswith("unix:"):
+            server.add_insecure_port(target)
+        else:
+            server.add_secure_port(target, tls.server_credentials())
     except RuntimeError as error:
         raise CannotListen(
             f"can't listen at {target}: the address is taken, or its directory can't be written"

@@ -18,6 +18,7 @@ from services.wire.channel import open_channel
 from services.wire.errors import PeerError, PeerRefused, rpc_errors
 from services.wire.pb.conductor_pb2 import ReportAnswer
 from services.wire.pb.conductor_pb2_grpc import ConductorStub
+from services.wire.tls import Tls
 
 if TYPE_CHECKING:
     from services.wire.pb.conductor_pb2_grpc import ConductorAsyncStub
@@ -37,8 +38,11 @@ Compose = Callable[[int, bool], Report]
 class Reporter:
     """Reports to one conductor. ``hurry`` sends the next one now."""
 
-    def __init__(self, target: str, compose: Compose, *, interval_s: float = INTERVAL_S) -> None:
+    def __init__(
+        self, target: str, compose: Compose, *, tls: Tls | None = None, interval_s: float = INTERVAL_S
+    ) -> None:
         self._target = target
+        self._tls = tls
         self._compose = compose
         self._interval_s = interval_s
         self._hurry = asyncio.Event()
@@ -51,7 +55,7 @@ class Reporter:
     async def run(self) -> None:
         """Until cancelled. Raises Refusal with the conductor's sentence."""
         sequence, snapshot, away = 0, True, False
-        async with open_channel(self._target) as channel:
+        async with open_channel(self._target, self._tls) as channel:
             stub: ConductorAsyncStub = ConductorStub(channel)
             while True:
                 sequence += 1

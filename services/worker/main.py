@@ -21,6 +21,7 @@ from services.runtime.settings import load
 from services.wire.channel import serve
 from services.wire.pb import worker_pb2_grpc
 from services.wire.reporting import Reporter
+from services.wire.tls import Tls, refuse_exposed, tls_of
 from services.worker.engines import make_engine
 from services.worker.model_thread import ModelThread
 from services.worker.settings import WorkerSettings
@@ -54,6 +55,8 @@ async def serve_worker(
     on_ready: Callable[[Worker], None] | None = None,
 ) -> None:
     """Serve until told to stop. Raises Refusal where the model can't be run, or store or conductor want none of us."""
+    tls = tls_of(settings)
+    refuse_exposed(settings.listen, tls, insecure_network=settings.insecure_network)
     thread = ModelThread()
     thread.start()
     loading = asyncio.create_task(thread.run(lambda: _load(settings, make)), name="load the model")
@@ -63,12 +66,12 @@ async def serve_worker(
     engine, model_name, profile = _loaded(loading.result())
     run_dir = settings.run_dir or Path(tempfile.gettempdir())
     try:
-        worker = make_worker(settings, engine, profile, thread, model_name=model_name, run_dir=run_dir)
+        worker = make_worker(settings, engine, profile, thread, model_name=model_name, run_dir=run_dir, tls=tls)
     except OSError as error:
         raise Refusal(f"the session's lock file can't be made in {run_dir}: {error.strerror}") from error
     try:
         with metrics_port(settings.metrics_port, worker.metrics.registry):
-            await _serve(settings, worker, thread, stopping, on_ready)
+            await _serve(settings, worker, tls, stopping, on_ready)
     finally:
         if await thread.stop() and worker.lock is not None:
             worker.lock.release()
@@ -77,7 +80,7 @@ async def serve_worker(
 async def _serve(
     settings: WorkerSettings,
     worker: Worker,
-    thread: ModelThread,
+    tls: Tls | None,
     stopping: asyncio.Event,
     on_ready: Callable[[Worker], None] | None,
 ) -> None:
@@ -90,9 +93,12 @@ async def _serve(
                 await _wait(worker.link.connected.wait(), STORE_S)
             tasks.append(group.create_task(worker.loop.run(), name="loop"))
             server = await serve(
-                settings.listen, lambda it: worker_pb2_grpc.add_WorkerServicer_to_server(worker.service, it)
+                settings.listen,
+                lambda it: worker_pb2_grpc.add_WorkerServicer_to_server(worker.service, it),
+                tls,
+                insecure_network=settings.insecure_network,
             )
-            reporters = [Reporter(target, worker.reports.compose) for target in settings.conductor]
+            reporters = [Reporter(target, worker.reports.compose, tls=tls) for target in settings.conductor]
             tasks += [group.create_task(reporter.run(), name="reports") for reporter in reporters]
             _log_ready(settings, worker)
             if on_ready is not None:

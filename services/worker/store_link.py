@@ -26,6 +26,7 @@ from services.wire.channel import open_channel
 from services.wire.errors import PeerError, PeerRefused, PeerUnavailable, WireError, rpc_errors
 from services.wire.pb.store_pb2 import FromStore, Hello, ToStore, Welcome
 from services.wire.pb.store_pb2_grpc import StoreStub
+from services.wire.tls import Tls
 from services.worker.model import Model
 from services.worker.model_thread import ModelThread
 from services.worker.store_session import StoreAway, StoreSession
@@ -66,11 +67,14 @@ class Introduction:
 class StoreLink:
     """``session`` is the live one, or None: then the worker does without."""
 
-    def __init__(self, target: str, introduction: Introduction, thread: ModelThread, model: Model) -> None:
+    def __init__(
+        self, target: str, introduction: Introduction, thread: ModelThread, model: Model, tls: Tls | None = None
+    ) -> None:
         self.session: StoreSession | None = None
         self.connected = asyncio.Event()
         """Set while there is a session."""
         self._target = target
+        self._tls = tls
         self._introduction = introduction
         self._thread = thread
         self._model = model
@@ -98,7 +102,7 @@ class StoreLink:
 
     async def _one_session(self) -> None:
         """Returns never; raises what ended the session."""
-        async with open_channel(self._target) as channel:  # a new one: none of its own pauses in between
+        async with open_channel(self._target, self._tls) as channel:  # a new one: none of its own pauses in between
             stub: StoreAsyncStub = StoreStub(channel)
             with rpc_errors():
                 call = stub.Session()

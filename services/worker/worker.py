@@ -15,6 +15,7 @@ from kvstore.layout import Identity
 from scheduler.batching import Batcher
 from scheduler.progress import BatchLimits
 from scheduler.vocabulary import Profile, WorkerId
+from services.wire.tls import Tls
 from services.worker.loader import Loader
 from services.worker.loop import Loop
 from services.worker.metrics import WorkerMetrics
@@ -50,7 +51,14 @@ class Worker:
 
 
 def make_worker(
-    settings: WorkerSettings, engine: Engine, profile: Profile, thread: ModelThread, *, model_name: str, run_dir: Path
+    settings: WorkerSettings,
+    engine: Engine,
+    profile: Profile,
+    thread: ModelThread,
+    *,
+    model_name: str,
+    run_dir: Path,
+    tls: Tls | None = None,
 ) -> Worker:
     """Nothing runs yet. Raises OSError where the session's lock file can't be made."""
     identity = Identity(model_name, engine.weights, engine.dtype, engine.layout.block_tokens, engine.layout.digest)
@@ -65,7 +73,7 @@ def make_worker(
     if settings.store is not None:
         lock = SessionLock(run_dir, settings.id, incarnation)
         introduction = Introduction(settings.id, incarnation, identity, engine.layout, lock.path)
-        link = StoreLink(settings.store, introduction, thread, model)
+        link = StoreLink(settings.store, introduction, thread, model, tls)
     publisher = Publisher(link, device, thread, model, metrics, limit=max(1, engine.blocks_total // PUBLISHED_SHARE))
     stepper = Stepper(batcher, thread, model, publisher, metrics)
     max_tickets = settings.max_num_seqs + settings.max_waiting

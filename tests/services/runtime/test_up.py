@@ -47,6 +47,7 @@ def test_every_flag_of_up_reaches_a_process_or_is_ups_own() -> None:
         *("--engine=toy", "--host=::1", "--port=9000", "--dram=1MiB", "--inline-max-tokens=0", "--dtype=float32"),
         *("--served-model-name=s", "--max-model-len=7", "--max-num-seqs=3", "--max-num-batched-tokens=64"),
         *("--kv-cache-bytes=1KiB", "--threads=2", "--dev-endpoints"),
+        *("--tls-cert=c.pem", "--tls-key=k.pem", "--tls-ca=a.pem", "--insecure-network"),
     )
     given = {word.removeprefix("--").partition("=")[0].replace("-", "_") for words in sets.values() for word in words}
     assert set(UpSettings.model_fields) - own <= given
