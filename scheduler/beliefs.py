@@ -12,7 +12,7 @@ from kvstore.layout import Identity
 from kvstore.vocabulary import IdentityMismatch
 from scheduler import estimate
 from scheduler.prefixes import PrefixIndex
-from scheduler.vocabulary import RequestId, StoreId, StoreReport, WorkerId, WorkerReport
+from scheduler.vocabulary import RequestId, StoreId, StoreReport, StoreTarget, WorkerId, WorkerReport
 
 REMEMBERED = 8
 """Past incarnations of one process whose late reports are recognised as such."""
@@ -87,6 +87,13 @@ class Beliefs:
     def alive(self, heard_s: float, now: float) -> bool:
         return now - heard_s <= self._report_ttl_s
 
+    def reachable(self, store: StoreId | None, now: float) -> StoreTarget | None:
+        """Where other stores push to this one and fetch from it; None where they can't, or it is believed dead."""
+        known = self.stores.get(store) if store is not None else None
+        if known is None or not known.report.transfer_address or not self.alive(known.heard_s, now):
+            return None
+        return StoreTarget(known.report.store, known.report.transfer_address)
+
     # -- reports ------------------------------------------------------------------------------------------------
 
     def worker_reported(self, report: WorkerReport, *, now: float) -> None:
@@ -127,6 +134,8 @@ class Beliefs:
         # Deltas behind a gap are applied too: they are as true as before, and what was missed is asked for.
         self.prefixes.gained(report.store, report.gained)
         self.prefixes.lost(report.store, report.lost)
+        self.prefixes.gained(report.store, report.ssd_gained, ssd=True)
+        self.prefixes.lost(report.store, report.ssd_lost, ssd=True)
         lost_track = missed and not report.snapshot
         self.stores[report.store] = StoreBelief(
             replace(report, gained=(), lost=(), ssd_gained=(), ssd_lost=()), now, lost_track
@@ -191,6 +200,7 @@ class Beliefs:
             if stale:
                 belief.recount()
         self._booked = {request: at for request, at in self._booked.items() if self._stands(request, at)}
+        self.prefixes.sweep()
         if not self.workers and not self.stores:
             self.identity = None
 

@@ -3,16 +3,15 @@
 The conductor is a plain object: facts go in with the time they were learned, decisions come out. It
 owns no clock, socket or task, so the gRPC service and the simulator run this very file.
 
-    TTFT at p   = queue of p + lift of the prefix that p's store holds + prefill of the rest
+    TTFT at p   = max(queue of p, fetch from another store) + lift of the prefix + prefill of the rest
     TPOT at d   = one step of the batch that d will have with this request in it
-    handoff     = two more calls, and d lifts the whole prompt
+    handoff     = two more calls, what a push to d's store leaves behind the prefill, and d lifts the whole prompt
 
-The decode worker is the one with room and the least TPOT, the prefill worker the one with the least
-TTFT; d does it all (inline) when that is no later than a handoff and disturbs d's batch for less than a bound.
+The decode worker is the one with room and the least TPOT, the prefill worker the one with the least TTFT and
+handoff; d does it all (inline) when that is no later than a handoff and disturbs d's batch for less than a bound.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kvstore.layout import Identity
 from scheduler import estimate
@@ -27,6 +26,7 @@ from scheduler.vocabulary import (
     Role,
     StoreId,
     StoreReport,
+    StoreTarget,
     Target,
     WorkerId,
     WorkerReport,
@@ -51,6 +51,18 @@ EXPECTED_OUTPUT_TOKENS = 343
 BOOKING_TTL_S = 5.0
 """How long after its predicted time a booking may stand unconfirmed: its gateway must have died before it called."""
 
+LINK_BYTES_PER_S = 3e9
+"""Between the stores of two hosts, where nothing else is told: 25 Gbit/s Ethernet."""
+
+LINK_S = 0.001
+"""What a push or a fetch takes besides its bytes: an offer and its answer, the last layer, the seal."""
+
+SSD_BYTES_PER_S = 2.8e9
+"""Reading blocks of 1 to 4 MB directly, measured on our reference machine."""
+
+FETCH_GAIN = 0.1
+"""A fetch is to save this share of the TTFT without it: estimates are no better, and a fetch loads two hosts."""
+
 RETRY_AFTER_S = 1.0
 """A worker that restarts reports within seconds; clients back off on their own from there."""
 
@@ -73,6 +85,20 @@ class _Prefill:
     cached_tokens: int
     work_s: float
     ttft_s: float
+    source: StoreTarget | None = None
+    handoff_s: float = 0.0
+    """What d waits for after the first token, besides lifting."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is held of one prompt. stores: leading blocks, and how many of them on the SSD only.
+
+    sources: the two stores that hold most of it and can be fetched from: (blocks, on the SSD only, where).
+    """
+
+    stores: dict[StoreId | None, tuple[int, int]]
+    sources: list[tuple[int, int, StoreTarget]]
 
 
 class Conductor:
@@ -80,10 +106,20 @@ class Conductor:
 
     inline_max_tokens: the most uncached tokens that are prefilled inline; None: by cost alone; 0: none,
     while a worker that could hand over lives. report_ttl_s: who is silent for longer is believed dead.
+    link_bytes_per_s: between two hosts' stores. ssd_bytes_per_s: of a store's SSD, read.
     """
 
-    def __init__(self, *, inline_max_tokens: int | None = None, report_ttl_s: float = 1.5) -> None:
+    def __init__(
+        self,
+        *,
+        inline_max_tokens: int | None = None,
+        report_ttl_s: float = 1.5,
+        link_bytes_per_s: float = LINK_BYTES_PER_S,
+        ssd_bytes_per_s: float = SSD_BYTES_PER_S,
+    ) -> None:
         self._inline_max_tokens = inline_max_tokens
+        self._link_s = 1.0 / link_bytes_per_s
+        self._ssd_s = 1.0 / ssd_bytes_per_s
         self._beliefs = Beliefs(report_ttl_s)
         self._handoffs = 0
 
@@ -133,19 +169,33 @@ class Conductor:
         decoders = [each for each in live if each.report.role.decodes and ask.tokens < each.report.max_model_len]
         if not decoders:
             return self._rejection(ask, now)
-        held = beliefs.prefixes.longest(ask.names)
+        known = self._known(ask, now)
         decode, prefillers = self._pair(live, decoders, ask, now)
         if decode is None:
-            decode = min(decoders, key=lambda worker: self._inline_rank(worker, ask, held))
-            return self._placed(ask, decode, self._prefill_at(decode, ask, held), inline=True, now=now)
+            decode = min(decoders, key=lambda worker: self._inline_rank(worker, ask, known))
+            return self._placed(ask, decode, self._prefill_at(decode, ask, known), inline=True, now=now)
         prefill = min(
-            (self._prefill_at(worker, ask, held) for worker in prefillers),
-            key=lambda it: (it.ttft_s, it.worker.sequences, it.worker.report.worker),
+            (self._handing_over(self._prefill_at(worker, ask, known), decode, ask, known) for worker in prefillers),
+            key=lambda it: (it.ttft_s + it.handoff_s, it.worker.sequences, it.worker.report.worker),
         )
-        inline = self._prefill_at(decode, ask, held)
+        inline = self._prefill_at(decode, ask, known)
         if self._inlines(ask, inline, prefill):
             return self._placed(ask, decode, inline, inline=True, now=now)
         return self._placed(ask, decode, prefill, inline=False, now=now)
+
+    def _known(self, ask: Ask, now: float) -> _Known:
+        beliefs = self._beliefs
+        prefixes = beliefs.prefixes.longest(ask.names)
+        held, ssd = prefixes.held.tolist(), prefixes.ssd.tolist()
+        stores: dict[StoreId | None, tuple[int, int]] = {
+            store: (held[at], ssd[at]) for store in beliefs.stores if (at := beliefs.prefixes.place(store)) >= 0
+        }
+        sources = [
+            (blocks, on_ssd, target)
+            for store, (blocks, on_ssd) in stores.items()
+            if blocks and (target := beliefs.reachable(store, now)) is not None
+        ]
+        return _Known(stores, sorted(sources, key=lambda it: (-it[0], it[1], it[2].store))[:2])
 
     def _pair(
         self, live: list[WorkerBelief], decoders: list[WorkerBelief], ask: Ask, now: float
@@ -154,16 +204,25 @@ class Conductor:
 
         Mixed workers share work by where it is placed, and hand over to each other only where that is insisted on.
         """
-        insisted = self._inline_max_tokens == 0
+        insisted, beliefs = self._inline_max_tokens == 0, self._beliefs
         sources = [each for each in live if each.report.role.prefills and ask.tokens < each.report.max_model_len]
         if not any(insisted or each.report.role is Role.PREFILL for each in sources):
             return None, []
         for decode in sorted(decoders, key=lambda worker: self._decode_rank(worker, ask)):
             store = decode.report.store
-            known = self._beliefs.stores.get(store) if store is not None else None
-            if known is None or not self._beliefs.alive(known.heard_s, now):
-                continue  # KV moves through the store that both use, so it has to be there
-            able = [each for each in sources if each is not decode and each.report.store == store]
+            known = beliefs.stores.get(store) if store is not None else None
+            if known is None or not beliefs.alive(known.heard_s, now):
+                continue  # KV moves through the store that both use, or from theirs to this one
+            open_to_others = beliefs.reachable(store, now) is not None
+            able = [
+                each
+                for each in sources
+                if each is not decode
+                and (
+                    each.report.store == store
+                    or (open_to_others and beliefs.reachable(each.report.store, now) is not None)
+                )
+            ]
             if any(insisted or each.report.role is Role.PREFILL for each in able):
                 return decode, able
         return None, []
@@ -171,12 +230,10 @@ class Conductor:
     def _decode_rank(self, worker: WorkerBelief, ask: Ask) -> tuple[bool, float, int, WorkerId]:
         return not self._has_room(worker, ask), _tpot_s(worker, ask), worker.sequences, worker.report.worker
 
-    def _inline_rank(
-        self, worker: WorkerBelief, ask: Ask, held: Mapping[StoreId, int]
-    ) -> tuple[bool, float, int, WorkerId]:
+    def _inline_rank(self, worker: WorkerBelief, ask: Ask, known: _Known) -> tuple[bool, float, int, WorkerId]:
         """By the time until the expected end."""
         output = min(ask.max_new_tokens, EXPECTED_OUTPUT_TOKENS)
-        end_s = self._prefill_at(worker, ask, held).ttft_s + output * _tpot_s(worker, ask)
+        end_s = self._prefill_at(worker, ask, known).ttft_s + output * _tpot_s(worker, ask)
         return not self._has_room(worker, ask), end_s, worker.sequences, worker.report.worker
 
     def _has_room(self, worker: WorkerBelief, ask: Ask) -> bool:
@@ -191,16 +248,44 @@ class Conductor:
         assert self._beliefs.identity is not None, "somebody lives"
         return self._beliefs.identity.block_tokens
 
-    def _prefill_at(self, worker: WorkerBelief, ask: Ask, held: Mapping[StoreId, int]) -> _Prefill:
-        report, size = worker.report, self._block_tokens
-        # At least the last token is computed, and chunks start at block boundaries.
-        blocks = min(held.get(report.store, 0), (ask.tokens - 1) // size) if report.store is not None else 0
-        work_s = estimate.prefill_s(report.profile, ask.tokens, blocks * size)
-        if blocks:
-            work_s += estimate.transfer_s(report.profile, blocks * report.block_bytes)
+    def _prefill_at(self, worker: WorkerBelief, ask: Ask, known: _Known) -> _Prefill:
+        report, most = worker.report, (ask.tokens - 1) // self._block_tokens
         # It can't begin before the step that is under way has ended.
         step_s = estimate.step_s(report.profile, report.running, report.kv_tokens) if report.running else 0.0
-        return _Prefill(worker, blocks * size, work_s, worker.queue_s + step_s + work_s)
+        wait_s = worker.queue_s + step_s
+        held, on_ssd = known.stores.get(report.store, (0, 0)) if report.store is not None else (0, 0)
+        # At least the last token is computed, and chunks start at block boundaries.
+        near = self._prefill_with(worker, ask, min(held, most), wait_s, self._ssd_s * min(on_ssd, most), None)
+        best = near
+        for blocks, source_ssd, source in known.sources if report.store in known.stores else ():
+            if source.store != report.store and min(blocks, most) > held:
+                copied = self._ssd_s * (on_ssd + source_ssd) + self._link_s * (min(blocks, most) - held)
+                far = self._prefill_with(worker, ask, min(blocks, most), wait_s, copied, source)
+                if far.ttft_s < min(best.ttft_s, (1.0 - FETCH_GAIN) * near.ttft_s):
+                    best = far
+        return best
+
+    def _prefill_with(
+        self, worker: WorkerBelief, ask: Ask, blocks: int, wait_s: float, byte_s: float, source: StoreTarget | None
+    ) -> _Prefill:
+        """byte_s: seconds for each of a block's bytes that SSD and link take before the blocks are in DRAM."""
+        profile, block_bytes = worker.report.profile, worker.report.block_bytes
+        cached = blocks * self._block_tokens
+        work_s = estimate.prefill_s(profile, ask.tokens, cached)
+        if blocks:
+            work_s += estimate.transfer_s(profile, blocks * block_bytes)
+        # SSD and peers are read while the request waits for its turn.
+        ready_s = max(wait_s, byte_s * block_bytes + (LINK_S if source is not None else 0.0))
+        return _Prefill(worker, cached, work_s, ready_s + work_s, source)
+
+    def _handing_over(self, prefill: _Prefill, decode: WorkerBelief, ask: Ask, known: _Known) -> _Prefill:
+        """With what a push to d's store leaves to do after the first token: layers leave while others are computed."""
+        report, target = prefill.worker.report, decode.report.store
+        if report.store == target:
+            return prefill
+        held = known.stores[target][0] if target in known.stores else 0
+        push_s = self._link_s * max(0, self._blocks(ask) - held) * report.block_bytes
+        return replace(prefill, handoff_s=LINK_S + max(0.0, push_s - prefill.work_s))
 
     def _inlines(self, ask: Ask, inline: _Prefill, prefill: _Prefill) -> bool:
         """Whether the decode worker does it all: as soon as a handoff would, and without a long step."""
@@ -212,7 +297,8 @@ class Conductor:
         if inline.work_s + step_s > (INLINE_BUSY_S if busy else INLINE_IDLE_S):
             return False
         profile, size_bytes = decode.report.profile, self._blocks(ask) * decode.report.block_bytes
-        return inline.ttft_s <= prefill.ttft_s + HANDOFF_S + estimate.transfer_s(profile, size_bytes)
+        handoff_s = HANDOFF_S + prefill.handoff_s + estimate.transfer_s(profile, size_bytes)
+        return inline.ttft_s <= prefill.ttft_s + handoff_s
 
     def _placed(self, ask: Ask, decode: WorkerBelief, prefill: _Prefill, *, inline: bool, now: float) -> Placement:
         tpot_s = _tpot_s(decode, ask)
@@ -226,12 +312,17 @@ class Conductor:
         self._beliefs.book(ask.request, bookings)
         return Placement(
             request=ask.request,
-            decode=_target(decode),
-            prefill=None if inline else _target(prefill.worker),
+            decode=self._target(decode, now),
+            prefill=None if inline else self._target(prefill.worker, now),
             predicted_ttft_s=prefill.ttft_s,
             predicted_tpot_s=tpot_s,
             predicted_cached_tokens=prefill.cached_tokens,
+            source=prefill.source,
         )
+
+    def _target(self, worker: WorkerBelief, now: float) -> Target:
+        report = worker.report
+        return Target(report.worker, report.address, self._beliefs.reachable(report.store, now))
 
     def _rejection(self, ask: Ask, now: float) -> Rejection:
         """Says which condition the decode workers failed, the last one that would have to be lifted."""
@@ -258,7 +349,3 @@ class Conductor:
 def _tpot_s(worker: WorkerBelief, ask: Ask) -> float:
     """One step of the batch as it will be; sequences that still wait count too, so a queue makes a worker slower."""
     return estimate.step_s(worker.report.profile, worker.sequences + 1, worker.kv_tokens + ask.tokens)
-
-
-def _target(worker: WorkerBelief) -> Target:
-    return Target(worker.report.worker, worker.report.address)

@@ -1,74 +1,234 @@
-"""Which store holds how long a prefix: an index over the names that stores report.
+"""Which store holds how long a prefix, and in which tier: an index over the names that stores report.
 
-One integer of bits per name, a bit per store, so that one walk along a prompt answers for all stores at
-once: the bits that are still set after i names belong to the stores that hold all i.
+One integer of bits per name, two bits per store (in DRAM, on the SSD), so that one walk along a prompt
+answers for all stores at once: the bits that are still set after i names belong to the stores that hold
+all i. A store that is forgotten loses its bits at once and its names bit by bit, in ``sweep``.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from kvstore.names import BlockName
 from scheduler.vocabulary import StoreId
 
+Counts = NDArray[np.int64]
+
+SHARDS = 256
+"""Names are kept in as many tables, by their first byte: a table of a million names takes 40 ms to grow, 1/256 of it
+takes 0.1 ms, and a sweep can stop between two of them."""
+
+SHARED = 1 << 16
+"""So many different integers are kept to be shared by the names that have them; with 1,000 stores one is 290 bytes."""
+
+FEW = 16
+"""Up to so many masks are multiplied by their lengths; more are repeated and summed as bytes, which takes 80 us for 256
+masks of 1,000 stores instead of 250."""
+
+MOST = 255
+"""Bits that a byte can count."""
+
+NO_STORE = -1
+"""The place of no store: what is looked up there is 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prefixes:
+    """What stores hold of one prompt's names, by ``PrefixIndex.place(store)``; the last entry is no store's, and 0.
+
+    held: leading names in DRAM or on the SSD. ssd: of them, those that are on the SSD only. coming: how many more
+    follow that somebody is computing or sending there.
+    """
+
+    held: Counts
+    ssd: Counts
+    coming: Counts
+
 
 class PrefixIndex:
-    """What is believed of all stores' names. A store that is forgotten gives its bit to the next one."""
+    """What is believed of all stores' names."""
 
     def __init__(self) -> None:
-        self._holders: dict[BlockName, int] = {}
-        self._names: dict[StoreId, set[BlockName]] = {}
-        self._bits: dict[StoreId, int] = {}
+        self._shards: list[dict[BlockName, int]] = [{} for _ in range(SHARDS)]
+        self._coming: dict[BlockName, int] = {}
+        self._places: dict[StoreId, int] = {}
+        self._counts: dict[StoreId, list[int]] = {}
+        self._free: list[int] = []
+        self._retired: list[tuple[int, int]] = []
+        """Places of forgotten stores, and how many shards are still to be swept for each."""
+        self._next_shard = 0
+        self._width = 0
+        self._live = 0
+        self._shared: dict[int, int] = {}
 
-    def gained(self, store: StoreId, names: Iterable[BlockName]) -> None:
-        held, bit = self._names.setdefault(store, set()), self._bit(store)
-        for name in names:
-            held.add(name)
-            self._holders[name] = self._holders.get(name, 0) | bit
+    # -- facts --------------------------------------------------------------------------------------------------
 
-    def lost(self, store: StoreId, names: Iterable[BlockName]) -> None:
-        held, bit = self._names.setdefault(store, set()), self._bit(store)
+    def gained(self, store: StoreId, names: Iterable[BlockName], *, ssd: bool = False) -> None:
+        bit, shards, share = self._bit(store, ssd), self._shards, self._share
+        new = 0
         for name in names:
-            if name in held:
-                held.discard(name)
-                self._take_away(name, bit)
+            shard = shards[name[0]]
+            holders = shard.get(name, 0)
+            if not holders & bit:
+                shard[name] = share(holders | bit)
+                new += 1
+        self._counts[store][ssd] += new
+
+    def lost(self, store: StoreId, names: Iterable[BlockName], *, ssd: bool = False) -> None:
+        bit, shards, share = self._bit(store, ssd), self._shards, self._share
+        gone = 0
+        for name in names:
+            shard = shards[name[0]]
+            holders = shard.get(name, 0)
+            if holders & bit:
+                gone += 1
+                if holders == bit:
+                    del shard[name]
+                else:
+                    shard[name] = share(holders ^ bit)
+        self._counts[store][ssd] -= gone
+
+    def comes(self, store: StoreId, names: Iterable[BlockName]) -> None:
+        """Somebody is computing these for this store, or sending them there."""
+        bit, coming = self._bit(store, False), self._coming
+        for name in names:
+            coming[name] = coming.get(name, 0) | bit
+
+    def came(self, store: StoreId, names: Iterable[BlockName]) -> None:
+        """They are there, or will not come."""
+        place = self._places.get(store)
+        if place is None:
+            return
+        bit, coming = 1 << 2 * place, self._coming
+        for name in names:
+            holders = coming.get(name, 0) & ~bit
+            if holders:
+                coming[name] = holders
+            else:
+                coming.pop(name, None)
 
     def forget(self, store: StoreId) -> None:
-        """Everything that was believed of this store."""
-        bit = self._bits.pop(store, 0)
-        for name in self._names.pop(store, ()):
-            self._take_away(name, bit)
+        """Everything that was believed of this store. Its place is given to another once all shards are swept."""
+        place = self._places.pop(store, None)
+        if place is None:
+            return
+        del self._counts[store]
+        self._live ^= 1 << 2 * place
+        self._retired.append((place, SHARDS))
+        if len(self._retired) > max(8, len(self._places)):
+            self.sweep(SHARDS)  # nobody sweeps, or many come and go: integers must not widen without end
 
-    def longest(self, names: Sequence[BlockName]) -> dict[StoreId, int]:
-        """How many leading names each store holds; stores that hold none of them are left out."""
-        lengths: dict[int, int] = {}
-        alive = 0
-        for length, name in enumerate(names):
-            holders = self._holders.get(name, 0)
-            kept = holders if length == 0 else alive & holders
-            if kept != alive:
-                lengths[alive & ~kept] = length
-            alive = kept
-            if not alive:
+    def sweep(self, shards: int = 8) -> None:
+        """Take the names of forgotten stores out of the next few shards. Costs nothing where nobody was forgotten."""
+        for _ in range(min(shards, SHARDS)):
+            if not self._retired:
+                return
+            kept = ~sum(0b11 << 2 * place for place, _ in self._retired)
+            shard = self._shards[self._next_shard]
+            for name in [name for name, holders in shard.items() if holders & ~kept]:
+                holders = shard[name] & kept
+                if holders:
+                    shard[name] = self._share(holders)
+                else:
+                    del shard[name]
+            self._next_shard = (self._next_shard + 1) % SHARDS
+            if all(left > 1 for _, left in self._retired):
+                self._retired = [(place, left - 1) for place, left in self._retired]
+                continue
+            clean = [place for place, left in self._retired if left == 1]
+            self._retired = [(place, left - 1) for place, left in self._retired if left > 1]
+            self._coming = {
+                name: kept_
+                for name, holders in self._coming.items()
+                if (kept_ := holders & ~sum(1 << 2 * place for place in clean))
+            }
+            self._free = sorted((*self._free, *clean), reverse=True)
+
+    # -- what follows -------------------------------------------------------------------------------------------
+
+    def place(self, store: StoreId | None) -> int:
+        """Where ``Prefixes`` has this store's numbers; NO_STORE where it has never reported a name."""
+        return NO_STORE if store is None else self._places.get(store, NO_STORE)
+
+    def longest(self, names: Sequence[BlockName]) -> Prefixes:
+        """How many leading names each store holds, and in which tier."""
+        shards, coming = self._shards, self._coming
+        alive = reach = self._live
+        # Of each run of names between which nothing changes:
+        held: list[int] = []
+        dram: list[int] = []
+        reached: list[int] = []
+        lengths: list[int] = []
+        before = (0, 0, 0)
+        for name in names:
+            holders = shards[name[0]].get(name, 0)
+            either = holders | holders >> 1
+            alive &= either
+            reach = reach & (either | coming.get(name, 0)) if coming else alive
+            if not reach:
                 break
-        lengths[alive] = len(names)
-        return {
-            store: length for store, bit in self._bits.items() for dropped, length in lengths.items() if dropped & bit
-        }
+            now = (alive, alive & holders, reach)
+            if now == before:
+                lengths[-1] += 1
+                continue
+            held.append(now[0])
+            dram.append(now[1])
+            reached.append(now[2])
+            lengths.append(1)
+            before = now
+        counted = self._count(held, lengths)
+        in_dram = counted if dram == held else self._count(dram, lengths)
+        within_reach = counted if reached == held else self._count(reached, lengths)
+        return Prefixes(counted, counted - in_dram, within_reach - counted)
 
-    def held(self, store: StoreId) -> int:
+    def lengths(self, names: Sequence[BlockName]) -> dict[StoreId, int]:
+        """How many leading names each store holds, in whichever tier; stores that hold none are left out."""
+        held = self.longest(names).held
+        return {store: int(held[place]) for store, place in self._places.items() if held[place]}
+
+    def held(self, store: StoreId, *, ssd: bool = False) -> int:
         """How many names this store is believed to hold."""
-        return len(self._names.get(store, ()))
+        return self._counts[store][ssd] if store in self._counts else 0
 
-    def _bit(self, store: StoreId) -> int:
-        if store not in self._bits:
-            used = 0
-            for bit in self._bits.values():
-                used |= bit
-            self._bits[store] = ~used & (used + 1)  # the lowest that is not set
-        return self._bits[store]
+    def __len__(self) -> int:
+        """Names that somebody holds, and of forgotten stores those that are not swept yet."""
+        return sum(map(len, self._shards))
 
-    def _take_away(self, name: BlockName, bit: int) -> None:
-        holders = self._holders[name] & ~bit
-        if holders:
-            self._holders[name] = holders
-        else:
-            del self._holders[name]
+    # -- bits ---------------------------------------------------------------------------------------------------
+
+    def _bit(self, store: StoreId, ssd: bool) -> int:
+        place = self._places.get(store)
+        if place is None:
+            if self._free:
+                place = self._free.pop()
+            else:
+                place, self._width = self._width, self._width + 1
+            self._places[store] = place
+            self._counts[store] = [0, 0]
+            self._live |= 1 << 2 * place
+        return 1 << 2 * place + ssd
+
+    def _share(self, holders: int) -> int:
+        """An equal integer, the same object for most names that have it."""
+        if len(self._shared) > SHARED:
+            self._shared = {}
+        return self._shared.setdefault(holders, holders)
+
+    def _count(self, masks: list[int], lengths: list[int]) -> Counts:
+        """[places + 1]: over how many names each place's bit is set, given masks that hold for so many names each."""
+        counted = np.zeros(self._width + 1, dtype=np.int64)
+        if not masks:
+            return counted
+        size = (2 * self._width + 7) // 8
+        packed = np.frombuffer(b"".join([mask.to_bytes(size, "little") for mask in masks]), np.uint8).reshape(-1, size)
+        if len(masks) <= FEW:
+            bits = np.unpackbits(packed, axis=1, bitorder="little")[:, : 2 * self._width : 2]
+            counted[:-1] = np.asarray(lengths, np.float32) @ bits.astype(np.float32)
+            return counted
+        packed = np.repeat(packed, lengths, axis=0)
+        for start in range(0, len(packed), MOST):
+            bits = np.unpackbits(packed[start : start + MOST], axis=1, bitorder="little")
+            counted[:-1] += np.add.reduce(bits, axis=0, dtype=np.uint8)[: 2 * self._width : 2]
+        return counted

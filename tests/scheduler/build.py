@@ -112,6 +112,7 @@ def worker_report(
     blocks_free: int = 2000,
     live: Sequence[str] = (),
     draining: bool = False,
+    block_bytes: int = 1024,
 ) -> WorkerReport:
     return WorkerReport(
         WorkerId(worker),
@@ -133,7 +134,7 @@ def worker_report(
         2000,
         tuple(map(RequestId, live)),
         draining,
-        1024,
+        block_bytes,
     )
 
 
@@ -146,7 +147,11 @@ def store_report(
     gained: Sequence[BlockName] = (),
     lost: Sequence[BlockName] = (),
     identity: Identity | None = IDENTITY,
+    transfer: bool = False,
+    ssd_gained: Sequence[BlockName] = (),
+    ssd_lost: Sequence[BlockName] = (),
 ) -> StoreReport:
+    """transfer: other stores can push to it and fetch from it."""
     return StoreReport(
         StoreId(store),
         incarnation,
@@ -162,6 +167,9 @@ def store_report(
         snapshot,
         tuple(gained),
         tuple(lost),
+        transfer_address=f"{store}:1" if transfer else "",
+        ssd_gained=tuple(ssd_gained),
+        ssd_lost=tuple(ssd_lost),
     )
 
 

@@ -16,7 +16,7 @@ def beliefs() -> Beliefs:
 
 
 def held(known: Beliefs) -> int:
-    return known.prefixes.longest(CHAIN).get(S, 0)
+    return known.prefixes.lengths(CHAIN).get(S, 0)
 
 
 # -- identity ---------------------------------------------------------------------------------------------------------

@@ -16,6 +16,10 @@ from scheduler.vocabulary import (
     RejectionCode,
     RequestId,
     Role,
+    StoreId,
+    StoreTarget,
+    Target,
+    WorkerId,
     WorkerReport,
 )
 from tests.scheduler.build import CPU, OTHER, SIZE, ask, names, prompt, store_report, worker_report
@@ -112,6 +116,90 @@ def test_kv_is_handed_over_between_workers_of_one_store_only() -> None:
         stores=("s", "t"),
     )
     assert where(made, ask(tokens=3000)) == ("p", "d1")
+
+
+# -- several hosts ----------------------------------------------------------------------------------------------------
+
+
+def hosts(
+    *workers: WorkerReport, held: dict[str, int] | None = None, ssd: dict[str, int] | None = None, silent: str = ""
+) -> Conductor:
+    """Stores s, t and u can be reached by each other, except a silent one; they hold so many tokens of ``prompt``."""
+    made = conductor(*workers, stores=())
+    for store in "stu":
+        dram, disk = (names(prompt((what or {}).get(store, 0))) for what in (held, ssd))
+        report = store_report(store, snapshot=True, gained=dram, ssd_gained=disk, transfer=store != silent)
+        made.store_reported(report, now=0)
+    return made
+
+
+def test_workers_of_different_stores_hand_over_where_those_can_be_reached() -> None:
+    workers = worker_report("p", P, store="s"), worker_report("d", D, store="t")
+    answer = placed(hosts(*workers), ask(tokens=3000))
+
+    assert answer.prefill == Target(WorkerId("p"), "unix:/p", StoreTarget(StoreId("s"), "s:1"))
+    assert answer.decode == Target(WorkerId("d"), "unix:/d", StoreTarget(StoreId("t"), "t:1"))
+    assert answer.source is None
+    for silent in "st":
+        assert where(hosts(*workers, silent=silent), ask(tokens=3000)) == (None, "d")
+
+
+def test_a_store_that_cannot_be_reached_serves_the_workers_that_share_it() -> None:
+    answer = placed(hosts(worker_report("p", P), worker_report("d", D), silent="s"), ask(tokens=3000))
+
+    assert answer.prefill == Target(WorkerId("p"), "unix:/p", None)
+
+
+def test_a_prefill_on_the_decoding_host_is_preferred_until_its_queue_costs_more_than_the_transfer() -> None:
+    def choice(queued: int) -> str | None:
+        near = worker_report("near", P, store="t", queued=queued, waiting=1 if queued else 0, block_bytes=1 << 20)
+        far = worker_report("far", P, store="s", block_bytes=1 << 20)
+        return where(hosts(far, near, worker_report("d", D, store="t")), ask(tokens=3000))[0]
+
+    assert [choice(queued) for queued in (0, 500)] == ["near", "far"]
+
+
+def test_a_long_prefix_of_another_store_is_fetched_from_it_even_if_it_has_no_worker() -> None:
+    workers = worker_report("p", P, store="s"), worker_report("d", D, store="t")
+    made = hosts(*workers, held={"s": 100, "u": 2900})
+    answer = placed(made, ask(tokens=3000))
+
+    assert answer.source == StoreTarget(StoreId("u"), "u:1")
+    assert answer.predicted_cached_tokens == 2900
+    assert answer.predicted_ttft_s < placed(hosts(*workers, held={"s": 100}), ask(tokens=3000)).predicted_ttft_s
+
+
+@pytest.mark.parametrize("held", [{"s": 2900, "u": 2904}, {"s": 2900, "u": 2900}, {"s": 2900, "u": 100}, {"u": 4}])
+def test_what_saves_little_is_not_fetched(held: dict[str, int]) -> None:
+    assert placed(hosts(worker_report("m", M, store="s"), held=held), ask(tokens=3000)).source is None
+
+
+def test_a_store_that_cannot_be_reached_is_no_source() -> None:
+    made = hosts(worker_report("d", D, store="t"), held={"u": 2900}, silent="u")
+
+    assert placed(made, ask(tokens=3000)).source is None
+
+
+def test_a_fetch_that_takes_longer_than_computing_is_not_made() -> None:
+    def source(block_bytes: int) -> StoreTarget | None:
+        worker = worker_report("d", D, store="t", block_bytes=block_bytes)
+        return placed(hosts(worker, held={"u": 2900}), ask(tokens=3000)).source
+
+    assert source(1 << 20) is not None
+    assert source(1 << 30) is None
+
+
+def test_what_is_on_the_ssd_counts_at_the_cost_of_reading_it() -> None:
+    def ttft_s(**where: int) -> float:
+        worker = worker_report("d", D, store="t", block_bytes=1 << 20)
+        made = hosts(worker, **{tier: {"t": tokens} for tier, tokens in where.items()})  # type: ignore[arg-type]
+        return placed(made, ask(tokens=3000)).predicted_ttft_s
+
+    assert ttft_s(held=2900) < ttft_s(held=1000, ssd=2900) < ttft_s(ssd=2900) < ttft_s()
+    assert ttft_s(held=2900, ssd=2900) == ttft_s(held=2900)
+
+
+# -- mixed workers ----------------------------------------------------------------------------------------------------
 
 
 def test_mixed_workers_share_requests_and_do_not_hand_over_to_each_other() -> None:

@@ -25,7 +25,18 @@ def test_a_table_is_the_codes(name: str, following: Mapping[tuple[StrEnum, StrEn
 
 @pytest.mark.parametrize(
     "name",
-    ["HANDOFF_S", "INLINE_IDLE_S", "INLINE_BUSY_S", "EXPECTED_OUTPUT_TOKENS", "BOOKING_TTL_S", "RETRY_AFTER_S"],
+    [
+        "HANDOFF_S",
+        "INLINE_IDLE_S",
+        "INLINE_BUSY_S",
+        "EXPECTED_OUTPUT_TOKENS",
+        "BOOKING_TTL_S",
+        "LINK_BYTES_PER_S",
+        "LINK_S",
+        "SSD_BYTES_PER_S",
+        "FETCH_GAIN",
+        "RETRY_AFTER_S",
+    ],
 )
 def test_a_constant_is_the_codes(name: str) -> None:
     assert f"| `{name}` | {getattr(conductor, name)} |" in PAGE
