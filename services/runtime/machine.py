@@ -17,8 +17,26 @@ def usable_cores(cgroup: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
     return max(1, cores)
 
 
-def spare_dram(arena_dir: Path) -> int:
-    """Bytes for an arena that nobody sized: a quarter of what is free there, 4 GiB at most, in whole MiB."""
-    status = os.statvfs(arena_dir)
-    quarter = status.f_bavail * status.f_frsize // 4
-    return max(1, min(4 * GIB, quarter) >> 20) << 20
+def spare_dram(arena_dir: Path, *, stores: int = 1) -> int:
+    """Bytes for each arena that nobody sized: a quarter of what is free shared out, 4 GiB at most, in whole MiB."""
+    return max(1, min(4 * GIB, _free(arena_dir) // 4 // stores) >> 20) << 20
+
+
+def spare_ssd(directory: Path, *, stores: int = 1) -> int:
+    """Bytes for each SSD file that nobody sized: a quarter of what is free shared out, 8 GiB at most; 0: no room.
+
+    Files that are there already count as free, and the size is rounded down to three binary digits; so
+    from one start to the next it stays the same, though other files come and go.
+    """
+    held = sum(path.stat().st_blocks * 512 for path in directory.glob("*") if path.is_file())
+    share = min(8 * GIB, (_free(directory) + held) // 4 // stores)
+    coarse = max(20, share.bit_length() - 3)
+    return share >> coarse << coarse
+
+
+def _free(directory: Path) -> int:
+    """Bytes that this user may still write there; or where the directory will be made."""
+    while not directory.exists():
+        directory = directory.parent
+    status = os.statvfs(directory)
+    return status.f_bavail * status.f_frsize

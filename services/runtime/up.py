@@ -108,11 +108,12 @@ def deployment(settings: UpSettings, model: ModelFiles, directory: Path) -> Depl
     decided = {
         "model": str(model.directory),
         "served_model_name": settings.served_model_name or model.served_name,
-        "dram": settings.dram or spare_dram(settings.arena_dir),
+        "dram": settings.dram or spare_dram(settings.arena_dir, stores=settings.hosts),
     }
     return Deployment(
         prefill=settings.prefill,
         decode=settings.decode,
+        hosts=settings.hosts,
         threads=threads,
         run_dir=directory,
         known={command: frozenset(known.model_fields) for command, known in process_settings().items()},

@@ -1,7 +1,10 @@
-"""Which processes make a deployment on one host, and the flags of each. Pure: values in, values out.
+"""Which processes make a deployment on one machine, and the flags of each. Pure: values in, values out.
 
 A child is given every value that it has a setting for, and no other. So a flag of
 ``moonpool up`` reaches the processes that know it without being listed here again.
+
+A *host* here is a store and the workers that use it. With several, prefill workers have the first
+half of them and decode workers the rest, so that every hand-over crosses a socket.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,8 +24,11 @@ class Stage(IntEnum):
     CONDUCTOR = 3
 
 
-DRAIN_S = {Stage.GATEWAY: 7.0, Stage.WORKER: 6.0, Stage.STORE: 3.0, Stage.CONDUCTOR: 2.0}
-"""How long each stage has to end by itself; together less than the 20 s that people wait."""
+DRAIN_S = {Stage.GATEWAY: 7.0, Stage.WORKER: 6.0, Stage.STORE: 5.0, Stage.CONDUCTOR: 1.0}
+"""How long each stage has to end by itself; together less than the 20 s that people wait.
+
+A store writes to its SSD what is not there yet: about two seconds' worth, as write-behind is never further behind.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +44,14 @@ class Child:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What to start. known: the settings that each command has; values: what is common to all."""
+    """What to start. known: the settings that each command has; values: what is common to all.
+
+    hosts may be more than there are workers: a host without one lends its memory and its disk.
+    """
 
     prefill: int
     decode: int
+    hosts: int
     threads: int
     run_dir: Path
     known: Mapping[str, frozenset[str]]
@@ -49,20 +59,27 @@ class Deployment:
 
     def children(self) -> list[Child]:
         """In the order of starting: whoever answers before whoever asks."""
-        store = self._target("store-0")
-        workers = [("prefill", number) for number in range(self.prefill)]
-        workers += [("decode", number) for number in range(self.decode)]
         return [
             self._child("conductor-0", "conductor", Stage.CONDUCTOR, {}),
-            self._child("store-0", "store", Stage.STORE, {}),
-            *(self._worker(f"{role}-{number}", {"role": role, "store": store}) for role, number in workers),
+            *(self._child(f"store-{host}", "store", Stage.STORE, {}) for host in range(self.hosts)),
+            *(self._worker("prefill", number, self._prefill_hosts) for number in range(self.prefill)),
+            *(self._worker("decode", number, self._decode_hosts) for number in range(self.decode)),
             self._child("gateway-0", "gateway", Stage.GATEWAY, {}),
         ]
 
-    def _worker(self, name: str, own: Values) -> Child:
+    @property
+    def _prefill_hosts(self) -> range:
+        return range((self.hosts + 1) // 2)
+
+    @property
+    def _decode_hosts(self) -> range:
+        alone = self.hosts == 1 or self.prefill == 0
+        return range(self.hosts) if alone else range(len(self._prefill_hosts), self.hosts)
+
+    def _worker(self, role: str, number: int, hosts: range) -> Child:
+        own = {"role": role, "store": self._target(f"store-{hosts[number % len(hosts)]}"), "threads": self.threads}
         # OpenMP makes its threads when torch is imported, before a worker can say how many it wants.
-        variables = {"OMP_NUM_THREADS": str(self.threads)}
-        return self._child(name, "worker", Stage.WORKER, {**own, "threads": self.threads}, variables)
+        return self._child(f"{role}-{number}", "worker", Stage.WORKER, own, {"OMP_NUM_THREADS": str(self.threads)})
 
     def _child(
         self, name: str, command: str, stage: Stage, own: Values, variables: Mapping[str, str] | None = None

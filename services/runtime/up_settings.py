@@ -22,6 +22,9 @@ class UpSettings(ProcessSettings):
     decode: int = Field(default=1, ge=1)
     """Decode workers."""
 
+    hosts: int = Field(default=1, ge=1)
+    """Stores, each as if on a host of its own: prefill workers use the first half of them, decode workers the rest."""
+
     engine: Literal["torch", "toy"] = "torch"
     """What computes; toy has no model, and tokens that are a checksum of the KV they were given."""
 
@@ -32,7 +35,7 @@ class UpSettings(ProcessSettings):
     """The gateway's port; deployments on different ports live side by side."""
 
     dram: Size | None = Field(default=None, ge=1)
-    """The store's arena, in shared memory; unset: a quarter of what is free there, 4GiB at most."""
+    """Each store's arena, in shared memory; unset: a quarter of what is free there, shared out, 4GiB at most."""
 
     data_dir: Path = Field(default_factory=default_data_dir)
     """Where models are kept, and whatever else must outlive a process."""

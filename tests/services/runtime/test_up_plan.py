@@ -14,10 +14,10 @@ KNOWN = {
 }
 
 
-def children(*, prefill: int = 1, decode: int = 1, **values: object) -> dict[str, Child]:
+def children(*, prefill: int = 1, decode: int = 1, hosts: int = 1, **values: object) -> dict[str, Child]:
     common = {"model": "/m", "dtype": "auto", "dram": 1024, "port": 8000, "inline_max_tokens": None, **values}
     deployment = Deployment(
-        prefill=prefill, decode=decode, threads=3, run_dir=Path("/run/x"), known=KNOWN, values=common
+        prefill=prefill, decode=decode, hosts=hosts, threads=3, run_dir=Path("/run/x"), known=KNOWN, values=common
     )
     return {child.name: child for child in deployment.children()}
 
@@ -29,6 +29,26 @@ def test_one_of_each_is_the_smallest_deployment_in_the_order_of_being_asked() ->
 def test_more_workers_are_numbered_by_role() -> None:
     names = list(children(prefill=0, decode=3))
     assert names == ["conductor-0", "store-0", "decode-0", "decode-1", "decode-2", "gateway-0"]
+
+
+@pytest.mark.parametrize(
+    ("counts", "homes"),
+    [
+        ({"hosts": 1, "prefill": 2, "decode": 2}, {"prefill-1": 0, "decode-1": 0}),
+        ({"hosts": 2}, {"prefill-0": 0, "decode-0": 1}),
+        ({"hosts": 3, "prefill": 3, "decode": 2}, {"prefill-0": 0, "prefill-1": 1, "prefill-2": 0, "decode-1": 2}),
+        ({"hosts": 4, "prefill": 1, "decode": 3}, {"prefill-0": 0, "decode-0": 2, "decode-1": 3, "decode-2": 2}),
+        ({"hosts": 2, "prefill": 0, "decode": 2}, {"decode-0": 0, "decode-1": 1}),
+    ],
+    ids=str,
+)
+def test_with_several_hosts_every_hand_over_is_between_two_of_them(
+    counts: dict[str, int], homes: dict[str, int]
+) -> None:
+    made = children(**counts)
+    assert [name for name in made if name.startswith("store")] == [f"store-{n}" for n in range(counts["hosts"])]
+    for worker, host in homes.items():
+        assert f"--store=unix:/run/x/store-{host}.sock" in made[worker].flags, worker
 
 
 def test_a_child_is_given_what_it_knows_and_nothing_else() -> None:
