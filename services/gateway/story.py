@@ -24,6 +24,7 @@ from scheduler.vocabulary import (
     Rejection,
     RejectionCode,
     RequestId,
+    StoreTarget,
     Target,
     WorkerId,
 )
@@ -31,7 +32,7 @@ from services.gateway.cluster import ClusterClient
 from services.gateway.errors import unavailable
 from services.gateway.generation import Account, Generation
 from services.gateway.patience import Patience, Troubles
-from services.wire.codec import limits_to_wire, sampling_to_wire
+from services.wire.codec import limits_to_wire, sampling_to_wire, store_target_to_wire
 from services.wire.errors import (
     PeerError,
     PeerFailed,
@@ -107,15 +108,15 @@ class Story:
         async with AsyncExitStack() as handoff:
             first: list[int] = []
             if placement.prefill is not None:
-                token, reason = await self._prefill(handoff, placement.request, placement.prefill)
+                token, reason = await self._prefill(handoff, placement, placement.prefill)
                 first = [token]
                 if reason is not None:
                     return None if await self._give(give, first) else reason
                 self._happened(Event.FIRST_TOKEN)
-            return await self._decode(handoff, placement.request, placement.decode, first, give)
+            return await self._decode(handoff, placement, first, give)
 
     async def _prefill(
-        self, handoff: AsyncExitStack, request: RequestId, target: Target
+        self, handoff: AsyncExitStack, placement: Placement, target: Target
     ) -> tuple[int, FinishReason | None]:
         """The first token, and why it was the last if it was. The stream stays open as long as ``handoff``."""
         generation, output = self._generation, self.output
@@ -126,11 +127,13 @@ class Story:
             min_tokens=max(0, generation.limits.min_tokens - len(output)),
         )
         wire = worker_pb2.PrefillRequest(
-            request=request,
+            request=placement.request,
             root=generation.root,
             prompt=[*generation.prompt, *output],
             sampling=sampling_to_wire(generation.sampling),
             limits=limits_to_wire(limits),
+            push_to=store_target_to_wire(_elsewhere(placement.decode, than=target)),
+            source=store_target_to_wire(placement.source),
         )
         with _leg(target):
             events = await handoff.enter_async_context(
@@ -144,18 +147,20 @@ class Story:
         return first.token, FinishReason(first.finish_reason) if first.finished else None
 
     async def _decode(
-        self, handoff: AsyncExitStack, request: RequestId, target: Target, first: list[int], give: Give
+        self, handoff: AsyncExitStack, placement: Placement, first: list[int], give: Give
     ) -> FinishReason | None:
         """Tokens until the end. ``first`` was sampled by a prefill worker and is not given out yet."""
-        generation, taken = self._generation, False
+        generation, target, prefilled, taken = self._generation, placement.decode, placement.prefill, False
+        source = placement.source if prefilled is None else _elsewhere(prefilled, than=target)
         wire = worker_pb2.DecodeRequest(
-            request=request,
+            request=placement.request,
             root=generation.root,
             prompt=generation.prompt,
             output=[*self.output, *first],
             sampling=sampling_to_wire(generation.sampling),
             limits=limits_to_wire(generation.limits),
             handed_over=bool(first),
+            source=store_target_to_wire(source),
         )
         try:
             async with self._cluster.decode(target.address, wire, timeout_s=self._time_left_s()) as events:
@@ -259,6 +264,11 @@ class Story:
 
     def _time_left_s(self) -> float:
         return max(0.001, self._ends_at - self._clock())
+
+
+def _elsewhere(target: Target, *, than: Target) -> StoreTarget | None:
+    """The store of a worker, where it is another than that of ``than``: what is for it has a way to go."""
+    return None if target.store == than.store else target.store
 
 
 @contextmanager

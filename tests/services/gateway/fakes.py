@@ -23,6 +23,7 @@ from scheduler.vocabulary import (
     Role,
     StoreId,
     StoreReport,
+    StoreTarget,
     Target,
     WorkerId,
     WorkerReport,
@@ -238,11 +239,16 @@ class FakeStore(store_pb2_grpc.StoreServicer):
 
 @dataclass
 class FakeConductor(conductor_pb2_grpc.ConductorServicer):
-    """Places at the first worker of each role that is not excluded. rejections: of the next asks, one each."""
+    """Places at the first worker of each role that is not excluded. rejections: of the next asks, one each.
+
+    homes: the stores of the workers that have one; source: where whoever prefills is told to fetch.
+    """
 
     workers: list[FakeWorker] = field(default_factory=list)
     stores: list[FakeStore] = field(default_factory=list)
     hand_over: bool = False
+    homes: dict[WorkerId, StoreTarget] = field(default_factory=dict)
+    source: StoreTarget | None = None
     identity: Identity | None = IDENTITY
     rejections: list[Rejection] = field(default_factory=list)
     when_nobody: Rejection = field(default_factory=lambda: nobody())
@@ -268,9 +274,11 @@ class FakeConductor(conductor_pb2_grpc.ConductorServicer):
         prefillers = [worker for worker in able if worker.role is Role.PREFILL] if self.hand_over else []
         if not decoders:
             return self.when_nobody
-        decode = Target(decoders[0].name, decoders[0].address)
-        prefill = Target(prefillers[0].name, prefillers[0].address) if prefillers else None
-        return Placement(ask.request, decode, prefill, 0.0125, 0.01, 0)
+        prefill = self._target(prefillers[0]) if prefillers else None
+        return Placement(ask.request, self._target(decoders[0]), prefill, 0.0125, 0.01, 0, self.source)
+
+    def _target(self, worker: FakeWorker) -> Target:
+        return Target(worker.name, worker.address, self.homes.get(worker.name))
 
     async def ReportOutcome(self, request: conductor_pb2.OutcomeReport, context: Context) -> common_pb2.Empty:
         async with self.changed:
