@@ -1,8 +1,9 @@
 """What the deployment is doing, as one JSON document: the base of ``moonpool status``."""
 
+from dataclasses import asdict
 from typing import Any
 
-from scheduler.vocabulary import StoreReport, WorkerReport
+from scheduler.vocabulary import HitsReport, StoreReport, WorkerReport
 from services.gateway.errors import unavailable
 from services.gateway.front import Front
 
@@ -60,4 +61,16 @@ def _store(report: StoreReport) -> dict[str, Any]:
         "slots_sealed": report.slots_sealed,
         "leases": report.leases,
         "sessions": len(report.sessions),
+        "transfer_address": report.transfer_address or None,
+        "ssd": None if report.ssd is None else asdict(report.ssd),
+        "ssd_pending": 0 if report.ssd is None else report.ssd.pending,  # one place to look at, with an SSD or without
+        "hits": asdict(report.hits),
+        "hit_rates": _rates(report.hits),
+        "owners": [asdict(owner) for owner in report.owners],
     }
+
+
+def _rates(hits: HitsReport) -> dict[str, float | None]:
+    """The share of the names that lookups asked for, by where they were found; None before the first."""
+    found = {"dram": hits.dram, "ssd": hits.ssd, "peer": hits.peer}
+    return {tier: round(count / hits.asked, 4) if hits.asked else None for tier, count in found.items()}

@@ -15,11 +15,17 @@ Column = tuple[str, Callable[[Row], str]]
 
 
 def tables(document: Document) -> RenderableType:
-    """One line about the deployment, then workers, stores, and who else there is."""
+    """One line about the deployment, then workers, stores with their tiers and owners, and who else there is."""
+    stores: list[Row] = document.get("stores", [])
+    owners: list[Row] = [
+        {**owner, "store": store.get("id", "")} for store in stores for owner in store.get("owners", [])
+    ]
     return Group(
         Text(_headline(document)),
         _table("workers", document.get("workers", []), WORKER_COLUMNS),
-        _table("stores", document.get("stores", []), STORE_COLUMNS),
+        _table("stores", stores, STORE_COLUMNS),
+        _table("tiers", stores, TIER_COLUMNS),
+        *([_table("who holds what", owners, OWNER_COLUMNS)] if owners else []),
         _table("others", [*document.get("conductors", []), *document.get("gateways", [])], OTHER_COLUMNS),
     )
 
@@ -38,6 +44,23 @@ def _of(label: str, part: str, whole: str) -> Column:
     return label, lambda row: f"{row.get(part, '')} / {row.get(whole, '')}"
 
 
+def _ssd(row: Row) -> str:
+    ssd = row.get("ssd")
+    if not ssd:
+        return "none"
+    if ssd.get("state") == "on":
+        return f"{ssd.get('slots_held', '')} / {ssd.get('slots_total', '')}"
+    return f"{ssd.get('state', '')}: {ssd['reason']}" if ssd.get("reason") else str(ssd.get("state", ""))
+
+
+def _rate(tier: str) -> Column:
+    def show(row: Row) -> str:
+        rate = row.get("hit_rates", {}).get(tier)
+        return "" if rate is None else f"{rate:.1%}"
+
+    return f"{tier} hits", show
+
+
 WORKER_COLUMNS = (
     _plain("id"),
     _plain("role"),
@@ -53,6 +76,22 @@ STORE_COLUMNS = (
     ("writing", lambda row: str(row.get("slots_writing", ""))),
     ("sealed", lambda row: str(row.get("slots_sealed", ""))),
     _plain("leases"),
+)
+TIER_COLUMNS = (
+    _plain("id"),
+    ("ssd held", _ssd),
+    ("ssd pending", lambda row: str(row.get("ssd_pending", ""))),
+    ("asked", lambda row: str(row.get("hits", {}).get("asked", ""))),
+    _rate("dram"),
+    _rate("ssd"),
+    _rate("peer"),
+)
+OWNER_COLUMNS = (
+    _plain("owner"),
+    _plain("store"),
+    _plain("leases"),
+    _plain("writing"),
+    ("connection", lambda row: "broken" if row.get("set_aside") else ""),
 )
 OTHER_COLUMNS = (_plain("id"), _plain("pid"))
 

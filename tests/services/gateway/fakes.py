@@ -212,6 +212,7 @@ class FakeStore(store_pb2_grpc.StoreServicer):
     def __init__(self, address: str) -> None:
         self.address = address
         self.resets = 0
+        self.tiers: dict[str, Any] = {}  # what its report says of them
 
     async def Session(self, request_iterator: object, context: Context) -> None:  # type: ignore[override]
         raise AssertionError("gateways hold no sessions with stores")
@@ -234,6 +235,7 @@ class FakeStore(store_pb2_grpc.StoreServicer):
             slots_sealed=2,
             leases=1,
             snapshot=False,
+            **self.tiers,
         )
 
 

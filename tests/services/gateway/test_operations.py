@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from kvstore.layout import Identity
-from scheduler.vocabulary import Role
+from scheduler.vocabulary import HitsReport, OwnerReport, Role, SsdReport
 from services.gateway.cluster import ClusterClient
 from services.gateway.text import Text
 from tests.services.gateway.conftest import Gateway, running
@@ -63,6 +63,22 @@ async def test_status_has_what_the_command_prints(gateway: Gateway) -> None:
     store = document["stores"][0]
     assert store["slots_free"] + store["slots_writing"] + store["slots_sealed"] == store["slots_total"]
     assert {"id", "pid", "leases"} <= store.keys()
+    assert (store["ssd"], store["ssd_pending"], store["owners"]) == (None, 0, [])
+
+
+async def test_status_tells_of_tiers_and_owners(gateway: Gateway, cluster: FakeCluster) -> None:
+    cluster.store.tiers = {
+        "transfer_address": "10.0.0.1:7201",
+        "ssd": SsdReport("off", "the disk is full", slots_total=100, slots_held=60, pending=4),
+        "hits": HitsReport(asked=8, dram=4, ssd=2, peer=1),
+        "owners": (OwnerReport("decode-0", leases=3, writing=1),),
+    }
+    store = (await gateway.http.get("/status")).json()["stores"][0]
+    assert store["transfer_address"] == "10.0.0.1:7201"
+    assert (store["ssd"]["state"], store["ssd"]["reason"], store["ssd_pending"]) == ("off", "the disk is full", 4)
+    assert store["hits"] == {"asked": 8, "dram": 4, "ssd": 2, "peer": 1}
+    assert store["hit_rates"] == {"dram": 0.5, "ssd": 0.25, "peer": 0.125}
+    assert store["owners"] == [{"owner": "decode-0", "leases": 3, "writing": 1, "set_aside": False}]
 
 
 async def test_models_tell_how_long_a_sequence_may_be(gateway: Gateway) -> None:

@@ -22,6 +22,20 @@ STATUS = {
     "stores": [{"id": "store-0", "pid": 13, "slots_total": 10, "slots_free": 8, "slots_writing": 1, "slots_sealed": 1}],
     "conductors": [{"id": "conductor-0", "pid": 14}],
 }
+TIERS = {
+    "stores": [
+        {
+            "id": "store-0",
+            "ssd": {"state": "on", "reason": "", "slots_total": 4096, "slots_held": 120, "pending": 3},
+            "ssd_pending": 3,
+            "hits": {"asked": 1000, "dram": 500, "ssd": 125, "peer": 0},
+            "hit_rates": {"dram": 0.5, "ssd": 0.125, "peer": 0.0},
+            "owners": [{"owner": "decode-7", "leases": 31, "writing": 2, "set_aside": True}],
+        },
+        {"id": "store-1", "ssd": {"state": "off", "reason": "disk full"}, "ssd_pending": 0, "owners": []},
+        {"id": "store-2", "ssd": None, "ssd_pending": 0, "hit_rates": {"dram": None, "ssd": None, "peer": None}},
+    ]
+}
 
 
 @contextmanager
@@ -61,6 +75,20 @@ def test_tables_name_everybody(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     for words in ("handoffs 7", "decode-0", "3 / 9", "store-0", "8 / 10", "conductor-0", "14"):
         assert words in out
+
+
+def test_tables_show_tiers_and_who_holds_leases(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    with gateway(TIERS) as url:
+        assert main(["--url", url]) == 0
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    stores = {row[0]: row[1:] for row in rows if row and row[0].startswith("store-")}  # the last table that names it
+    assert stores["store-0"] == ["120 / 4096", "3", "1000", "50.0%", "12.5%", "0.0%"]
+    assert stores["store-1"][:2] == ["off: disk full", "0"]
+    assert stores["store-2"] == ["none", "0", "", "", "", ""]
+    assert ["decode-7", "store-0", "31", "2", "broken"] in rows
 
 
 def test_a_deployment_that_has_nothing_yet_is_shown_too(capsys: pytest.CaptureFixture[str]) -> None:
