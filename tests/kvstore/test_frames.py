@@ -1,0 +1,192 @@
+"""Frames: what is said is what is heard, and nothing but what a correct store says is ever heard."""
+
+import json
+import struct
+
+import pytest
+import xxhash
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvstore.frames import (
+    NAMES,
+    Declined,
+    Done,
+    End,
+    Frame,
+    GivenUp,
+    Grant,
+    Granted,
+    Hello,
+    Kind,
+    Lane,
+    Offer,
+    Release,
+    Sealed,
+    Slices,
+    Want,
+    Welcome,
+)
+from kvstore.framing import BODY_BYTES, BULK_BYTES, HEADER_BYTES, BadFrame, decode_body, decode_header, encode
+from kvstore.layout import Identity, KvLayout
+from kvstore.names import NAME_BYTES, BlockName
+from tests.kvstore.builders import IDENTITY, LAYOUT
+
+calls = st.integers(1, 2**64 - 1)
+block_names = st.lists(st.binary(min_size=16, max_size=16).map(BlockName), min_size=1, max_size=20).map(tuple)
+numbers = st.integers(0, 2**64 - 1)
+sentences = st.text(max_size=200)
+words = st.text(min_size=1, max_size=30)
+
+
+@st.composite
+def positions(draw: st.DrawFn) -> tuple[int, ...]:
+    return tuple(draw(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=20, unique=True)))
+
+
+@st.composite
+def hellos(draw: st.DrawFn) -> Hello:
+    sizes = draw(st.lists(st.integers(1, 10**6), min_size=1, max_size=8))
+    layout = KvLayout(draw(st.integers(1, 512)), tuple(sizes), draw(words))
+    identity = Identity(draw(words), draw(words), draw(words), layout.block_tokens, layout.digest, draw(numbers))
+    return Hello(draw(st.sampled_from(Lane)), draw(words), draw(numbers), identity, layout)
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> Done | Sealed:
+    which = draw(positions())
+    if draw(st.booleans()):
+        return Done(draw(calls), which, tuple(draw(numbers) for _ in which))
+    return Sealed(draw(calls), which, tuple(draw(st.booleans()) for _ in which))
+
+
+frames: st.SearchStrategy[Frame] = st.one_of(
+    hellos(),
+    st.builds(Welcome, words, numbers),
+    st.builds(Declined, sentences),
+    st.builds(Offer, calls, block_names, st.booleans()),
+    st.builds(Granted, calls, st.lists(st.sampled_from(Grant), max_size=20).map(tuple)),
+    st.builds(Slices, calls, positions(), st.integers(0, 65535), st.integers(0, 65535), st.integers(0, BULK_BYTES)),
+    answers(),
+    st.builds(GivenUp, calls, positions()),
+    st.builds(Release, calls),
+    st.builds(Want, calls, block_names, st.floats(0, 86_399)),
+    st.builds(End, calls, sentences),
+)
+
+
+def heard(data: bytes) -> Frame:
+    header = decode_header(data[:HEADER_BYTES])
+    assert len(data) == HEADER_BYTES + header.body_bytes
+    return decode_body(header, data[HEADER_BYTES:])
+
+
+@given(frames)
+def test_what_is_said_is_what_is_heard(frame: Frame) -> None:
+    assert heard(encode(frame)) == frame
+
+
+@given(frames, st.data())
+def test_a_flipped_bit_anywhere_is_noticed(frame: Frame, data: st.DataObject) -> None:
+    said = bytearray(encode(frame))
+    bit = data.draw(st.integers(0, 8 * len(said) - 1))
+    said[bit // 8] ^= 1 << bit % 8
+    with pytest.raises(BadFrame):
+        heard(bytes(said))
+
+
+@given(st.binary(min_size=HEADER_BYTES, max_size=HEADER_BYTES))
+def test_noise_is_no_frame(noise: bytes) -> None:
+    with pytest.raises(BadFrame):
+        decode_header(noise)
+
+
+@given(st.sampled_from(Kind), st.binary(max_size=300))
+def test_a_body_with_the_right_checksum_and_anything_in_it_is_a_frame_or_bad(kind: Kind, body: bytes) -> None:
+    """Whoever can reach the port can compute a checksum."""
+    try:
+        frame = heard(frame_of(kind, body))
+    except BadFrame:
+        return
+    assert heard(encode(frame)) == frame
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"[]",
+        b"{}",
+        b"7",
+        b'{"store": 7, "incarnation": 1}',
+        b'{"store": "", "incarnation": 1}',
+        b'{"store": "s", "incarnation": true}',
+        b'{"store": "s", "incarnation": 1, "more": 1}',
+        b"[" * 100_000,
+        b"\xff",
+    ],
+)
+def test_a_welcome_that_is_something_else_is_bad(said: bytes) -> None:
+    with pytest.raises(BadFrame):
+        heard(frame_of(Kind.WELCOME, said))
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("lane",), 3),
+        (("identity",), []),
+        (("identity", "protocol"), None),
+        (("identity", "layout"), "another"),
+        (("layout", "layer_bytes"), [1 << 40]),
+        (("layout", "layer_bytes"), []),
+        (("layout", "layer_bytes"), "3000"),
+        (("layout", "block_tokens"), 0),
+    ],
+)
+def test_a_hello_with_one_thing_wrong_is_bad(place: tuple[str, ...], value: object) -> None:
+    right = encode(Hello(Lane.PUSH, "store-0", 7, IDENTITY, LAYOUT))
+    said = json.loads(right[HEADER_BYTES:])
+    inner = said
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    with pytest.raises(BadFrame):
+        heard(frame_of(Kind.HELLO, json.dumps(said).encode()))
+
+
+def test_lengths_are_bounded_before_anything_is_read_by_them() -> None:
+    for body_bytes, bulk_bytes in ((BODY_BYTES + 1, 0), (8, BULK_BYTES + 1)):
+        with pytest.raises(BadFrame, match="is not one of ours"):
+            decode_header(header_of(Kind.SLICES, body_bytes, bulk_bytes))
+    with pytest.raises(BadFrame, match="without bytes of slots"):
+        decode_header(header_of(Kind.DONE, 12, 1))
+
+
+def test_the_longest_call_fits_into_a_frame() -> None:
+    names = tuple(BlockName(number.to_bytes(NAME_BYTES, "big")) for number in range(NAMES))
+    longest: list[Frame] = [
+        Offer(1, names, True),
+        Want(1, names, 1.0),
+        Done(1, tuple(range(NAMES)), tuple(range(NAMES))),
+        Granted(1, (Grant.HELD,) * NAMES),
+    ]
+    for frame in longest:
+        assert heard(encode(frame)) == frame
+    with pytest.raises(BadFrame):
+        heard(encode(Want(1, (*names, names[0]), 1.0)))
+
+
+def test_another_version_is_told_as_such() -> None:
+    said = bytearray(encode(Release(1)))
+    said[4] = 9
+    with pytest.raises(BadFrame, match="version 9 instead of 1"):
+        decode_header(bytes(said[:HEADER_BYTES]))
+
+
+def header_of(kind: Kind, body_bytes: int, bulk_bytes: int = 0, body: bytes = b"") -> bytes:
+    head = struct.pack("<4sBBHQIIQQ", b"MPkv", 1, kind, 0, 1, body_bytes, 0, bulk_bytes, xxhash.xxh3_64_intdigest(body))
+    return head + struct.pack("<Q", xxhash.xxh3_64_intdigest(head))
+
+
+def frame_of(kind: Kind, body: bytes) -> bytes:
+    return header_of(kind, len(body), body=body) + body
