@@ -101,4 +101,6 @@ class Conversation:
     def _acquire(self, call: int, ask: store_pb2.Acquire) -> None:
         now = self._node.clock()
         names, deadline = codec.names_from_wire(ask.names), now + min(ask.deadline_s, LONGEST_WAIT_S)
-        self._node.tell(self._node.catalog.acquire(self._session.id, call, names, deadline=deadline, now=now))
+        self._node.tell(
+            self._node.catalog.acquire(self._session.id, call, names, deadline=deadline, now=now, handoff=True)
+        )
