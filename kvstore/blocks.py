@@ -1,29 +1,30 @@
-"""The blocks in one arena's slots: which are held, which may be evicted, what was gained and lost.
+"""The DRAM tier's table: which blocks are in one arena's slots, and which of them may be evicted.
 
-This is the DRAM tier's table. It knows how many leases a block has but not whose, and that
-a block is being written but not by whom: sessions are the catalog's. Evictable are exactly
-the sealed blocks that nobody leases; a short block is never evictable, since it is dropped
-with its last lease. A use of a block is a use of all blocks before it, leaf first and root
-last, so that the policy always drops tails before heads.
+It knows how many leases a block has but not whose, and that a block is being written but
+not by whom: sessions are the catalog's. Evictable are exactly the sealed blocks that nobody
+leases; a short block is never evictable, since it is dropped with its last lease. A pin is
+a lease of the store's own, for the time of a copy to the SSD: it keeps a block from being
+dropped, but changes nothing about when it is to go.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kvstore.eviction import EvictionPolicy, Watermarks
+from kvstore.changes import NameChanges
+from kvstore.eviction import EvictionPolicy
 from kvstore.index import Index
 from kvstore.names import BlockName
 from kvstore.slots import Slots, SlotState
-from kvstore.vocabulary import Changes, Lease
+from kvstore.vocabulary import Lease, SlotRef, Tier
 
 
 @dataclass(slots=True)
 class Block:
     """What a slot in use holds.
 
-    parent: the name before it, where it is known. short: serves a hand-over only. hold:
-    to be leased to its writer as it is sealed. granted_at: since when it is being
-    written, monotonic seconds.
+    parent: the name before it, where it is known. depth: how many blocks come before it, as
+    far as is known. short: serves a hand-over only. hold: to be leased to its writer as it is
+    sealed. granted_at: since when it is being written, monotonic seconds. via: where it comes
+    from; DRAM means that somebody computed it, or pushed it here. stamp: of its last use.
     """
 
     name: BlockName
@@ -31,23 +32,28 @@ class Block:
     short: bool
     hold: bool
     granted_at: float
+    via: Tier = Tier.DRAM
+    depth: int = 0
     checksum: int = 0
+    stamp: int = 0
 
 
 class Blocks:
-    """``total`` slots and what is in them."""
+    """No slots at first; ``furnish`` brings them."""
 
-    def __init__(self, total: int, policy: EvictionPolicy, watermarks: Watermarks) -> None:
-        self.slots = Slots(total)
+    def __init__(self, policy: EvictionPolicy) -> None:
+        self.slots = Slots(0)
         self.index = Index()
         """Sealed blocks only."""
-        self.evicted = 0
+        self.pinned: set[int] = set()
+        self.changes = NameChanges()
+        """Of full blocks; short ones never count."""
         self._policy = policy
-        self._watermarks = watermarks
-        self._reclaiming = False
         self._blocks: dict[int, Block] = {}  # one for each slot that is not free
-        self._gained: dict[BlockName, None] = {}
-        self._lost: dict[BlockName, None] = {}
+        self._disowned: set[int] = set()  # pinned, and dropped otherwise
+
+    def furnish(self, total: int) -> None:
+        self.slots = Slots(total)
 
     def __getitem__(self, slot: int) -> Block:
         return self._blocks[slot]
@@ -56,28 +62,22 @@ class Blocks:
     def evictable(self) -> int:
         return len(self._policy)
 
+    @property
+    def leases(self) -> int:
+        """Of sessions; pins are none."""
+        return self.slots.leases - len(self.pinned)
+
+    def ref(self, slot: int) -> SlotRef:
+        return SlotRef(slot, self.slots.generation(slot))
+
     # Writing
 
     def grant(self, block: Block) -> int | None:
-        """A slot to write this block to, evicting for it if need be. None: everything is leased or half-written."""
-        if not self.slots.free and (victim := self._policy.victim()) is not None:
-            self._evict(victim)
+        """A free slot to write this block to; None where there is none."""
         slot = self.slots.allocate()
         if slot is not None:
             self._blocks[slot] = block
         return slot
-
-    def reclaim(self, granted: int) -> None:
-        """Evict ahead of need, at most two slots for each one granted, so that no single call pays for a backlog."""
-        if self.slots.free < self._watermarks.low_slots(self.slots.total):
-            self._reclaiming = True
-        high = self._watermarks.high_slots(self.slots.total)
-        for _ in range(2 * granted if self._reclaiming else 0):
-            victim = self._policy.victim()
-            if victim is None or self.slots.free >= high:
-                self._reclaiming = False
-                return
-            self._evict(victim)
 
     def seal(self, slot: int, checksum: int) -> Block:
         """It is held from now on; ``settle`` it once whoever is to have a lease on it has one."""
@@ -86,7 +86,7 @@ class Blocks:
         block.checksum = checksum
         self.index.add(block.name, slot, block.parent)
         if not block.short:
-            self._changed(block.name, into=self._gained, out_of=self._lost)
+            self.changes.gain(block.name)
         return block
 
     def discard(self, slot: int) -> Block:
@@ -96,7 +96,7 @@ class Blocks:
     # Reading
 
     def lease(self, slot: int) -> Lease:
-        if self.slots.lease(slot) == 1:
+        if self.slots.lease(slot) == 1 + (slot in self.pinned):
             self._policy.withdraw(slot)
         return Lease(slot, self.slots.generation(slot), self._blocks[slot].checksum)
 
@@ -104,74 +104,74 @@ class Blocks:
         """One lease less; ``settle`` it afterwards."""
         self.slots.release(slot)
 
-    def settle(self, slots: Sequence[int]) -> None:
-        """These sealed blocks were used, and so was all before them. Without a lease a short one is dropped.
+    def settle(self, slot: int, stamp: int, *, counted: bool) -> Block | None:
+        """This sealed block was used, at ``stamp``. Without a lease a short one is dropped: None."""
+        block = self._blocks[slot]
+        if self.slots.leases_on(slot) == (slot in self.pinned):
+            if block.short:
+                self.drop(slot)
+                return None
+            self._policy.used(slot, stamp, block.depth, counted)
+        block.stamp = stamp
+        return block
 
-        slots: of one prefix, in order.
-        """
-        for slot in self.index.leaf_first(slots):
-            if not self.slots.leases_on(slot):
-                if self._blocks[slot].short:
-                    self._drop(slot)
-                else:
-                    self._policy.used(slot)
+    def pin(self, slot: int) -> None:
+        """Keep it from being dropped; it stays where it is in the order of eviction."""
+        assert slot not in self.pinned, "a block is copied once at a time"
+        self.slots.lease(slot)
+        self.pinned.add(slot)
+
+    def unpin(self, slot: int) -> None:
+        self.pinned.remove(slot)
+        self.slots.release(slot)
+        if slot in self._disowned:
+            self._disowned.remove(slot)
+            self.slots.drop(slot)
+            del self._blocks[slot]
+
+    # Dropping
+
+    def victim(self) -> int | None:
+        """Who goes next; never one that is pinned."""
+        return self._policy.victim(self.pinned)
+
+    def drop(self, slot: int) -> Block:
+        """Its name is gone at once; the slot too, unless it is pinned: then with its pin."""
+        self._policy.forget(slot)
+        block = self._blocks[slot]
+        self.index.remove(block.name)
+        if slot in self.pinned:
+            self._disowned.add(slot)
+        else:
+            self.slots.drop(slot)
+            del self._blocks[slot]
+        if not block.short:
+            self.changes.lose(block.name)
+        return block
+
+    def idle(self) -> list[int]:
+        """Every evictable slot, pinned ones included, whoever goes next first."""
+        return list(self._policy)
 
     # What others want to know
 
-    def reset(self) -> int:
-        """Drop everything that is evictable; returns how many there were."""
-        dropped = 0
-        while (slot := self._policy.victim()) is not None:
-            self._drop(slot)
-            dropped += 1
-        return dropped
-
     def names(self) -> list[BlockName]:
         """Of every sealed block but the short ones."""
-        return [block.name for slot, block in self._blocks.items() if not block.short and self._is_sealed(slot)]
-
-    def changes(self) -> Changes:
-        """What was gained and lost since this was last asked; short blocks never count."""
-        changes = Changes(tuple(self._gained), tuple(self._lost))
-        self._gained.clear()
-        self._lost.clear()
-        return changes
+        return [name for name, slot in self.index.items() if not self._blocks[slot].short]
 
     def check(self) -> None:
         """Assert the conservation laws, counting everything anew."""
         self.slots.check()
         self.index.check()
+        self.changes.check()
         used = {slot for slot in range(self.slots.total) if self.slots.state(slot) is not SlotState.FREE}
         assert self._blocks.keys() == used, "a slot in use has no block, or a free one has"
-        sealed = {slot for slot in used if self._is_sealed(slot)}
-        assert {self.index.get(self._blocks[slot].name) for slot in sealed} == sealed, "a sealed block can't be found"
-        assert len(self.index) == len(sealed), "the index knows a block that is not sealed"
-        idle = {slot for slot in sealed if not self.slots.leases_on(slot)}
+        sealed = {slot for slot in used if self.slots.state(slot) is SlotState.SEALED}
+        assert self._disowned <= self.pinned <= sealed, "a slot is pinned that has nothing to copy"
+        held = sealed - self._disowned
+        assert {self.index.get(self._blocks[slot].name) for slot in held} == held, "a sealed block can't be found"
+        assert len(self.index) == len(held), "the index knows a block that is not sealed"
+        idle = {slot for slot in held if self.slots.leases_on(slot) == (slot in self.pinned)}
         assert all(slot in self._policy for slot in idle), "a block that nobody leases can't be evicted"
         assert len(self._policy) == len(idle), "a block that is leased, half-written or gone can be evicted"
         assert not any(self._blocks[slot].short for slot in idle), "a short block outlived its leases"
-        assert not self._gained.keys() & self._lost.keys(), "a name was both gained and lost"
-
-    def _is_sealed(self, slot: int) -> bool:
-        return self.slots.state(slot) is SlotState.SEALED
-
-    def _evict(self, slot: int) -> None:
-        """The one place where room is made: what a lower tier should keep is to be copied before it."""
-        self._drop(slot)
-        self.evicted += 1
-
-    def _drop(self, slot: int) -> None:
-        self._policy.withdraw(slot)
-        self.slots.drop(slot)
-        block = self._blocks.pop(slot)
-        self.index.remove(block.name)
-        if not block.short:
-            self._changed(block.name, into=self._lost, out_of=self._gained)
-
-    @staticmethod
-    def _changed(name: BlockName, *, into: dict[BlockName, None], out_of: dict[BlockName, None]) -> None:
-        """Gained and lost again since last asked is nothing to tell."""
-        if name in out_of:
-            del out_of[name]
-        else:
-            into[name] = None

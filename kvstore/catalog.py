@@ -3,7 +3,7 @@
 The catalog is told facts with the time they were learned and answers with values; it owns
 no clock, socket or memory. Bytes move between workers and the arena without it: a slot is
 granted, written by its one session, sealed, and from then on only read, under leases.
-Whatever a session holds ends with it. Always ``free + writing + sealed == total``.
+Whatever a session holds ends with it. Always ``free + writing + sealed == total``, in each tier.
 
 A session's life:
     hello -> live -> end(dead=True): what it was writing is discarded, what it leased is released
@@ -12,21 +12,28 @@ A session's life:
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
-from kvstore.blocks import Block, Blocks
+from kvstore.blocks import Block
 from kvstore.eviction import EvictionPolicy, LeastRecentlyUsed, Watermarks
 from kvstore.layout import Identity, KvLayout
+from kvstore.lookahead import PROMOTIONS, LookAhead
 from kvstore.names import BlockName
-from kvstore.slots import SlotState
+from kvstore.plan import Plan
+from kvstore.sessions import Sessions
 from kvstore.vocabulary import (
+    Admit,
     Allocation,
     Answer,
     CatalogSnapshot,
     Changes,
+    Demote,
+    DiskEntry,
     Held,
     IdentityMismatch,
     Lease,
+    Move,
+    Peer,
+    Promote,
     Refused,
     SessionId,
     SlotRef,
@@ -34,6 +41,7 @@ from kvstore.vocabulary import (
     Writing,
 )
 from kvstore.waiting import Acquire, Waiting
+from kvstore.write_behind import WriteBehind
 
 __all__ = [
     "Allocation",
@@ -52,33 +60,40 @@ __all__ = [
 ]
 
 
-@dataclass(slots=True)
-class _Session:
-    worker: str
-    incarnation: int
-    live: bool = True
-    writing: dict[int, None] = field(default_factory=dict)  # slots, in the order they were granted
-    leases: dict[int, int] = field(default_factory=dict)  # slot -> how many of its leases are ours
-
-
 class Catalog:
     """One store's slots. ``low_watermark`` and ``high_watermark``: shares of all slots that should be free.
 
-    Calls of a session that has ended, or was set aside, change nothing: they are answered
-    with Refused, False or an empty last Answer, so a connection that lags behind does no harm.
+    admit: which blocks are written behind to the SSD. demotes, promotes: how many blocks may be
+    written to it, and read from it, at a time. Calls of a session that has ended, or was set aside,
+    change nothing: they are answered with Refused, False or an empty last Answer, so a connection
+    that lags behind does no harm. After each call the shell asks for ``moves``.
     """
 
     # 2 % and 5 %: of 24 GiB that is half a GiB and a bit more than one, the KV of a few long prompts.
     def __init__(
-        self, *, low_watermark: float = 0.02, high_watermark: float = 0.05, policy: EvictionPolicy | None = None
+        self,
+        *,
+        low_watermark: float = 0.02,
+        high_watermark: float = 0.05,
+        policy: EvictionPolicy | None = None,
+        disk_policy: EvictionPolicy | None = None,
+        admit: Admit = Admit.ALL,
+        demotes: int = 16,
+        promotes: int = 16,
     ) -> None:
         self.identity: Identity | None = None
         self.layout: KvLayout | None = None
-        self._policy: EvictionPolicy = LeastRecentlyUsed() if policy is None else policy
-        self._watermarks = Watermarks(low_watermark, high_watermark)
-        self._blocks = Blocks(0, self._policy, self._watermarks)
-        self._sessions: dict[SessionId, _Session] = {}
-        self._writing: dict[BlockName, int] = {}  # what live sessions are writing: name -> slot
+        self._plan = Plan(
+            LeastRecentlyUsed() if policy is None else policy,
+            LeastRecentlyUsed() if disk_policy is None else disk_policy,
+            Watermarks(low_watermark, high_watermark),
+            WriteBehind(admit),
+            demotes=demotes,
+            promotes=promotes,
+        )
+        self._blocks = self._plan.dram
+        self._sessions = Sessions(self._plan)
+        self._ahead = LookAhead(self._plan, self._sessions)
         self._waiting = Waiting()
 
     # Sessions
@@ -90,7 +105,7 @@ class Catalog:
             raise ValueError(f"the arena has no room for a single block of {layout.slot_bytes} bytes")
         self.identity = identity
         self.layout = layout
-        self._blocks = Blocks(slots_total, self._policy, self._watermarks)
+        self._blocks.furnish(slots_total)
 
     def hello(self, session: SessionId, *, worker: str, incarnation: int, identity: Identity) -> list[Answer]:
         """Open a session; older ones of the same worker end, and whoever waited for their writes is answered.
@@ -101,14 +116,17 @@ class Catalog:
         Raises IdentityMismatch where worker and store differ in anything that KV depends on.
         """
         assert self.identity is not None, "the store has adopted nobody's identity yet"
-        assert session not in self._sessions, f"session {session} exists already"
         differences = self.identity.differences(identity)
         if differences is not None:
             raise IdentityMismatch(differences)
-        older = [(known, owner) for known, owner in self._sessions.items() if owner.worker == worker]
+        older = self._sessions.of_worker(worker)
         answers = [a for known, owner in older for a in self.end(known, dead=owner.incarnation == incarnation)]
-        self._sessions[session] = _Session(worker, incarnation)
+        self._sessions.open(session, worker, incarnation)
         return answers
+
+    def join(self, session: SessionId, *, owner: str) -> None:
+        """Open a session for an errand of the store's own, e.g. a peer's push; several may have one owner."""
+        self._sessions.open(session, owner, None)
 
     def end(self, session: SessionId, *, dead: bool) -> list[Answer]:
         """The connection is gone; answers go to others, who waited for what this session wrote.
@@ -119,13 +137,10 @@ class Catalog:
         owner = self._sessions.get(session)
         if owner is None:
             return []
-        abandoned = [self._blocks[slot].name for slot in owner.writing] if owner.live else []
-        for name in abandoned:
-            del self._writing[name]
-        owner.live = False
+        abandoned = self._sessions.abandon(owner)
         self._waiting.forget(session)
         if dead or not (owner.writing or owner.leases):
-            self._bury(session, owner)
+            self._sessions.bury(session)
         return self._tell_missing(abandoned)
 
     def buried(self, session: SessionId) -> None:
@@ -133,12 +148,12 @@ class Catalog:
         owner = self._sessions.get(session)
         if owner is not None:
             assert not owner.live, f"session {session} still has its connection"
-            self._bury(session, owner)
+            self._sessions.bury(session)
 
     @property
     def set_aside(self) -> tuple[SessionId, ...]:
         """Sessions whose connection broke while their worker may still live, for the shell to watch."""
-        return tuple(session for session, owner in self._sessions.items() if not owner.live)
+        return self._sessions.set_aside
 
     # Writing
 
@@ -153,31 +168,32 @@ class Catalog:
         last_is_short: the last block serves a hand-over only: never reported, and dropped
         with its last lease (at once if it is sealed without any).
         """
-        owner = self._live(session)
+        owner = self._sessions.live(session)
         if owner is None:
             return [Refused() for _ in names]
         self._blocks.index.follow(names)
         held = [self._blocks.index.get(name) for name in names]
         held_slots = [slot for slot in held if slot is not None]
         for held_slot in held_slots:  # keeps them from being evicted for their own successors
-            self._lease(owner, held_slot)
+            self._sessions.lease(owner, held_slot)
         answers: list[Allocation] = []
         granted = 0
         parent: BlockName | None = None
         for position, (name, there) in enumerate(zip(names, held, strict=True)):
             if there is not None:
                 answers.append(Held(there, self._blocks.slots.generation(there)))
-            elif name in self._writing:
+            elif name in self._sessions.writing:
                 answers.append(Writing())
             else:
                 short = last_is_short and position == len(names) - 1
-                slot = self._grant(owner, Block(name, parent, short, hold, now))
-                granted += slot is not None
-                answers.append(Refused() if slot is None else Write(slot, self._blocks.slots.generation(slot)))
+                depth = self._sessions.depth_after(parent)
+                ref = self._sessions.grant(owner, Block(name, parent, short, hold, now, depth=depth))
+                granted += ref is not None
+                answers.append(Refused() if ref is None else Write(ref.slot, ref.generation))
             parent = name
-        self._blocks.reclaim(granted)
+        self._plan.reclaim(granted)
         if not hold:
-            self._release(owner, held_slots)
+            self._sessions.release(owner, held_slots)
         return answers
 
     def seal(
@@ -188,49 +204,55 @@ class Catalog:
         Answers go to acquires that waited, at most one each; a name is sealed once, since
         while it is held or being written nobody else is granted it.
         """
-        owner = self._live(session)
+        owner = self._sessions.live(session)
         results: list[bool] = []
         sealed: list[int] = []
         for ref, checksum in zip(slots, checksums, strict=True):
-            mine = owner is not None and self._writes(owner, ref)
+            mine = owner is not None and self._sessions.writes(owner, ref)
             results.append(mine)
             if owner is not None and mine:
-                self._seal(owner, ref.slot, checksum)
+                self._sessions.seal(owner, ref.slot, checksum, now=now)
                 sealed.append(ref.slot)
         woken = [acquire for slot in sealed for acquire in self._waiting.wake(self._blocks[slot].name)]
         answers = [self._advance(acquire, now) for acquire in woken]
-        self._blocks.settle(sealed)
+        self._plan.settle(sealed)
         return results, answers
 
     def discard(self, session: SessionId, slots: Sequence[SlotRef]) -> list[Answer]:
         """These blocks will not be written after all; whoever waited for them is told that they are missing."""
-        owner = self._live(session)
+        owner = self._sessions.live(session)
         if owner is None:
             return []
-        names: list[BlockName] = []
-        for ref in slots:
-            if self._writes(owner, ref):
-                name = self._blocks.discard(ref.slot).name
-                del owner.writing[ref.slot]
-                del self._writing[name]
-                names.append(name)
-        return self._tell_missing(names)
+        mine = [ref.slot for ref in slots if self._sessions.writes(owner, ref)]
+        return self._tell_missing([self._sessions.discard(owner, slot) for slot in dict.fromkeys(mine)])
 
     # Reading
 
     def acquire(
-        self, session: SessionId, call: int, names: Sequence[BlockName], *, deadline: float, now: float
+        self,
+        session: SessionId,
+        call: int,
+        names: Sequence[BlockName],
+        *,
+        deadline: float,
+        now: float,
+        handoff: bool = False,
+        source: Peer | None = None,
     ) -> list[Answer]:
-        """Lease the longest prefix of ``names`` there is, waiting until ``deadline`` for what is being written.
+        """Lease the longest prefix of ``names`` there is, waiting until ``deadline`` for what is on its way.
 
-        Answered in parts, in prefix order, as blocks are sealed; the part with ``done`` is
-        the last: all of it is leased, or the next name is neither held nor being written by
-        a live session, or the deadline has come.
+        Answered in parts, in prefix order, as blocks come; the part with ``done`` is the last: all of
+        it is leased, or the next name is neither held nor on its way, or the deadline has come. What
+        is on the SSD is on its way once it was asked for, if there is room; what is found nowhere is
+        fetched from ``source``. handoff: what live sessions are writing is waited for, too; else this
+        is a lookup, and counted as one.
         """
-        if self._live(session) is None:
+        if self._sessions.live(session) is None:
             return [Answer(session, call, (), done=True)]
         self._blocks.index.follow(names)
-        answer = self._advance(Acquire(session, call, tuple(names), deadline), now)
+        acquire = Acquire(session, call, tuple(names), deadline, handoff, source)
+        self._ahead.asked(acquire)
+        answer = self._advance(acquire, now)
         return [answer] if answer.leases or answer.done else []
 
     def release(self, session: SessionId, slots: Sequence[SlotRef]) -> None:
@@ -238,16 +260,50 @@ class Catalog:
 
         References of one prefix are given in its order, as for ``allocate``.
         """
-        owner = self._live(session)
+        owner = self._sessions.live(session)
         if owner is None:
             return
         leased: list[int] = []
         for ref in slots:
-            if self._writes(owner, ref):
+            if self._sessions.writes(owner, ref):
                 self._blocks[ref.slot].hold = False
             elif self._blocks.slots.is_current(ref.slot, ref.generation):
                 leased.append(ref.slot)
-        self._release(owner, leased)
+        self._sessions.release(owner, leased, counted=True)
+
+    # The SSD, and moves
+
+    def attach_disk(self, slots_total: int, entries: Iterable[DiskEntry]) -> None:
+        """The SSD tier is there from now on. entries: what a scan found, the block used longest ago first."""
+        assert self.layout is not None, "the store has adopted nobody's layout yet"
+        self._plan.attach(slots_total, self.layout.block_tokens, entries)
+
+    def detach_disk(self, *, now: float) -> list[Answer]:
+        """The SSD tier has switched itself off; fine if there is none. The end of what is under way is still to be told."""
+        return self.discard(PROMOTIONS, [promote.target for promote in self._plan.detach()])
+
+    def disk_entries(self) -> list[DiskEntry]:
+        """What can be read back from the SSD, for ``attach_disk`` of a later catalog."""
+        return [] if self._plan.disk is None else self._plan.disk.entries()
+
+    def moves(self, *, now: float) -> list[Move]:
+        """What is to begin now: what somebody waits for first, then write-behind; bounded by what is under way.
+
+        Each is to be told the end of: ``demoted``, ``promoted``; of a fetch, ``seal`` block by block
+        as they come, and ``end(fetch.session, dead=True)``.
+        """
+        return self._plan.moves()
+
+    def demoted(self, move: Demote, *, done: bool, now: float) -> None:
+        """It is on the disk, or could not be written."""
+        self._plan.demoted(move, done=done)
+
+    def promoted(self, move: Promote, *, done: bool, now: float) -> list[Answer]:
+        """It was read back and is intact. done=False: it is not; it is forgotten, and whoever waits is told so."""
+        self._plan.promoted(move, done=done)
+        if done:
+            return self.seal(PROMOTIONS, [move.target], [move.checksum], now=now)[1]
+        return self.discard(PROMOTIONS, [move.target])
 
     # Time, and what others want to know
 
@@ -261,99 +317,62 @@ class Catalog:
         return self._waiting.next_deadline
 
     def changes(self) -> Changes:
-        """What was gained and lost since this was last asked; short blocks never count."""
-        return self._blocks.changes()
+        """What was gained and lost in each tier since this was last asked; short blocks never count."""
+        return self._plan.changes()
 
     def held_names(self) -> list[BlockName]:
-        """Every sealed block but the short ones."""
+        """Every sealed block in DRAM but the short ones."""
         return self._blocks.names()
 
+    def disk_names(self) -> list[BlockName]:
+        """Every block on the SSD."""
+        return [] if self._plan.disk is None else self._plan.disk.names()
+
     def reset(self) -> int:
-        """Drop every sealed block that nobody leases; returns how many there were."""
-        return self._blocks.reset()
+        """Drop every block that nobody leases, from both tiers; returns how many there were in DRAM."""
+        return self._plan.reset()
 
     def snapshot(self) -> CatalogSnapshot:
         slots = self._blocks.slots
-        granted = [self._blocks[slot].granted_at for owner in self._sessions.values() for slot in owner.writing]
         return CatalogSnapshot(
             total=slots.total,
             free=slots.free,
             writing=slots.writing,
             sealed=slots.sealed,
-            leases=slots.leases,
+            leases=self._blocks.leases,
             evictable=self._blocks.evictable,
-            evicted=self._blocks.evicted,
+            evicted=self._plan.evicted,
             waiting=len(self._waiting),
-            oldest_write=min(granted, default=None),
-            sessions=tuple(owner.worker for owner in self._sessions.values() if owner.live),
-            set_aside=tuple(owner.worker for owner in self._sessions.values() if not owner.live),
+            oldest_write=self._sessions.oldest_write,
+            sessions=self._sessions.workers(live=True),
+            set_aside=self._sessions.workers(live=False),
+            owners=self._sessions.owners(),
+            hits=self._ahead.hits,
+            disk=self._plan.disk_snapshot(),
         )
 
     def check(self) -> None:
         """Assert the conservation laws, counting everything anew."""
-        self._blocks.check()
-        slots = self._blocks.slots
-        written = [slot for owner in self._sessions.values() for slot in owner.writing]
-        assert len(set(written)) == len(written) == slots.writing, "a slot is half-written for nobody, or for two"
-        assert all(slots.state(slot) is SlotState.WRITING for slot in written), "a session writes what is sealed"
-        live = {self._blocks[slot].name: slot for o in self._sessions.values() if o.live for slot in o.writing}
-        assert self._writing == live, "names being written by live sessions are not those known to be"
-        assert not any(self._blocks.index.get(name) is not None for name in live), "a name is held and being written"
-        for slot in range(slots.total):
-            leases = sum(owner.leases.get(slot, 0) for owner in self._sessions.values())
-            assert leases == slots.leases_on(slot), f"slot {slot}: a lease without a session, or the reverse"
+        self._plan.check()
+        self._sessions.check()
         for acquire in self._waiting.all():
-            assert acquire.next_name in self._writing, "an acquire waits for what nobody writes"
-            assert self._live(acquire.session) is not None, "an acquire waits for nobody"
-
-    def _live(self, session: SessionId) -> _Session | None:
-        owner = self._sessions.get(session)
-        return owner if owner is not None and owner.live else None
-
-    def _writes(self, owner: _Session, ref: SlotRef) -> bool:
-        return ref.slot in owner.writing and self._blocks.slots.is_current(ref.slot, ref.generation)
-
-    def _grant(self, owner: _Session, block: Block) -> int | None:
-        slot = self._blocks.grant(block)
-        if slot is not None:
-            owner.writing[slot] = None
-            self._writing[block.name] = slot
-        return slot
-
-    def _seal(self, owner: _Session, slot: int, checksum: int) -> None:
-        block = self._blocks.seal(slot, checksum)
-        del owner.writing[slot]
-        del self._writing[block.name]
-        if block.hold:
-            self._lease(owner, slot)
-
-    def _lease(self, owner: _Session, slot: int) -> Lease:
-        owner.leases[slot] = owner.leases.get(slot, 0) + 1
-        return self._blocks.lease(slot)
-
-    def _release(self, owner: _Session, slots: Iterable[int]) -> None:
-        """End one lease of this session on each, where it has one."""
-        released: list[int] = []
-        for slot in slots:
-            count = owner.leases.get(slot, 0)
-            if count > 1:
-                owner.leases[slot] = count - 1
-            elif count == 1:
-                del owner.leases[slot]
-            else:
-                continue
-            self._blocks.release(slot)
-            released.append(slot)
-        self._blocks.settle(released)
+            assert self._ahead.is_coming(acquire), "an acquire waits for what nobody writes"
+            assert self._sessions.live(acquire.session) is not None, "an acquire waits for nobody"
 
     def _advance(self, acquire: Acquire, now: float) -> Answer:
         """Lease what has come; wait for the next name, or be done."""
-        owner = self._sessions[acquire.session]
+        owner = self._sessions.live(acquire.session)
+        assert owner is not None
         slots = self._blocks.index.prefix(acquire.names, acquire.position)
-        leases = tuple([self._lease(owner, slot) for slot in slots])
+        leases = tuple([self._sessions.lease(owner, slot) for slot in slots])
+        self._ahead.leased(acquire, len(leases))
+        if not acquire.handoff:
+            self._plan.looked_up(slots, now=now)
         acquire.position += len(leases)
-        finished = acquire.position == len(acquire.names)
-        waits = not finished and now < acquire.deadline and acquire.next_name in self._writing
+        waits = False
+        if not acquire.finished and now < acquire.deadline:
+            self._ahead.look(acquire, now=now)
+            waits = self._ahead.is_coming(acquire)
         if waits:
             self._waiting.add(acquire)
         return Answer(acquire.session, acquire.call, leases, done=not waits)
@@ -364,9 +383,3 @@ class Catalog:
             for name in names
             for acquire in self._waiting.wake(name)
         ]
-
-    def _bury(self, session: SessionId, owner: _Session) -> None:
-        for slot in owner.writing:
-            self._blocks.discard(slot)
-        self._release(owner, [slot for slot, count in owner.leases.items() for _ in range(count)])
-        del self._sessions[session]

@@ -2,61 +2,77 @@
 
 A policy keeps an order among the slots that may go: sealed ones that nobody leases. It
 is told of every use and gives one victim at a time; it knows neither names nor leases
-nor what becomes of a victim, so that the next tier can be asked before a block is lost.
+nor what becomes of a victim. Both tiers run the same policies, and so does the simulator.
 """
 
-from collections import OrderedDict
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from math import ceil
 from typing import Protocol
 
+from kvstore.length_aware import LengthAware
+from kvstore.lfu import LeastFrequentlyUsed
+from kvstore.lru import LeastRecentlyUsed
+
+__all__ = [
+    "POLICIES",
+    "EvictionPolicy",
+    "LeastFrequentlyUsed",
+    "LeastRecentlyUsed",
+    "LengthAware",
+    "Watermarks",
+    "policy",
+]
+
 
 class EvictionPolicy(Protocol):
-    """An order among evictable slots. Every method is O(1), amortised."""
+    """An order among evictable slots. Every method but ``__iter__`` is O(log n) or better, amortised."""
 
-    def used(self, slot: int) -> None:
-        """The slot was used just now and may be evicted from now on (or still)."""
+    def used(self, slot: int, stamp: int, depth: int = 0, counted: bool = True) -> None:
+        """The slot may be evicted from now on (or still).
+
+        stamp: of its last use; a larger one is later. Mostly now, so larger than any told before;
+        smaller where a block came to this tier some time after it was used. depth: how many blocks
+        of its prefix come before it, as far as is known. counted: it was read, not just touched.
+        """
         ...
 
     def withdraw(self, slot: int) -> None:
-        """The slot is leased or gone: no longer a candidate. Fine for one that is none."""
+        """The slot is leased: no candidate until its next use. Fine for one that is none."""
         ...
 
-    def victim(self) -> int | None:
-        """Who goes next; stays a candidate until withdrawn. None where there is no candidate."""
+    def forget(self, slot: int) -> None:
+        """The slot's block is gone."""
+        ...
+
+    def victim(self, spared: Container[int] = ()) -> int | None:
+        """Who goes next, leaving out ``spared``; stays a candidate until withdrawn. None where there is no candidate.
+
+        Linear in how many of ``spared`` would have gone before; those are few.
+        """
         ...
 
     def __contains__(self, slot: int) -> bool: ...
 
     def __len__(self) -> int: ...
 
+    def __iter__(self) -> Iterator[int]:
+        """Every candidate, whoever goes next first."""
+        ...
 
-class LeastRecentlyUsed:
-    """The one used longest ago goes first.
 
-    On the paper's traces LRU beat LFU and length-aware eviction (arXiv 2407.00079,
-    section 4.2). An OrderedDict because a plain dict finds its first key in O(n) after
-    many deletions at the front.
-    """
+POLICIES: dict[str, type[LeastRecentlyUsed] | type[LeastFrequentlyUsed]] = {
+    "lru": LeastRecentlyUsed,
+    "lfu": LeastFrequentlyUsed,
+    "length-aware": LengthAware,
+}
 
-    def __init__(self) -> None:
-        self._order: OrderedDict[int, None] = OrderedDict()
 
-    def used(self, slot: int) -> None:
-        self._order[slot] = None
-        self._order.move_to_end(slot)
-
-    def withdraw(self, slot: int) -> None:
-        self._order.pop(slot, None)
-
-    def victim(self) -> int | None:
-        return next(iter(self._order), None)
-
-    def __contains__(self, slot: int) -> bool:
-        return slot in self._order
-
-    def __len__(self) -> int:
-        return len(self._order)
+def policy(name: str) -> EvictionPolicy:
+    """A new one, by the name that settings use. ValueError for a name that there is not."""
+    if name not in POLICIES:
+        raise ValueError(f"there is no eviction policy {name!r}; choose from {', '.join(POLICIES)}")
+    return POLICIES[name]()
 
 
 @dataclass(frozen=True, slots=True)

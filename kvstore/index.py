@@ -6,7 +6,7 @@ as a use of everything before it. The links are hints for eviction only: a wrong
 missing one costs cache, never a token.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import ItemsView, Iterable, Sequence
 from itertools import pairwise
 
 from kvstore.names import BlockName
@@ -24,6 +24,10 @@ class Index:
 
     def get(self, name: BlockName) -> int | None:
         return self._slots.get(name)
+
+    def items(self) -> ItemsView[BlockName, int]:
+        """Every name and its slot."""
+        return self._slots.items()
 
     def add(self, name: BlockName, slot: int, parent: BlockName | None) -> None:
         """``parent``: the name before it, where it is known."""

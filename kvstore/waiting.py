@@ -5,21 +5,37 @@ each request that is being handed over), so deadlines are found by looking at al
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kvstore.names import BlockName
-from kvstore.vocabulary import SessionId
+from kvstore.vocabulary import Peer, SessionId, Tier
 
 
 @dataclass(slots=True, eq=False)
 class Acquire:
-    """A call that was not answered whole yet: ``names[:position]`` are leased, ``names[position]`` is next."""
+    """A call that was not answered whole yet.
+
+        [0, position)        leased
+        [position, planned)  in DRAM, or on its way there
+        [planned, ..)        not looked at yet, or nowhere when it was
+
+    handoff: waits for what workers are writing, too. source: a store that may have what this one
+    lacks. found: where a name was found, by its position, if not in DRAM.
+    """
 
     session: SessionId
     call: int
     names: Sequence[BlockName]
     deadline: float
+    handoff: bool
+    source: Peer | None
     position: int = 0
+    planned: int = 0
+    found: dict[int, Tier] = field(default_factory=dict)
+
+    @property
+    def finished(self) -> bool:
+        return self.position == len(self.names)
 
     @property
     def next_name(self) -> BlockName:

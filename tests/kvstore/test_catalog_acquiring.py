@@ -18,7 +18,7 @@ def refs(answer: Answer) -> list[SlotRef]:
 def test_the_longest_held_prefix_is_leased_at_once() -> None:
     store, writer, reader = world()
     written = put(store, writer, "abc")
-    assert store.acquire(reader, 7, names("abcxy"), deadline=9.0, now=0.0) == [
+    assert store.acquire(reader, 7, names("abcxy"), deadline=9.0, now=0.0, handoff=True) == [
         Answer(reader, 7, tuple(Lease(ref.slot, ref.generation, 1000 + ref.slot) for ref in written), done=True)
     ]
     assert store.snapshot().leases == 3
@@ -35,20 +35,22 @@ def test_what_comes_after_a_hole_is_not_leased() -> None:
 
 def test_nothing_held_and_nothing_written_is_missing_at_once() -> None:
     store, _, reader = world()
-    assert store.acquire(reader, 1, names("ab"), deadline=9.0, now=0.0) == [Answer(reader, 1, (), done=True)]
+    assert store.acquire(reader, 1, names("ab"), deadline=9.0, now=0.0, handoff=True) == [
+        Answer(reader, 1, (), done=True)
+    ]
     assert store.next_deadline is None
 
 
 def test_nothing_asked_is_answered_at_once() -> None:
     store, _, reader = world()
-    assert store.acquire(reader, 1, [], deadline=9.0, now=0.0) == [Answer(reader, 1, (), done=True)]
+    assert store.acquire(reader, 1, [], deadline=9.0, now=0.0, handoff=True) == [Answer(reader, 1, (), done=True)]
 
 
 def test_blocks_being_written_are_answered_in_parts_in_prefix_order() -> None:
     store, writer, reader = world()
     written = put(store, writer, "a")
     written += allocate(store, writer, "abcde")[1:]
-    (first,) = store.acquire(reader, 7, names("abcde"), deadline=9.0, now=0.0)
+    (first,) = store.acquire(reader, 7, names("abcde"), deadline=9.0, now=0.0, handoff=True)
     assert (refs(first), first.done) == (written[:1], False)
     assert seal(store, writer, written[2:3]) == [], "c waits for b"
     (second,) = seal(store, writer, written[1:2])
@@ -62,7 +64,7 @@ def test_blocks_being_written_are_answered_in_parts_in_prefix_order() -> None:
 def test_blocks_sealed_in_one_call_come_in_one_part() -> None:
     store, writer, reader = world()
     written = allocate(store, writer, "abcd")
-    assert store.acquire(reader, 7, names("abcd"), deadline=9.0, now=0.0) == []
+    assert store.acquire(reader, 7, names("abcd"), deadline=9.0, now=0.0, handoff=True) == []
     (answer,) = seal(store, writer, list(reversed(written)))
     assert (refs(answer), answer.done) == (written, True)
 
@@ -70,7 +72,7 @@ def test_blocks_sealed_in_one_call_come_in_one_part() -> None:
 def test_whoever_waits_is_told_at_once_that_the_writer_gave_up() -> None:
     store, writer, reader = world()
     written = allocate(store, writer, "ab")
-    assert store.acquire(reader, 7, names("ab"), deadline=9.0, now=0.0) == []
+    assert store.acquire(reader, 7, names("ab"), deadline=9.0, now=0.0, handoff=True) == []
     assert store.discard(writer, written[1:]) == [], "nobody waits for b yet"
     assert store.discard(writer, written[:1]) == [Answer(reader, 7, (), done=True)]
     assert store.next_deadline is None
@@ -80,7 +82,7 @@ def test_whoever_waits_is_told_at_once_that_the_writer_gave_up() -> None:
 def test_a_part_that_ends_before_a_discarded_block_is_the_last() -> None:
     store, writer, reader = world()
     written = allocate(store, writer, "ab")
-    store.acquire(reader, 7, names("ab"), deadline=9.0, now=0.0)
+    store.acquire(reader, 7, names("ab"), deadline=9.0, now=0.0, handoff=True)
     store.discard(writer, written[1:])
     (answer,) = seal(store, writer, written[:1])
     assert (refs(answer), answer.done) == (written[:1], True)
@@ -90,7 +92,7 @@ def test_whoever_waits_is_told_at_once_that_the_writer_is_gone() -> None:
     for dead in (True, False):
         store, writer, reader = world()
         allocate(store, writer, "ab")
-        store.acquire(reader, 7, names("ab"), deadline=9.0, now=0.0)
+        store.acquire(reader, 7, names("ab"), deadline=9.0, now=0.0, handoff=True)
         assert store.end(writer, dead=dead) == [Answer(reader, 7, (), done=True)]
         store.check()
 
@@ -98,7 +100,7 @@ def test_whoever_waits_is_told_at_once_that_the_writer_is_gone() -> None:
 def test_a_deadline_ends_the_wait_and_keeps_what_was_leased() -> None:
     store, writer, reader = world()
     written = put(store, writer, "a") + allocate(store, writer, "ab")[1:]
-    (part,) = store.acquire(reader, 7, names("ab"), deadline=2.5, now=0.0)
+    (part,) = store.acquire(reader, 7, names("ab"), deadline=2.5, now=0.0, handoff=True)
     assert (refs(part), store.next_deadline) == (written[:1], 2.5)
     assert store.tick(now=2.4) == []
     assert store.tick(now=2.5) == [Answer(reader, 7, (), done=True)]
@@ -110,7 +112,7 @@ def test_a_deadline_ends_the_wait_and_keeps_what_was_leased() -> None:
 def test_a_deadline_that_has_passed_unnoticed_gives_what_there_is_and_waits_no_further() -> None:
     store, writer, reader = world()
     written = allocate(store, writer, "ab")
-    store.acquire(reader, 7, names("ab"), deadline=2.0, now=0.0)
+    store.acquire(reader, 7, names("ab"), deadline=2.0, now=0.0, handoff=True)
     (answer,) = seal(store, writer, written[:1], now=3.0)
     assert (refs(answer), answer.done) == (written[:1], True)
 
@@ -118,8 +120,8 @@ def test_a_deadline_that_has_passed_unnoticed_gives_what_there_is_and_waits_no_f
 def test_the_next_deadline_is_the_earliest() -> None:
     store, writer, reader = world()
     allocate(store, writer, "ab")
-    store.acquire(reader, 1, names("a"), deadline=5.0, now=0.0)
-    store.acquire(reader, 2, names("ab"), deadline=3.0, now=0.0)
+    store.acquire(reader, 1, names("a"), deadline=5.0, now=0.0, handoff=True)
+    store.acquire(reader, 2, names("ab"), deadline=3.0, now=0.0, handoff=True)
     assert store.next_deadline == 3.0
     assert [answer.call for answer in store.tick(now=4.0)] == [2]
     assert store.next_deadline == 5.0
@@ -130,7 +132,7 @@ def test_everyone_who_waits_for_a_block_gets_it_first_come_first() -> None:
     other = session(store, "other")
     written = allocate(store, writer, "a")
     for owner, call in [(other, 3), (reader, 1), (reader, 2)]:
-        store.acquire(owner, call, names("a"), deadline=9.0, now=0.0)
+        store.acquire(owner, call, names("a"), deadline=9.0, now=0.0, handoff=True)
     assert [(answer.session, answer.call) for answer in seal(store, writer, written)] == [
         (other, 3),
         (reader, 1),
@@ -143,7 +145,7 @@ def test_everyone_who_waits_for_a_block_gets_it_first_come_first() -> None:
 def test_a_session_may_wait_for_what_it_writes_itself() -> None:
     store, writer, _ = world()
     written = allocate(store, writer, "a")
-    store.acquire(writer, 1, names("a"), deadline=9.0, now=0.0)
+    store.acquire(writer, 1, names("a"), deadline=9.0, now=0.0, handoff=True)
     (answer,) = seal(store, writer, written)
     assert answer.session == writer
 

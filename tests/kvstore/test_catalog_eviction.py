@@ -1,5 +1,7 @@
 """Room is made from what was not used for longest, tails before heads, and never from what is in use."""
 
+from collections.abc import Container
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -159,8 +161,8 @@ def test_reclaiming_spares_what_the_call_itself_has_named() -> None:
 
 def test_a_policy_can_be_brought_along() -> None:
     class Newest(LeastRecentlyUsed):
-        def victim(self) -> int | None:
-            return next(reversed(self._order), None)
+        def victim(self, spared: Container[int] = ()) -> int | None:
+            return next((slot for slot in reversed(list(self)) if slot not in spared), None)
 
     store = Catalog(low_watermark=0.0, high_watermark=0.0, policy=Newest())
     store.adopt(IDENTITY, LAYOUT, 2)

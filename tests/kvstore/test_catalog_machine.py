@@ -233,7 +233,9 @@ class CatalogMachine(RuleBasedStateMachine):
         self.calls += 1
         wait = Wait(self.owner(data), self.calls, names(path + "~" * short)[start:], self.now + wait_s)
         wanted = list(wait.names)
-        answers = self.catalog.acquire(wait.session, wait.call, wanted, deadline=wait.deadline, now=self.now)
+        answers = self.catalog.acquire(
+            wait.session, wait.call, wanted, deadline=wait.deadline, now=self.now, handoff=True
+        )
         self.same(answers, [self.advance(wait)])
 
     @precondition(lambda self: self.live)

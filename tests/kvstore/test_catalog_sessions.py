@@ -76,7 +76,7 @@ def test_a_session_that_is_replaced_before_its_end_was_noticed_ends_and_its_read
     for incarnation in (1, 2):
         store = catalog(8)
         busy, reader = busy_session(store), session(store, "reader")
-        store.acquire(reader, 5, names("abc"), deadline=9.0, now=0.0)
+        store.acquire(reader, 5, names("abc"), deadline=9.0, now=0.0, handoff=True)
         answers = store.hello(SessionId("new"), worker="busy", incarnation=incarnation, identity=IDENTITY)
         assert answers == [Answer(reader, 5, (), done=True)]
         assert store.end(busy, dead=True) == []
@@ -139,7 +139,9 @@ def test_a_session_that_has_ended_or_was_set_aside_gets_nothing_and_changes_noth
         assert store.allocate(busy, names("ay"), last_is_short=False, hold=True, now=0.0) == [Refused(), Refused()]
         assert store.seal(busy, mine, [1], now=0.0) == ([False], [])
         assert store.discard(busy, mine) == []
-        assert store.acquire(busy, 1, names("a"), deadline=9.0, now=0.0) == [Answer(busy, 1, (), done=True)]
+        assert store.acquire(busy, 1, names("a"), deadline=9.0, now=0.0, handoff=True) == [
+            Answer(busy, 1, (), done=True)
+        ]
         store.release(busy, mine)
         assert store.snapshot() == before
         store.check()
@@ -149,7 +151,7 @@ def test_nobody_is_told_what_a_session_waited_for_after_it_has_ended() -> None:
     store = catalog(8)
     writer, reader = session(store, "writer"), session(store, "reader")
     written = allocate(store, writer, "a")
-    store.acquire(reader, 1, names("a"), deadline=9.0, now=0.0)
+    store.acquire(reader, 1, names("a"), deadline=9.0, now=0.0, handoff=True)
     store.end(reader, dead=True)
     assert seal(store, writer, written) == []
     assert (store.snapshot().leases, store.tick(now=10.0)) == (0, [])

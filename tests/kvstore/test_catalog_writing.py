@@ -154,7 +154,7 @@ def test_a_short_block_that_somebody_waits_for_is_handed_over_and_then_dropped()
     store = catalog(8)
     w, v = session(store, "w"), session(store, "v")
     refs = allocate(store, w, "ab", short=True)
-    assert store.acquire(v, 1, names("ab"), deadline=9.0, now=0.0) == []
+    assert store.acquire(v, 1, names("ab"), deadline=9.0, now=0.0, handoff=True) == []
     (answer,) = seal(store, w, refs)
     assert [lease.ref for lease in answer.leases] == refs
     assert answer.done

@@ -15,8 +15,8 @@ def order(policy: EvictionPolicy) -> list[int]:
 
 def policy(*slots: int) -> LeastRecentlyUsed:
     lru = LeastRecentlyUsed()
-    for slot in slots:
-        lru.used(slot)
+    for stamp, slot in enumerate(slots):
+        lru.used(slot, stamp)
     return lru
 
 
@@ -29,7 +29,7 @@ def test_a_withdrawn_slot_is_no_candidate_and_comes_back_as_the_youngest() -> No
     lru.withdraw(1)
     assert 1 not in lru
     assert len(lru) == 2
-    lru.used(1)
+    lru.used(1, 9)
     assert order(lru) == [2, 3, 1]
 
 

@@ -27,6 +27,8 @@ def tell(slots: Slots, event: SlotEvent, slot: int) -> None:
         case SlotEvent.ALLOCATE:
             if slots.allocate() is None:
                 raise IllegalSlotEvent("none is free")
+        case SlotEvent.FIND:
+            slots.find(slot)
         case SlotEvent.SEAL:
             slots.seal(slot)
         case SlotEvent.DISCARD:

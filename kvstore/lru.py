@@ -1,0 +1,59 @@
+"""The slot used longest ago goes first.
+
+On the paper's traces LRU beat LFU and length-aware eviction (arXiv 2407.00079, section 4.2).
+"""
+
+from collections import OrderedDict
+from collections.abc import Container, Iterator
+
+from kvstore.ranked import Ranked
+
+
+class LeastRecentlyUsed:
+    """By the stamp of each slot's last use.
+
+    Nearly all uses are told in the order of their stamps, and an OrderedDict keeps those (a plain
+    dict finds its first key in O(n) after many deletions at the front). A block that reaches the
+    SSD some time after its last use is told late; those few are ranked apart until they are used again.
+    """
+
+    def __init__(self) -> None:
+        self._order: OrderedDict[int, int] = OrderedDict()  # slot -> stamp, in the order of stamps
+        self._late = Ranked()
+        self._newest = -1
+
+    def used(self, slot: int, stamp: int, depth: int = 0, counted: bool = True) -> None:
+        if stamp < self._newest:
+            self._order.pop(slot, None)
+            self._late.put(slot, (stamp,))
+            return
+        self._newest = stamp
+        self._order[slot] = stamp
+        self._order.move_to_end(slot)
+        if self._late:
+            self._late.remove(slot)
+
+    def withdraw(self, slot: int) -> None:
+        self._order.pop(slot, None)
+        if self._late:
+            self._late.remove(slot)
+
+    def forget(self, slot: int) -> None:
+        self.withdraw(slot)
+
+    def victim(self, spared: Container[int] = ()) -> int | None:
+        first = next((slot for slot in self._order if slot not in spared), None)
+        late = self._late.first(spared) if self._late else None
+        if first is None or late is None:
+            return late if first is None else first
+        return late if self._late.rank(late) < (self._order[first],) else first
+
+    def __contains__(self, slot: int) -> bool:
+        return slot in self._order or slot in self._late
+
+    def __len__(self) -> int:
+        return len(self._order) + len(self._late)
+
+    def __iter__(self) -> Iterator[int]:
+        late = [(*self._late.rank(slot), slot) for slot in self._late]
+        return (slot for _, slot in sorted([*late, *((stamp, slot) for slot, stamp in self._order.items())]))

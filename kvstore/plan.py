@@ -1,0 +1,252 @@
+"""What lies where on one host, and which blocks move between its DRAM and its SSD.
+
+``Plan`` turns occupancy, watermarks, leases and policies into moves: sealed blocks are
+written behind (demote), so that making room just drops a DRAM copy; what somebody asks for
+is read back (promote). Dropping is done here and now; what takes time is told by ``moves``,
+carried out by the shell, and told back when it has ended. It knows no sessions.
+
+    sealed in DRAM --moves--> Demote under way, source pinned --demoted--> on the SSD too
+    wanted         --moves--> Promote under way, target being written --promoted--> sealed in DRAM
+"""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from kvstore.blocks import Block, Blocks
+from kvstore.changes import NameChanges
+from kvstore.disk import DiskBlocks
+from kvstore.eviction import EvictionPolicy, Watermarks
+from kvstore.names import BlockName
+from kvstore.vocabulary import Changes, Demote, DiskEntry, DiskSnapshot, Fetch, Move, Promote, SlotRef
+from kvstore.write_behind import WriteBehind
+
+
+class Plan:
+    """Both tiers. demotes, promotes: how many of each may be under way at a time."""
+
+    def __init__(
+        self,
+        policy: EvictionPolicy,
+        disk_policy: EvictionPolicy,
+        watermarks: Watermarks,
+        behind: WriteBehind,
+        *,
+        demotes: int,
+        promotes: int,
+    ) -> None:
+        self.dram = Blocks(policy)
+        self.disk: DiskBlocks | None = None
+        self.behind = behind
+        self.evicted = 0
+        self._disk_policy = disk_policy
+        self._watermarks = watermarks
+        self._demotes = demotes
+        self._promotes = promotes
+        self._reclaiming = False
+        self._stamp = 0
+        self._lost_pending = 0
+        self._disk_changes = NameChanges()
+        self._wanted: deque[Promote] = deque()
+        self._fetches: list[Fetch] = []
+        # Under way, by their slot in DRAM, which nobody else can have meanwhile; each with the table of the disk
+        # that it began with, as the tier may have been switched off since. A demotion with when it became pending.
+        self._demoting: dict[SlotRef, tuple[DiskBlocks, float]] = {}
+        self._promoting: dict[SlotRef, DiskBlocks] = {}
+
+    # Room in DRAM
+
+    def grant(self, block: Block) -> int | None:
+        """A slot to write this block to, evicting for it if need be. None: everything is leased or half-written."""
+        if not self.dram.slots.free and (victim := self.dram.victim()) is not None:
+            self._evict(victim)
+        return self.dram.grant(block)
+
+    def reclaim(self, granted: int) -> None:
+        """Evict ahead of need, at most two slots for each one granted, so that no single call pays for a backlog."""
+        slots = self.dram.slots
+        if slots.free < self._watermarks.low_slots(slots.total):
+            self._reclaiming = True
+        high = self._watermarks.high_slots(slots.total)
+        for _ in range(2 * granted if self._reclaiming else 0):
+            victim = self.dram.victim()
+            if victim is None or slots.free >= high:
+                self._reclaiming = False
+                return
+            self._evict(victim)
+
+    def _evict(self, slot: int) -> None:
+        """A block that is on the SSD loses a copy; one that is still to be written is lost."""
+        self._lost_pending += self.behind.lose(self.dram.drop(slot).name)
+        self.evicted += 1
+
+    # The life of a block
+
+    def seal(self, slot: int, checksum: int, *, now: float) -> Block:
+        """It is held from now on; ``settle`` it once whoever is to have a lease on it has one."""
+        block = self.dram.seal(slot, checksum)
+        if self.disk is not None and not block.short and block.name not in self.disk:
+            self.behind.sealed(block.name, now=now)
+        return block
+
+    def settle(self, slots: Sequence[int], *, counted: bool = False) -> None:
+        """These sealed blocks were used, and so was all before them: leaf first, root last, in both tiers.
+
+        slots: of one prefix, in order. counted: they were read, not just touched.
+        """
+        dram, disk, stamp = self.dram, self.disk, self._stamp
+        for slot in dram.index.leaf_first(slots):
+            stamp += 1
+            block = dram.settle(slot, stamp, counted=counted)
+            if disk is not None and block is not None:
+                disk.used(block.name, stamp, block.depth, counted)
+        self._stamp = stamp
+
+    def looked_up(self, slots: Iterable[int], *, now: float) -> None:
+        """Somebody has looked for these blocks and leases them."""
+        if self.disk is None or not self.behind.wants_lookups:
+            return
+        for slot in slots:
+            block = self.dram[slot]
+            if not block.short and slot not in self.dram.pinned and block.name not in self.disk:
+                self.behind.looked_up(block.name, now=now)
+
+    def reset(self) -> int:
+        """Drop everything that nobody leases; returns how many blocks of DRAM that were."""
+        idle = self.dram.idle()
+        for slot in idle:
+            self.behind.lose(self.dram.drop(slot).name)
+        if self.disk is not None:
+            self.disk.reset()
+            self._write_behind_what_is_held()
+        return len(idle)
+
+    # The disk
+
+    def attach(self, slots_total: int, block_tokens: int, entries: Iterable[DiskEntry]) -> None:
+        assert self.disk is None, "the SSD tier is attached already"
+        self.disk = DiskBlocks(slots_total, block_tokens, self._disk_policy, self._disk_changes)
+        self._stamp = self.disk.find(entries, self._stamp + 1)
+        self._write_behind_what_is_held()
+
+    def detach(self) -> list[Promote]:
+        """There is no disk from now on. Returns the promotions that have not begun; the others end as they end."""
+        if self.disk is None:
+            return []
+        self.disk.reset()
+        self.disk = None
+        self.behind.clear()
+        wanted = list(self._wanted)
+        self._wanted.clear()
+        return wanted
+
+    def _write_behind_what_is_held(self) -> None:
+        assert self.disk is not None
+        for name, slot in self.dram.index.items():
+            block = self.dram[slot]
+            if not block.short and slot not in self.dram.pinned and name not in self.disk:
+                self.behind.sealed(name, now=block.granted_at)
+
+    # Moves
+
+    def promote(self, name: BlockName, target: SlotRef) -> None:
+        """Read it back into ``target``; after what was asked for before."""
+        assert self.disk is not None
+        source, checksum = self.disk.read(name)
+        self._wanted.append(Promote(name, source, target, checksum))
+
+    def fetch(self, fetch: Fetch) -> None:
+        self._fetches.append(fetch)
+
+    def moves(self) -> list[Move]:
+        """What is to begin now: what somebody waits for first."""
+        moves: list[Move] = [*self._fetches]
+        self._fetches.clear()
+        if self.disk is None:
+            return moves
+        while self._wanted and len(self._promoting) < self._promotes:
+            promote = self._wanted.popleft()
+            self._promoting[promote.target] = self.disk
+            moves.append(promote)
+        while len(self._demoting) < self._most_demotes and (demote := self._next_demote(self.disk)) is not None:
+            moves.append(demote)
+        return moves
+
+    def demoted(self, move: Demote, *, done: bool) -> None:
+        disk, since = self._demoting.pop(move.source)
+        block = self.dram[move.source.slot]
+        if disk is self.disk:
+            disk.written(move.target.slot, done=done, stamp=block.stamp, depth=block.depth)
+        self.dram.unpin(move.source.slot)
+        again = disk is not self.disk and self.dram.index.get(block.name) == move.source.slot
+        if again and self.disk is not None and block.name not in self.disk:
+            self.behind.add(block.name, now=since)
+
+    def promoted(self, move: Promote, *, done: bool) -> None:
+        """It was read and is intact, or is not; what becomes of the target is the caller's to say."""
+        disk = self._promoting.pop(move.target)
+        if disk is self.disk:
+            disk.read_ended(move.source.slot, intact=done)
+
+    @property
+    def _most_demotes(self) -> int:
+        """An eighth of the arena at most is pinned, and never all of it."""
+        total = self.dram.slots.total
+        return min(self._demotes, max(1, total // 8), total - 1)
+
+    def _next_demote(self, disk: DiskBlocks) -> Demote | None:
+        due = self.behind.take()
+        if due is None:
+            return None
+        name, since = due
+        slot = self.dram.index.get(name)
+        assert slot is not None, "what is lost is not to be written any more"
+        block = self.dram[slot]
+        target = disk.grant(name, block.checksum)
+        if target is None:
+            self.behind.put_back(name, since)
+            return None
+        source = self.dram.ref(slot)
+        self.dram.pin(slot)
+        self._demoting[source] = (disk, since)
+        return Demote(name, source, target, block.checksum, disk.block_tokens)
+
+    # What others want to know
+
+    def changes(self) -> Changes:
+        return Changes(*self.dram.changes.tell(), *self._disk_changes.tell())
+
+    def disk_snapshot(self) -> DiskSnapshot | None:
+        if self.disk is None:
+            return None
+        slots = self.disk.slots
+        pending = [since for disk, since in self._demoting.values() if disk is self.disk]
+        oldest = self.behind.oldest
+        return DiskSnapshot(
+            total=slots.total,
+            free=slots.free,
+            held=len(self.disk),
+            writing=slots.writing,
+            pending=len(self.behind) + len(pending),
+            oldest_pending=min([*pending, *([] if oldest is None else [oldest])], default=None),
+            evicted=self.disk.evicted,
+            dropped_torn=self.disk.torn,
+            lost_pending=self._lost_pending,
+        )
+
+    def check(self) -> None:
+        """Assert the conservation laws of both tiers, counting everything anew."""
+        self.dram.check()
+        self._disk_changes.check()
+        assert {ref.slot for ref in self._demoting} == self.dram.pinned, "a block is pinned for nothing"
+        assert all(self.dram.slots.is_current(ref.slot, ref.generation) for ref in self._demoting)
+        pending = self.behind.names()
+        assert all(self.dram.index.get(name) is not None for name in pending), "what is to be written is lost"
+        if self.disk is None:
+            assert not [*pending, *self._wanted], "there is no disk to write to or read from"
+            return
+        self.disk.check()
+        assert not any(name in self.disk for name in pending), "what is on the disk is to be written again"
+        writing = sum(disk is self.disk for disk, _ in self._demoting.values())
+        assert writing == self.disk.slots.writing, "a slot of the disk is being written by nobody"
+        reading = len(self._wanted) + sum(disk is self.disk for disk in self._promoting.values())
+        assert reading == self.disk.slots.leases, "a slot of the disk is being read for nobody"
