@@ -1,0 +1,170 @@
+"""One connected socket, blocking, plain or TLS, and a way to wake the thread that waits for it.
+
+Plain sockets move many pieces with one call (``sendmsg``, ``recvmsg_into``), straight out of and into the arena; TLS
+moves them one by one. Every wait is bounded. Only ``wake`` and ``shut`` may be called by other threads.
+"""
+
+import contextlib
+import os
+import select
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Iterator, Sequence
+
+from kvstore.transfer import Failure, Reason
+
+PIECES = 1024
+"""IOV_MAX: how many pieces one call may have."""
+
+FRAME_S = 60.0
+"""The longest that one frame may take, however steadily it drips."""
+
+KEEPALIVE = {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
+"""A host that vanished is noticed after 25 s of silence; one that vanished while we send to it, by the stall."""
+
+
+class WireFailure(Exception):
+    """The connection is of no more use."""
+
+    def __init__(self, reason: Reason, sentence: str) -> None:
+        super().__init__(sentence)
+        self.failure = Failure(reason, sentence)
+
+
+class Wire:
+    """Owns the socket, from its making until ``close``. stall_s: how long nothing may move in a send or receive."""
+
+    def __init__(self, connected: socket.socket, *, stall_s: float) -> None:
+        self._socket = connected
+        self._tls = connected if isinstance(connected, ssl.SSLSocket) else None
+        self._stall_s = stall_s
+        self._waker = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._poll = select.poll()
+        self._poll.register(connected.fileno(), select.POLLIN)
+        self._poll.register(self._waker, select.POLLIN)
+        if self._tls is not None:
+            connected.settimeout(stall_s)
+            return
+        # The kernel's own time-outs: with Python's, a socket does not block, every call is preceded by a poll, and
+        # sends and receives are cut into what the buffers hold at that moment.
+        connected.settimeout(None)
+        seconds = struct.pack("ll", int(stall_s), int(stall_s % 1 * 1e6))
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, seconds)
+
+    def send(self, pieces: Sequence[bytes | memoryview]) -> None:
+        """All of it. Raises WireFailure."""
+        views = [memoryview(piece) for piece in pieces]
+        with broken():
+            if self._tls is not None:
+                for view in views:
+                    self._tls.sendall(view)
+                return
+            until = time.monotonic() + FRAME_S
+            while views:
+                sent = self._socket.sendmsg(views[:PIECES])
+                views = _rest(views, sent)
+                _check_time(until)
+
+    def receive(self, views: Sequence[memoryview]) -> None:
+        """Fill all of them. Raises WireFailure."""
+        left = list(views)
+        until = time.monotonic() + FRAME_S
+        with broken():
+            while left:
+                if self._tls is not None:
+                    got = self._tls.recv_into(left[0])
+                else:
+                    got = self._socket.recvmsg_into(left[:PIECES], 0, socket.MSG_WAITALL)[0]
+                if not got:
+                    raise WireFailure(Reason.BROKEN, "the peer has closed the connection")
+                left = _rest(left, got)
+                _check_time(until)
+
+    def wait(self, seconds: float | None) -> bool:
+        """Whether something can be read: at once, or when it comes; False when woken, or when time is up."""
+        if self._tls is not None and self._tls.pending():
+            return True
+        ready = dict(self._poll.poll(None if seconds is None else max(0.0, seconds) * 1000))
+        if self._waker in ready:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._waker)
+        return self._socket.fileno() in ready
+
+    def wake(self) -> None:
+        """Make ``wait`` return; the wire must not be closed yet."""
+        os.eventfd_write(self._waker, 1)
+
+    def shut(self) -> None:
+        """Let whatever waits for the peer fail at once; the wire must not be closed yet."""
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # ssl's own would meddle with its state
+
+    def close(self) -> None:
+        self._socket.close()
+        os.close(self._waker)
+
+
+def connect(host: str, port: int, tls: ssl.SSLContext | None, *, timeout_s: float, stall_s: float) -> Wire:
+    """Raises WireFailure."""
+    try:
+        plain = socket.create_connection((host, port), timeout_s)
+    except OSError as error:
+        sentence = error.strerror or str(error) or "no answer"
+        raise WireFailure(Reason.AWAY, f"nobody answers at {host}:{port}: {sentence}") from error
+    return dress(plain, tls, timeout_s=timeout_s, stall_s=stall_s, server_hostname=host)
+
+
+def dress(
+    plain: socket.socket,
+    tls: ssl.SSLContext | None,
+    *,
+    timeout_s: float,
+    stall_s: float,
+    server_hostname: str | None = None,
+) -> Wire:
+    """A wire of a connected socket, after the TLS handshake where there is to be one. Raises WireFailure."""
+    try:
+        with broken():
+            plain.settimeout(timeout_s)
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in KEEPALIVE.items():
+                plain.setsockopt(socket.IPPROTO_TCP, option, value)
+            if tls is not None:
+                plain = tls.wrap_socket(plain, server_side=server_hostname is None, server_hostname=server_hostname)
+            return Wire(plain, stall_s=stall_s)
+    except BaseException:
+        plain.close()
+        raise
+
+
+@contextlib.contextmanager
+def broken() -> Iterator[None]:
+    """OS and TLS errors as WireFailure."""
+    try:
+        yield
+    except ssl.SSLCertVerificationError as error:
+        raise WireFailure(Reason.REFUSED, f"the peer's certificate is not good: {error.verify_message}") from error
+    except (BlockingIOError, TimeoutError) as error:
+        raise WireFailure(Reason.STALLED, "nothing came or went for too long") from error
+    except ssl.SSLError as error:
+        raise WireFailure(Reason.REFUSED, f"TLS: {error.reason or error}") from error
+    except OSError as error:
+        raise WireFailure(Reason.BROKEN, f"the connection broke: {error.strerror or error}") from error
+
+
+def _rest(views: list[memoryview], count: int) -> list[memoryview]:
+    """What is left after ``count`` bytes."""
+    for index, view in enumerate(views):
+        if count < len(view):
+            return [view[count:], *views[index + 1 :]]
+        count -= len(view)
+    return []
+
+
+def _check_time(until: float) -> None:
+    if time.monotonic() > until:
+        raise WireFailure(Reason.STALLED, f"a frame took longer than {FRAME_S:.0f} s")
