@@ -103,6 +103,11 @@ class SsdFile:
         return self._block.slots
 
     @property
+    def stride(self) -> int:
+        """Bytes of the file that one block takes."""
+        return self._block.stride
+
+    @property
     def epoch(self) -> int:
         return self._block.epoch
 

@@ -70,9 +70,10 @@ class Conversation:
                 self._acquire(message.call, message.acquire)
             case "release":
                 self._node.catalog.release(self._session.id, store_codec.refs_from_wire(message.release.slots))
+                self._node.settle()
             case "discard":
                 refs = store_codec.refs_from_wire(message.discard.slots)
-                self._node.tell(self._node.catalog.discard(self._session.id, refs))
+                self._node.settle(self._node.catalog.discard(self._session.id, refs))
             case "wrote":
                 pass  # of use to transfers between hosts only, which send layers as they appear
             case other:
@@ -88,6 +89,7 @@ class Conversation:
         )
         self._metrics.allocated(grants)
         self._session.send(store_pb2.FromStore(call=call, allocated=store_codec.allocated_to_wire(grants)))
+        self._node.settle()
 
     def _seal(self, call: int, ask: store_pb2.Seal) -> None:
         refs = store_codec.refs_from_wire(ask.slots)
@@ -96,11 +98,11 @@ class Conversation:
         sealed, answers = self._node.catalog.seal(self._session.id, refs, ask.checksums, now=self._node.clock())
         self._metrics.sealed(sealed)
         self._session.send(store_pb2.FromStore(call=call, sealed=store_pb2.Sealed(sealed=sealed)))
-        self._node.tell(answers)
+        self._node.settle(answers)
 
     def _acquire(self, call: int, ask: store_pb2.Acquire) -> None:
         now = self._node.clock()
         names, deadline = codec.names_from_wire(ask.names), now + min(ask.deadline_s, LONGEST_WAIT_S)
-        self._node.tell(
+        self._node.settle(
             self._node.catalog.acquire(self._session.id, call, names, deadline=deadline, now=now, handoff=True)
         )

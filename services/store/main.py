@@ -1,4 +1,4 @@
-"""The store's process: settings in; an arena, a catalog behind gRPC, and reports to conductors."""
+"""The store's process: settings in; an arena, an SSD file, a catalog behind gRPC, and reports to conductors."""
 
 import asyncio
 import logging
@@ -6,6 +6,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from kvstore.arena import ArenaError
+from kvstore.catalog import Catalog
+from kvstore.eviction import policy
+from kvstore.vocabulary import Admit
 from scheduler.vocabulary import StoreId
 from services.runtime.logs import fields
 from services.runtime.metrics_port import metrics_port
@@ -16,6 +19,7 @@ from services.store.node import StoreNode, make_arena, new_incarnation
 from services.store.reports import StoreReports
 from services.store.server import StoreService
 from services.store.settings import StoreSettings
+from services.store.ssd_tier import SsdOptions
 from services.wire.channel import serve
 from services.wire.pb import store_pb2_grpc
 from services.wire.reporting import Reporter
@@ -44,7 +48,15 @@ async def serve_store(
         arena = await asyncio.to_thread(make_arena, settings.arena_dir, settings.id, settings.dram, incarnation)
     except ArenaError as error:
         raise Refusal(str(error)) from error
-    node = StoreNode(arena, name=settings.id, incarnation=incarnation)
+    node = StoreNode(
+        arena,
+        name=settings.id,
+        incarnation=incarnation,
+        catalog=Catalog(
+            policy=policy(settings.eviction), disk_policy=policy(settings.eviction), admit=Admit(settings.ssd_admit)
+        ),
+        ssd=SsdOptions.of(settings.data_dir, settings.id, settings.ssd),
+    )
     try:
         await _serve(settings, node, tls, stopping, on_ready)
     finally:
@@ -58,9 +70,9 @@ async def _serve(
     stopping: asyncio.Event,
     on_ready: Callable[[StoreNode], None] | None,
 ) -> None:
-    metrics = StoreMetrics(node.catalog)
+    metrics = StoreMetrics(node.catalog, node.ssd)
     reports = StoreReports(
-        node.catalog, store=StoreId(settings.id), incarnation=node.incarnation, address=settings.listen
+        node.catalog, store=StoreId(settings.id), incarnation=node.incarnation, address=settings.listen, ssd=node.ssd
     )
     service = StoreService(node, metrics)
     with metrics_port(settings.metrics_port, metrics.registry):
@@ -83,6 +95,8 @@ async def _serve(
                     tasks.append(group.create_task(reporter.run(), name=f"reports to {target}"))
                 tasks.append(group.create_task(_refused(node), name="refused"))
                 await stopping.wait()
+                await server.stop(None)
+                await node.drain(settings.drain_s)
                 for task in tasks:
                     task.cancel()
         finally:

@@ -1,8 +1,8 @@
 """One host's store: the catalog, the arena it speaks of, and the sessions it answers.
 
-The catalog decides; this shell gives it the time, passes its answers on, and watches
-workers whose connection broke. Everything runs in one event loop, and every call into the
-catalog is a matter of microseconds; only making the arena takes long, in a thread.
+The catalog decides; this shell gives it the time, passes its answers on, has its moves carried out, and
+watches workers whose connection broke. Everything runs in one event loop, and every call into the
+catalog is a matter of microseconds; bytes are moved by threads of the tiers.
 """
 
 import asyncio
@@ -12,17 +12,22 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol, assert_never
 
 from kvstore.arena import Arena, clear_leftovers
 from kvstore.catalog import Catalog
 from kvstore.layout import Identity, KvLayout
-from kvstore.vocabulary import Answer, SessionId
+from kvstore.vocabulary import Answer, Demote, Fetch, Promote, SessionId
 from services.runtime.logs import fields
 from services.runtime.process import Refusal
 from services.store.liveness import is_alive
 from services.store.session import WorkerSession
+from services.store.ssd_tier import SsdOptions, SsdTier
 from services.wire.pb.store_pb2 import FromStore
 from services.wire.store_codec import acquired_to_wire
+
+OPENING_S = 3.0
+"""How long the first workers wait for the SSD file to be searched; what is found later is found then."""
 
 LOOK_S = 0.1
 """How often workers whose connection broke are looked at: what a dead one held is free that much later at most."""
@@ -34,22 +39,44 @@ class NoSession(Exception):
     """This worker can't have a session now; the message is a sentence."""
 
 
+class Peers(Protocol):
+    """Whoever fetches from other stores."""
+
+    def fetch(self, move: Fetch) -> None:
+        """Begin it: seal its blocks as its session while they come, and end that session whatever happens.
+
+        May end it before it returns; never calls ``settle`` before it has returned.
+        """
+
+
 class StoreNode:
-    """Owns ``arena`` from its making until ``close``."""
+    """Owns ``arena`` and ``ssd`` from their making until ``close``."""
 
     def __init__(
-        self, arena: Arena, *, name: str, incarnation: int, clock: Callable[[], float] = time.monotonic
+        self,
+        arena: Arena,
+        *,
+        name: str,
+        incarnation: int,
+        catalog: Catalog | None = None,
+        ssd: SsdOptions | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.catalog = Catalog()
+        self.catalog = Catalog() if catalog is None else catalog
         self.arena = arena
         self.name = name
         self.incarnation = incarnation
         self.clock = clock
+        self.ssd = None if ssd is None else SsdTier(self.catalog, arena, ssd, settle=self.settle, clock=clock)
+        self.peers: Peers | None = None
+        """Plugged in by whoever starts transfers; without it nothing is found elsewhere."""
         self.refused = asyncio.get_running_loop().create_future()
         """Resolved with a Refusal when this store can't serve the deployment that has come to it."""
         self._sessions: dict[SessionId, WorkerSession] = {}
         self._known: dict[SessionId, WorkerSession] = {}  # those that are set aside, too
         self._names = 0
+        self._paused = False  # no moves are begun
+        self._resetting = asyncio.Lock()
         self._deadlines = asyncio.Event()
         self._aside = asyncio.Event()
 
@@ -58,19 +85,27 @@ class StoreNode:
         """Those that are connected."""
         return tuple(self._sessions.values())
 
+    async def adopt(self, identity: Identity, layout: KvLayout) -> None:
+        """The first worker's identity becomes the store's; its SSD tier is on when this returns, or soon after.
+
+        Raises NoSession where the arena is too small for a block.
+        """
+        if self.catalog.identity is None:
+            self._adopt(identity, layout)
+        if self.ssd is not None:
+            await self.ssd.opened(OPENING_S)
+
     def hello(
         self, worker: str, incarnation: int, identity: Identity, layout: KvLayout, session_file: Path
     ) -> WorkerSession:
-        """A new session; the first one's identity is adopted. Raises IdentityMismatch, NoSession."""
-        if self.catalog.identity is None:
-            self._adopt(identity, layout)
+        """A new session, of a store that has adopted an identity. Raises IdentityMismatch, NoSession."""
         self._check_alone(worker, incarnation)
         self._names += 1
         session = WorkerSession(SessionId(f"{worker}/{self._names}"), worker, incarnation, session_file)
         answers = self.catalog.hello(session.id, worker=worker, incarnation=incarnation, identity=identity)
         self._sessions[session.id] = session
         self._known[session.id] = session
-        self.tell(answers)
+        self.settle(answers)
         self._forget_gone()
         log.info("session", extra=fields(worker=worker, session=session.id))
         return session
@@ -80,7 +115,7 @@ class StoreNode:
         if self._sessions.pop(session.id, None) is None:
             return
         dead = not is_alive(session.session_file)
-        self.tell(self.catalog.end(session.id, dead=dead))
+        self.settle(self.catalog.end(session.id, dead=dead))
         self._forget_gone()
         self._aside.set()
         log.info(
@@ -88,7 +123,28 @@ class StoreNode:
             extra=fields(worker=session.worker, session=session.id, worker_is="dead" if dead else "alive"),
         )
 
-    def tell(self, answers: Iterable[Answer]) -> None:
+    def settle(self, answers: Iterable[Answer] = ()) -> None:
+        """After anything that was asked or told of the catalog: pass its answers on, and begin the moves it wants."""
+        self._tell(answers)
+        if self._paused:
+            return
+        for move in self.catalog.moves(now=self.clock()):
+            match move:
+                case Demote() | Promote():
+                    assert self.ssd is not None, "there is nothing on an SSD that is not there"
+                    self.ssd.carry_out(move)
+                case Fetch():
+                    self._fetch(move)
+                case _:
+                    assert_never(move)
+
+    def _fetch(self, move: Fetch) -> None:
+        if self.peers is None:
+            self._tell(self.catalog.end(move.session, dead=True))
+        else:
+            self.peers.fetch(move)
+
+    def _tell(self, answers: Iterable[Answer]) -> None:
         """Pass answers on to the sessions they are for, and mind new deadlines."""
         for answer in answers:
             session = self._sessions.get(answer.session)
@@ -97,13 +153,42 @@ class StoreNode:
         self._deadlines.set()
 
     async def run(self) -> None:
-        """Deadlines and burials, until cancelled."""
+        """Deadlines, burials and moves, until cancelled."""
         async with asyncio.TaskGroup() as group:
+            if self.ssd is not None:
+                group.create_task(self.ssd.run(), name="ssd")
             group.create_task(self._watch_deadlines(), name="deadlines")
             group.create_task(self._watch_set_aside(), name="set-aside sessions")
 
+    async def reset(self) -> None:
+        """Forget what nobody leases, in memory and on the SSD."""
+        async with self._resetting:
+            self._paused = True
+            try:
+                if self.ssd is not None:
+                    await self.ssd.at_rest()
+                self.catalog.reset()
+                if self.ssd is not None:
+                    await self.ssd.reset()
+            finally:
+                self._paused = False
+                self.settle()
+
+    async def drain(self, within_s: float) -> None:
+        """For a clean shutdown, while ``run`` goes on: write what is still to be written, and an index of it all."""
+        if self.ssd is None:
+            return
+        if not await self.ssd.written_behind(within_s):
+            log.warning("not all was written to the SSD in time", extra=fields(blocks=self.ssd.pending))
+        async with self._resetting:
+            self._paused = True
+            await self.ssd.at_rest()
+            await self.ssd.save_index()
+
     def close(self) -> None:
         """Unlink and unmap; workers that still have it mapped keep the memory until they are done."""
+        if self.ssd is not None:
+            self.ssd.close()
         self.arena.unlink()
         self.arena.close()
 
@@ -116,6 +201,8 @@ class StoreNode:
             if not self.refused.done():
                 self.refused.set_result(refusal)
             raise NoSession(str(refusal)) from error
+        if self.ssd is not None:
+            self.ssd.adopt(identity, layout)
         log.info("adopted", extra=fields(model=identity.model, dtype=identity.dtype, slots=slots))
 
     def _check_alone(self, worker: str, incarnation: int) -> None:
@@ -138,7 +225,7 @@ class StoreNode:
                 async with asyncio.timeout(left_s):
                     await self._deadlines.wait()
                 continue
-            self.tell(self.catalog.tick(now=self.clock()))
+            self.settle(self.catalog.tick(now=self.clock()))
 
     async def _watch_set_aside(self) -> None:
         while True:
@@ -150,6 +237,7 @@ class StoreNode:
                     if not is_alive(self._known[session].session_file):
                         self.catalog.buried(session)
                         log.info("buried", extra=fields(session=session))
+                self.settle()
                 self._forget_gone()
 
 

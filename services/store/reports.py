@@ -9,42 +9,69 @@ from dataclasses import dataclass, field
 
 from kvstore.catalog import Catalog
 from kvstore.names import BlockName
-from scheduler.vocabulary import StoreId, StoreReport
+from kvstore.vocabulary import Changes, DiskSnapshot
+from scheduler.vocabulary import HitsReport, OwnerReport, SsdReport, StoreId, StoreReport
+from services.store.ssd_tier import SsdTier
 
 LONGEST = 65_536
 """Names in one ledger, 1 MiB; a conductor so far behind is better told everything."""
 
 
 @dataclass(slots=True)
-class Ledger:
-    """What one conductor has not been told yet. behind: it needs a snapshot."""
+class Told:
+    """What one conductor has not been told yet of the names in one tier."""
 
     gained: dict[BlockName, None] = field(default_factory=dict)
     lost: dict[BlockName, None] = field(default_factory=dict)
-    behind: bool = False
 
     def add(self, gained: tuple[BlockName, ...], lost: tuple[BlockName, ...]) -> None:
         for name in gained:
             _changed(name, into=self.gained, out_of=self.lost)
         for name in lost:
             _changed(name, into=self.lost, out_of=self.gained)
-        if len(self.gained) + len(self.lost) > LONGEST:
-            self.clear()
-            self.behind = True
 
     def clear(self) -> None:
         self.gained.clear()
         self.lost.clear()
 
+    def __len__(self) -> int:
+        return len(self.gained) + len(self.lost)
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What one conductor has not been told yet. behind: it needs a snapshot."""
+
+    dram: Told = field(default_factory=Told)
+    ssd: Told = field(default_factory=Told)
+    behind: bool = False
+
+    def add(self, changes: Changes) -> None:
+        self.dram.add(changes.gained, changes.lost)
+        self.ssd.add(changes.ssd_gained, changes.ssd_lost)
+        if len(self.dram) + len(self.ssd) > LONGEST:
+            self.clear()
+            self.behind = True
+
+    def changes(self) -> Changes:
+        return Changes(tuple(self.dram.gained), tuple(self.dram.lost), tuple(self.ssd.gained), tuple(self.ssd.lost))
+
+    def clear(self) -> None:
+        self.dram.clear()
+        self.ssd.clear()
+
 
 class StoreReports:
     """Composes the reports of one store."""
 
-    def __init__(self, catalog: Catalog, *, store: StoreId, incarnation: int, address: str) -> None:
+    def __init__(
+        self, catalog: Catalog, *, store: StoreId, incarnation: int, address: str, ssd: SsdTier | None = None
+    ) -> None:
         self._catalog = catalog
         self._store = store
         self._incarnation = incarnation
         self._address = address
+        self._ssd = ssd
         self._ledgers: list[Ledger] = []
 
     def ledger(self) -> Ledger:
@@ -56,10 +83,12 @@ class StoreReports:
         """The next report to this ledger's conductor, which counts as told now."""
         changes = self._catalog.changes()
         for each in self._ledgers:
-            each.add(changes.gained, changes.lost)
+            each.add(changes)
         snapshot = snapshot or ledger.behind
-        gained = tuple(self._catalog.held_names()) if snapshot else tuple(ledger.gained)
-        lost = () if snapshot else tuple(ledger.lost)
+        if snapshot:
+            changes = Changes(tuple(self._catalog.held_names()), (), tuple(self._catalog.disk_names()), ())
+        else:
+            changes = ledger.changes()
         ledger.clear()
         ledger.behind = False
         counts = self._catalog.snapshot()
@@ -76,10 +105,21 @@ class StoreReports:
             slots_sealed=counts.sealed,
             leases=counts.leases,
             snapshot=snapshot,
-            gained=gained,
-            lost=lost,
+            gained=changes.gained,
+            lost=changes.lost,
+            ssd_gained=changes.ssd_gained,
+            ssd_lost=changes.ssd_lost,
             sessions=counts.sessions,
+            ssd=None if self._ssd is None else _ssd(self._ssd, counts.disk),
+            hits=HitsReport(counts.hits.asked, counts.hits.dram, counts.hits.ssd, counts.hits.peer),
+            owners=tuple(OwnerReport(it.owner, it.leases, it.writing, it.set_aside) for it in counts.owners),
         )
+
+
+def _ssd(tier: SsdTier, disk: DiskSnapshot | None) -> SsdReport:
+    if disk is None:
+        return SsdReport(tier.state, tier.reason)
+    return SsdReport(tier.state, tier.reason, disk.total, disk.held, disk.pending)
 
 
 def _changed(name: BlockName, *, into: dict[BlockName, None], out_of: dict[BlockName, None]) -> None:

@@ -43,7 +43,7 @@ class StoreService(store_pb2_grpc.StoreServicer):
                 self._node.end(session)
 
     async def ResetCache(self, request: common_pb2.Empty, context: Context) -> common_pb2.Empty:
-        self._node.catalog.reset()
+        await self._node.reset()
         return common_pb2.Empty()
 
     async def _hello(self, messages: AsyncIterator[store_pb2.ToStore]) -> WorkerSession:
@@ -59,6 +59,7 @@ class StoreService(store_pb2_grpc.StoreServicer):
         if layout.digest != identity.layout or layout.block_tokens != identity.block_tokens:
             raise WireError(f"worker {hello.worker} says hello with a layout that is not its identity's")
         try:
+            await self._node.adopt(identity, layout)
             session = self._node.hello(hello.worker, hello.incarnation, identity, layout, Path(hello.session_file))
         except NoSession as error:
             raise Refuse(grpc.StatusCode.UNAVAILABLE, str(error)) from error

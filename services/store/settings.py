@@ -1,14 +1,16 @@
 """What a store can be told."""
 
 from pathlib import Path
+from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from services.runtime.paths import default_data_dir
 from services.runtime.settings import NameList, ProcessSettings, Size
 
 
 class StoreSettings(ProcessSettings):
-    """Own a host's arena of KV blocks: who may write which slot, and who reads it."""
+    """Own a host's arena of KV blocks and its SSD file: who may write which slot, and who reads it."""
 
     id: str = Field(default="store-0", pattern=r"^[\w.-]+$")
     """This process's name in logs, reports and status pages."""
@@ -25,5 +27,26 @@ class StoreSettings(ProcessSettings):
     arena_dir: Path = Path("/dev/shm")
     """Where the arena is made; memory, if it is to be fast."""
 
+    ssd: Size = Field(default=0, ge=0)
+    """How large the SSD file may get, which keeps blocks across restarts; 0: none."""
+
+    data_dir: Path = Field(default_factory=default_data_dir)
+    """Where the SSD file is kept: DIR/ssd/ID.kv."""
+
+    eviction: Literal["lru", "lfu", "length-aware"] = "lru"
+    """Which block goes first where room is needed, in memory and on the SSD."""
+
+    ssd_admit: Literal["all", "twice"] = "all"
+    """What is written to the SSD: every block, or those that somebody asked for again, which spares the disk."""
+
+    drain_s: float = Field(default=2.0, ge=0)
+    """How long a store that is told to stop goes on writing to its SSD what is not there yet."""
+
     metrics_port: int | None = Field(default=None, ge=0, le=65535)
     """Serve Prometheus metrics over HTTP at this port of the loopback interface; 0: any free one; unset: none."""
+
+    @field_validator("data_dir")
+    @classmethod
+    def _home(cls, path: Path) -> Path:
+        """``~`` in a variable is not the shell's business."""
+        return path.expanduser()

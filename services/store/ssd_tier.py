@@ -1,0 +1,292 @@
+"""The SSD tier's shell: opens the file, carries out the catalog's moves in threads, gives up when the disk does.
+
+The catalog decides what is written and read; here that is done, several requests at a time, and
+never in the event loop. Reads have threads of their own: whoever waits for a block does not wait
+for what is written behind. The first error of the disk switches the tier off; the service goes on from memory.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from kvstore.arena import Arena
+from kvstore.catalog import Catalog
+from kvstore.layout import Identity, KvLayout
+from kvstore.ssd import SUFFIX, SsdError, SsdFile
+from kvstore.ssd_scan import Scan
+from kvstore.vocabulary import Answer, Demote, Promote
+from services.runtime.logs import fields
+
+READERS = 4
+WRITERS = 4
+"""Requests at a time, each way: two keep a fast disk busy with blocks of 1 MiB, small ones want more."""
+
+log = logging.getLogger(__name__)
+
+OpenFile = Callable[[Path, int, bytes, KvLayout], SsdFile]
+
+
+class SsdState(StrEnum):
+    """What status pages and metrics call it."""
+
+    OPENING = "opening"
+    """Until the first worker has told its layout, and the file was searched."""
+    ON = "on"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class SsdOptions:
+    """Where the file is, and how large it may get."""
+
+    path: Path
+    size_bytes: int
+
+    @classmethod
+    def of(cls, data_dir: Path, store: str, size_bytes: int) -> "SsdOptions | None":
+        """Of this store; None where it is given no SSD."""
+        return cls(data_dir / "ssd" / f"{store}{SUFFIX}", size_bytes) if size_bytes else None
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What went one way: blocks whole and intact, and the time of their requests, added up."""
+
+    blocks: int = 0
+    seconds: float = 0.0
+
+
+class SsdTier:
+    """``state`` is what it is now, ``reason`` why it is off. settle: has answers told and new moves begun."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        arena: Arena,
+        options: SsdOptions,
+        *,
+        settle: Callable[[Iterable[Answer]], None],
+        clock: Callable[[], float],
+        open_file: OpenFile | None = None,
+    ) -> None:
+        self.options = options
+        self.state = SsdState.OPENING
+        self.reason = ""
+        self.scan: Scan | None = None
+        self.written = Traffic()
+        self.read = Traffic()
+        self._catalog = catalog
+        self._arena = arena
+        self._settle = settle
+        self._clock = clock
+        self._open_file = open_file or _open_file
+        self._file: SsdFile | None = None
+        self._adopted: asyncio.Future[tuple[Identity, KvLayout]] = asyncio.get_running_loop().create_future()
+        self._opened = asyncio.Event()
+        self._over: asyncio.Queue[tuple[Demote | Promote, Future[tuple[bool, float]]]] = asyncio.Queue()
+        self._moving = 0
+        self._progress = asyncio.Condition()
+        self._loop = asyncio.get_running_loop()
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ssd-read")
+        self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="ssd-write")
+
+    @property
+    def slot_bytes(self) -> int:
+        """What one block takes on the disk, its header included; 0 until there is a layout."""
+        return 0 if self._file is None else self._file.stride
+
+    @property
+    def pending(self) -> int:
+        """Blocks that are still to be written, as far as there is a disk to write them to."""
+        disk = self._catalog.snapshot().disk
+        return 0 if disk is None else disk.pending
+
+    def now(self) -> float:
+        """On the clock that the catalog is told."""
+        return self._clock()
+
+    def adopt(self, identity: Identity, layout: KvLayout) -> None:
+        """The catalog has adopted this deployment: ``run`` opens its file."""
+        self._adopted.set_result((identity, layout))
+
+    async def opened(self, within_s: float) -> None:
+        """Returns once the file was searched or the tier is off, and at the latest after ``within_s``."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._opened.wait()
+
+    async def run(self) -> None:
+        """Open the file once there is a layout, then complete moves, until cancelled."""
+        await self._open(*await self._adopted)
+        while True:
+            over = [await self._over.get()]
+            while not self._over.empty():
+                over.append(self._over.get_nowait())
+            answers: list[Answer] = []
+            for move, future in over:
+                answers += self._completed(move, future)
+            self._settle(answers)
+            async with self._progress:
+                self._progress.notify_all()
+
+    def carry_out(self, move: Demote | Promote) -> None:
+        """Begin it; ``run`` tells the catalog when it is over."""
+        self._moving += 1
+        match move:
+            case Demote():
+                future = self._writers.submit(self._demote, move)
+            case Promote():
+                future = self._readers.submit(self._promote, move)
+        future.add_done_callback(lambda done: self._tell_over(move, done))
+
+    async def written_behind(self, within_s: float) -> bool:
+        """Wait until nothing is left to be written; False where that takes longer."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s), self._progress:
+                await self._progress.wait_for(lambda: not self.pending)
+                return True
+        return False
+
+    async def at_rest(self) -> None:
+        """Wait for the moves under way; to be called while no more are begun."""
+        async with self._progress:
+            await self._progress.wait_for(lambda: not self._moving)
+
+    async def reset(self) -> None:
+        """Empty the file; at rest only."""
+        if self._file is not None and self.state is SsdState.ON:
+            try:
+                await asyncio.to_thread(self._file.reset)
+            except OSError as failure:
+                self._settle(self._switch_off(_words(failure)))
+
+    async def save_index(self) -> None:
+        """For a quick start next time; at rest only, with ``close`` to follow."""
+        if self._file is not None and self.state is SsdState.ON:
+            entries = self._catalog.disk_entries()
+            try:
+                await asyncio.to_thread(self._file.save_snapshot, entries)
+            except OSError as failure:
+                log.warning("no index for the next start", extra=fields(path=self.options.path, reason=_words(failure)))
+            else:
+                log.info("index saved", extra=fields(blocks=len(entries)))
+
+    def close(self) -> None:
+        """Waits for the requests that the disk has; nothing else of it is used afterwards."""
+        for threads in (self._readers, self._writers):
+            threads.shutdown(cancel_futures=True)
+        if self._file is not None:
+            self._file.close()
+
+    # Opening
+
+    async def _open(self, identity: Identity, layout: KvLayout) -> None:
+        try:
+            scan = await asyncio.wrap_future(self._writers.submit(self._open_and_scan, identity, layout))
+        except (SsdError, OSError) as failure:
+            self._settle(self._switch_off(_words(failure)))
+            return
+        finally:
+            self._opened.set()
+        file = self._file
+        assert file is not None
+        if file.begun_anew is not None:
+            log.warning("the SSD file is begun anew", extra=fields(path=file.path, reason=file.begun_anew))
+        if not file.direct:
+            log.warning("no direct I/O here: the SSD file goes through the page cache", extra=fields(path=file.path))
+        self.scan, self.state = scan, SsdState.ON
+        self._catalog.attach_disk(file.slots, scan.entries)
+        log.info(
+            "ssd on",
+            extra=fields(
+                path=file.path,
+                slots=file.slots,
+                blocks=len(scan.entries),
+                torn=scan.torn,
+                scan_s=round(scan.seconds, 3),
+                by="index" if scan.from_snapshot else "headers",
+            ),
+        )
+        self._settle(())
+
+    def _open_and_scan(self, identity: Identity, layout: KvLayout) -> Scan:
+        """In a thread. The file is ours from its opening on, whatever becomes of whoever waits for this."""
+        options = self.options
+        self._file = self._open_file(options.path, options.size_bytes, identity.fingerprint, layout)
+        return self._file.scan()
+
+    # Moving
+
+    def _demote(self, move: Demote) -> tuple[bool, float]:
+        assert self._file is not None
+        start = time.perf_counter()
+        with self._slot(move.source.slot) as payload:
+            self._file.write(move.target.slot, move.name, move.checksum, move.tokens, payload)
+        return True, time.perf_counter() - start
+
+    def _promote(self, move: Promote) -> tuple[bool, float]:
+        assert self._file is not None
+        start = time.perf_counter()
+        with self._slot(move.target.slot) as target:
+            intact = self._file.read(move.source.slot, move.name, move.checksum, target)
+        return intact, time.perf_counter() - start
+
+    def _slot(self, slot: int) -> memoryview:
+        layout = self._catalog.layout
+        assert layout is not None
+        return self._arena.view[slot * layout.slot_bytes : (slot + 1) * layout.slot_bytes]
+
+    def _tell_over(self, move: Demote | Promote, future: Future[tuple[bool, float]]) -> None:
+        """In the thread that did it."""
+        with suppress(RuntimeError):  # the loop has ended, and with it everybody who would want to know
+            self._loop.call_soon_threadsafe(self._over.put_nowait, (move, future))
+
+    def _completed(self, move: Demote | Promote, future: Future[tuple[bool, float]]) -> list[Answer]:
+        self._moving -= 1
+        answers: list[Answer] = []
+        try:
+            intact, seconds = future.result()
+        except OSError as failure:
+            intact, seconds = False, 0.0
+            answers += self._switch_off(_words(failure))
+        now = self._clock()
+        match move:
+            case Demote():
+                self._count(self.written, intact, seconds)
+                self._catalog.demoted(move, done=intact, now=now)
+            case Promote():
+                self._count(self.read, intact, seconds)
+                if not intact and self.state is SsdState.ON:
+                    log.warning(
+                        "a block on the SSD is not intact", extra=fields(block=move.name, slot=move.source.slot)
+                    )
+                answers += self._catalog.promoted(move, done=intact, now=now)
+        return answers
+
+    @staticmethod
+    def _count(traffic: Traffic, intact: bool, seconds: float) -> None:
+        traffic.blocks += intact
+        traffic.seconds += seconds
+
+    def _switch_off(self, reason: str) -> list[Answer]:
+        """Once and for all: a disk that fails once is not to be trusted with the next block either."""
+        if self.state is SsdState.OFF:
+            return []
+        was_on = self.state is SsdState.ON
+        self.state, self.reason = SsdState.OFF, reason
+        log.error("ssd off", extra=fields(path=self.options.path, reason=reason))
+        return self._catalog.detach_disk(now=self._clock()) if was_on else []
+
+
+def _open_file(path: Path, size_bytes: int, fingerprint: bytes, layout: KvLayout) -> SsdFile:
+    return SsdFile.open(path, size_bytes, fingerprint=fingerprint, layout=layout)
+
+
+def _words(failure: Exception) -> str:
+    return (failure.strerror if isinstance(failure, OSError) else None) or str(failure)
