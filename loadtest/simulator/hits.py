@@ -32,7 +32,8 @@ def hit_rate(rows: Iterable[Row], policy: EvictionPolicy, blocks: int | None, *,
         hit, asked = hit + held, asked + len(row.hash_ids)
         hit_tokens += min(held * BLOCK_TOKENS, row.input_length)
         asked_tokens += row.input_length
-        pool.use(row.hash_ids[::-1] if leaf_first else row.hash_ids)
+        uses = list(enumerate(row.hash_ids))
+        pool.use(uses[::-1] if leaf_first else uses)
     return HitRate(hit / asked, hit_tokens / asked_tokens)
 
 
@@ -44,6 +45,7 @@ class _Pool:
         self._slots: dict[int, int] = {}
         self._names: list[int] = []  # by slot
         self._free: list[int] = []
+        self._stamp = 0
 
     def lookup(self, names: Sequence[int]) -> int:
         """How many of these, from the first on, are held without a gap."""
@@ -52,14 +54,16 @@ class _Pool:
                 return place
         return len(names)
 
-    def use(self, names: Sequence[int]) -> None:
-        for name in names:
+    def use(self, names: Iterable[tuple[int, int]]) -> None:
+        """Each with how many blocks of its prompt come before it."""
+        for depth, name in names:
             slot = self._slots.get(name)
-            self._policy.used(self._new(name) if slot is None else slot)
+            self._stamp += 1
+            self._policy.used(self._new(name) if slot is None else slot, self._stamp, depth)
         while self._blocks is not None and len(self._slots) > self._blocks:
             victim = self._policy.victim()
             assert victim is not None, "whatever is held can go"
-            self._policy.withdraw(victim)
+            self._policy.forget(victim)
             del self._slots[self._names[victim]]
             self._free.append(victim)
 
