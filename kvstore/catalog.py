@@ -187,9 +187,9 @@ class Catalog:
             else:
                 short = last_is_short and position == len(names) - 1
                 depth = self._sessions.depth_after(parent)
-                ref = self._sessions.grant(owner, Block(name, parent, short, hold, now, depth=depth))
-                granted += ref is not None
-                answers.append(Refused() if ref is None else Write(ref.slot, ref.generation))
+                slot = self._sessions.grant(owner, Block(name, parent, short, hold, now, depth=depth))
+                granted += slot is not None
+                answers.append(Refused() if slot is None else Write(slot, self._blocks.slots.generation(slot)))
             parent = name
         self._plan.reclaim(granted)
         if not hold:
@@ -279,7 +279,7 @@ class Catalog:
         self._plan.attach(slots_total, self.layout.block_tokens, entries)
 
     def detach_disk(self, *, now: float) -> list[Answer]:
-        """The SSD tier has switched itself off; fine if there is none. The end of what is under way is still to be told."""
+        """The SSD tier has switched itself off; fine if there is none. Moves under way end as they end."""
         return self.discard(PROMOTIONS, [promote.target for promote in self._plan.detach()])
 
     def disk_entries(self) -> list[DiskEntry]:

@@ -121,11 +121,12 @@ class LookAhead:
             return None
         parent = acquire.names[position - 1] if position else None
         depth = max(position, self._sessions.depth_after(parent))
-        target = self._sessions.grant(
-            errand, Block(acquire.names[position], parent, False, False, look.now, via=via, depth=depth)
+        block = Block(
+            acquire.names[position], parent, short=False, hold=False, granted_at=look.now, via=via, depth=depth
         )
-        look.granted += target is not None
-        return target
+        slot = self._sessions.grant(errand, block)
+        look.granted += slot is not None
+        return None if slot is None else self._plan.dram.ref(slot)
 
     def _may_fetch(self, acquire: Acquire) -> bool:
         """Ahead of the reader only a run that is worth the question: half of what may arrive, or all that is left."""

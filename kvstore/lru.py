@@ -20,33 +20,44 @@ class LeastRecentlyUsed:
     def __init__(self) -> None:
         self._order: OrderedDict[int, int] = OrderedDict()  # slot -> stamp, in the order of stamps
         self._late = Ranked()
+        self._any_late = False
         self._newest = -1
 
     def used(self, slot: int, stamp: int, depth: int = 0, counted: bool = True) -> None:
         if stamp < self._newest:
             self._order.pop(slot, None)
             self._late.put(slot, (stamp,))
+            self._any_late = True
             return
         self._newest = stamp
         self._order[slot] = stamp
         self._order.move_to_end(slot)
-        if self._late:
-            self._late.remove(slot)
+        if self._any_late:
+            self._remove_late(slot)
 
     def withdraw(self, slot: int) -> None:
         self._order.pop(slot, None)
-        if self._late:
-            self._late.remove(slot)
+        if self._any_late:
+            self._remove_late(slot)
 
     def forget(self, slot: int) -> None:
         self.withdraw(slot)
 
     def victim(self, spared: Container[int] = ()) -> int | None:
-        first = next((slot for slot in self._order if slot not in spared), None)
-        late = self._late.first(spared) if self._late else None
+        first = None
+        for first in self._order:
+            if first not in spared:
+                break
+        else:
+            first = None
+        late = self._late.first(spared) if self._any_late else None
         if first is None or late is None:
             return late if first is None else first
         return late if self._late.rank(late) < (self._order[first],) else first
+
+    def _remove_late(self, slot: int) -> None:
+        self._late.remove(slot)
+        self._any_late = bool(self._late)
 
     def __contains__(self, slot: int) -> bool:
         return slot in self._order or slot in self._late

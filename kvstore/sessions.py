@@ -91,7 +91,7 @@ class Sessions:
             slot = self.writing.get(parent)
         return 0 if slot is None else self._blocks[slot].depth + 1
 
-    def grant(self, owner: Session, block: Block) -> SlotRef | None:
+    def grant(self, owner: Session, block: Block) -> int | None:
         """A slot to write this block to, or None where there is no room."""
         slot = self._plan.grant(block)
         if slot is None:
@@ -99,7 +99,7 @@ class Sessions:
         owner.writing[slot] = None
         self.writing[block.name] = slot
         self.arriving += block.via is not Tier.DRAM
-        return self._blocks.ref(slot)
+        return slot
 
     def seal(self, owner: Session, slot: int, checksum: int, *, now: float) -> Block:
         block = self._plan.seal(slot, checksum, now=now)
