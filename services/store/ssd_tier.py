@@ -263,9 +263,7 @@ class SsdTier:
             case Promote():
                 self._count(self.read, intact, seconds)
                 if not intact and self.state is SsdState.ON:
-                    log.warning(
-                        "a block on the SSD is not intact", extra=fields(block=move.name, slot=move.source.slot)
-                    )
+                    log.warning("a block is not intact", extra=fields(block=move.name, slot=move.source.slot))
                 answers += self._catalog.promoted(move, done=intact, now=now)
         return answers
 

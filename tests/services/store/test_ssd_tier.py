@@ -1,0 +1,271 @@
+"""The SSD tier in a store: written behind, read back, found again, and given up when the disk fails."""
+
+import asyncio
+import errno
+import logging
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvstore.layout import KvLayout
+from kvstore.names import BlockName
+from kvstore.ssd import SsdFile
+from kvstore.ssd_format import FIRST_SLOT
+from services.store import node as node_module
+from services.store.ssd_tier import SsdState
+from tests.services.store.shop import STRIDE, name, names, open_plainly, shop
+
+FEW = range(1, 5)
+
+
+async def test_what_is_sealed_is_written_behind(tmp_path: Path) -> None:
+    async with shop(tmp_path) as it:
+        it.put(FEW)
+        assert it.ssd.pending == 4
+        await it.written_behind()
+        assert (it.disk.held, it.disk.pending, it.ssd.written.blocks) == (4, 0, 4)
+
+
+async def test_what_memory_has_no_room_for_is_read_back_from_the_disk(tmp_path: Path) -> None:
+    async with shop(tmp_path, slots=8) as it:
+        for start in range(0, 40, 4):
+            it.put(range(start, start + 4))
+            await it.written_behind()
+        assert it.counts.evicted >= 30
+        for start in range(0, 40, 4):
+            assert await it.served(range(start, start + 4)) == list(range(start, start + 4))
+        assert it.ssd.read.blocks >= 30
+        assert it.counts.hits.ssd == it.ssd.read.blocks
+        assert it.counts.hits.asked == 40
+
+
+async def test_a_clean_restart_finds_every_block_by_its_index(tmp_path: Path) -> None:
+    async with shop(tmp_path) as it:
+        it.put(FEW)
+    async with shop(tmp_path) as it:
+        assert it.ssd.scan is not None
+        assert it.ssd.scan.from_snapshot
+        assert await it.served([*FEW, 9]) == list(FEW)
+
+
+async def test_a_restart_without_a_clean_shutdown_finds_every_block_that_was_written(tmp_path: Path) -> None:
+    async with shop(tmp_path, cleanly=False) as it:
+        it.put(FEW)
+        await it.written_behind()
+    async with shop(tmp_path) as it:
+        assert it.ssd.scan is not None
+        assert not it.ssd.scan.from_snapshot
+        assert await it.served(FEW) == list(FEW)
+
+
+async def test_a_store_that_is_told_to_stop_first_writes_what_is_not_there_yet(tmp_path: Path) -> None:
+    async with shop(tmp_path) as it:
+        it.put(FEW)
+        assert it.ssd.pending
+    async with shop(tmp_path) as it:
+        assert await it.served(FEW) == list(FEW)
+
+
+async def test_a_block_that_is_not_intact_on_the_disk_is_missing_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with shop(tmp_path) as it:
+        it.put(FEW)
+    with (tmp_path / "ssd" / "shop.kv").open("r+b") as raw:
+        raw.seek(FIRST_SLOT + 2 * STRIDE + 4096 + 10)
+        raw.write(b"torn")
+    async with shop(tmp_path) as it:
+        assert await it.served(FEW) == [1, 2]
+        assert (it.disk.dropped_torn, it.disk.held) == (1, 3)
+        assert it.ssd.state is SsdState.ON
+        it.put([3])
+        await it.written_behind()
+        assert await it.served(FEW) == list(FEW), "computed and written anew"
+    assert [record.message for record in caplog.records].count("a block is not intact") == 1
+
+
+async def test_a_reset_empties_both_tiers_for_good(tmp_path: Path) -> None:
+    async with shop(tmp_path) as it:
+        it.put(FEW)
+        await it.written_behind()
+        await it.node.reset()
+        assert (it.counts.sealed, it.disk.held) == (0, 0)
+        assert await it.served(FEW) == []
+        it.put([7])
+    async with shop(tmp_path) as it:
+        assert it.node.catalog.disk_names() == [name(7)]
+
+
+async def test_a_reset_while_blocks_are_being_written_leaves_none_of_them(tmp_path: Path) -> None:
+    async with shop(tmp_path, cleanly=False) as it:
+        it.put(range(12))
+        await asyncio.gather(it.node.reset(), it.node.reset())
+        assert it.node.catalog.disk_names() == []
+        assert await it.served(range(12)) == []
+    async with shop(tmp_path) as it:
+        assert it.node.catalog.disk_names() == []
+
+
+# A disk that fails
+
+
+class Failing(SsdFile):
+    """A file whose disk does what it is told to."""
+
+    failure: OSError | None = None
+
+    def write(self, slot: int, name: BlockName, checksum: int, tokens: int, payload: memoryview) -> None:
+        if self.failure is not None:
+            raise self.failure
+        super().write(slot, name, checksum, tokens, payload)
+
+    def read(self, slot: int, name: BlockName, checksum: int, into: memoryview) -> bool:
+        if self.failure is not None:
+            raise self.failure
+        return super().read(slot, name, checksum, into)
+
+
+class Disk:
+    """Opens its file as a store does, and keeps hold of it."""
+
+    def __init__(self) -> None:
+        self.file: Failing | None = None
+
+    def open(self, path: Path, size_bytes: int, fingerprint: bytes, layout: KvLayout) -> SsdFile:
+        file = Failing.open(path, size_bytes, fingerprint=fingerprint, layout=layout)
+        assert isinstance(file, Failing)
+        self.file = file
+        return file
+
+    def fails(self, number: int) -> None:
+        assert self.file is not None
+        self.file.failure = OSError(number, os.strerror(number))
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EROFS])
+async def test_a_disk_that_fails_to_write_is_given_up_and_the_service_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, number: int
+) -> None:
+    disk = Disk()
+    async with shop(tmp_path, open_file=disk.open) as it:
+        it.put([1, 2])
+        await it.written_behind()
+        disk.fails(number)
+        it.put(range(10, 20))
+        await it.written_behind()
+        assert (it.ssd.state, it.ssd.reason) == (SsdState.OFF, os.strerror(number))
+        await it.ssd.at_rest()
+        assert it.counts.disk is None
+        assert await it.served(range(10, 20)) == list(range(10, 20))
+        it.put(range(20, 24))
+        assert await it.served(range(20, 24)) == list(range(20, 24))
+        it.node.catalog.check()
+    (error,) = errors(caplog)
+    assert error.message == "ssd off"
+
+
+async def test_whoever_waits_for_a_disk_that_fails_is_told_at_once_that_blocks_are_missing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with shop(tmp_path) as it:
+        it.put(range(12))
+    disk = Disk()
+    async with shop(tmp_path, open_file=disk.open) as it:
+        disk.fails(errno.EIO)
+        assert await it.served(range(12)) == []
+        assert it.ssd.state is SsdState.OFF
+        await it.ssd.at_rest()
+        assert it.counts.free == it.counts.total, "what was to be read into is free again"
+    assert len(errors(caplog)) == 1
+
+
+async def test_a_file_that_vanishes_switches_the_tier_off(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with shop(tmp_path) as it:
+        it.put(FEW)
+        await it.written_behind()
+        (tmp_path / "ssd" / "shop.kv").unlink()
+        it.put(range(10, 14))
+        await it.written_behind()
+        assert (it.ssd.state, it.ssd.reason) == (SsdState.OFF, "the file was removed")
+        assert await it.served([*FEW]) == list(FEW), "from memory"
+    assert len(errors(caplog)) == 1
+
+
+async def test_too_little_room_on_the_disk_is_one_line_and_no_tier(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = os.posix_fallocate
+
+    def full(descriptor: int, offset: int, length: int) -> None:
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith(".kv"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(descriptor, offset, length)
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    async with shop(tmp_path) as it:
+        assert it.ssd.state is SsdState.OFF
+        assert "give a smaller --ssd" in it.ssd.reason
+        it.put(FEW)
+        assert await it.served(FEW) == list(FEW)
+    assert len(errors(caplog)) == 1
+
+
+async def test_a_second_store_on_the_same_file_does_without(tmp_path: Path) -> None:
+    async with shop(tmp_path) as first, shop(tmp_path) as second:
+        assert (first.ssd.state, second.ssd.state) == (SsdState.ON, SsdState.OFF)
+        assert "in use by another store" in second.ssd.reason
+        second.put(FEW)
+        assert await second.served(FEW) == list(FEW)
+
+
+# Opening
+
+
+class Gate:
+    """Holds up whoever opens the file until it is let through."""
+
+    def __init__(self) -> None:
+        self.through = threading.Event()
+
+    def open(self, *asked: Any) -> SsdFile:  # Any: the arguments of OpenFile, as they come
+        assert self.through.wait(10)
+        return open_plainly(*asked)
+
+
+async def test_a_store_whose_file_takes_long_to_search_serves_meanwhile_and_finds_it_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with shop(tmp_path) as it:
+        it.put(FEW)
+    monkeypatch.setattr(node_module, "OPENING_S", 0.01)
+    gate = Gate()
+    async with shop(tmp_path, open_file=gate.open) as it:
+        assert it.ssd.state == "opening"
+        it.put([10, 11])
+        assert await it.served([10, 11, 1]) == [10, 11]
+        gate.through.set()
+        await it.ssd.opened(10)
+        assert it.ssd.state is SsdState.ON
+        await it.written_behind()
+        assert set(it.node.catalog.disk_names()) == set(names([*FEW, 10, 11]))
+        assert await it.served(FEW) == list(FEW)
+
+
+async def test_a_store_that_stops_while_its_file_is_searched_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node_module, "OPENING_S", 0.01)
+    gate = Gate()
+    async with shop(tmp_path, open_file=gate.open) as it:
+        it.put(FEW)
+        threading.Timer(0.02, gate.through.set).start()
+    async with shop(tmp_path) as it:
+        await it.ssd.opened(10)
+        assert it.ssd.state is SsdState.ON, "nobody has it locked"
