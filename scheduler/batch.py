@@ -1,8 +1,8 @@
 """What one engine step is told to do, as values.
 
-A batch says which pages to bring in first, which tokens to compute for whom, and
-which blocks will be complete afterwards. The batcher makes it, an engine runs it,
-and the simulator prices it; none of them changes it.
+A batch says which tokens to compute for whom, and which blocks will be complete
+afterwards. The batcher makes it, an engine runs it, and the simulator prices it;
+none of them changes it.
 """
 
 from collections.abc import Sequence
@@ -18,14 +18,6 @@ class Copy:
 
     slot: int
     block: int
-
-
-@dataclass(frozen=True, slots=True)
-class Lift:
-    """A copy into the device that must happen before this batch computes."""
-
-    request: RequestId
-    copy: Copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +59,9 @@ class Fill:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One step: lifts first, then every slice; fills tell what is complete after it."""
+    """One step; fills tell what is complete after it."""
 
     slices: tuple[Slice, ...]
-    lifts: tuple[Lift, ...] = ()
     fills: tuple[Fill, ...] = ()
 
     @property

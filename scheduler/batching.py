@@ -4,7 +4,7 @@ A plain object that the worker's loop and the simulator run alike: no clock, no 
 store. Blocks are accounted for in ``DeviceBlocks``; a block is named there only when the step
 that fills it was applied, and never written while anyone else could read it.
 
-    add -> waiting -> admit -> loading -> loaded -> [ next -> applied | unlifted ]* -> left
+    add -> waiting -> admit -> loading -> loaded -> [ next -> applied ]* -> left
            (FIFO)     seat and blocks               one batch in flight at a time
 
 A step spends its budgets in order: first one token for every decoding sequence, then prefill
@@ -14,12 +14,12 @@ boundaries, so that the arithmetic of a tile does not depend on how a prompt was
 
 from bisect import insort
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from operator import attrgetter
 
 from kvstore.device import DeviceBlocks
 from kvstore.names import BlockName, block_names
-from scheduler.batch import Batch, Copy, Fill, Lift, Slice
+from scheduler.batch import Batch, Fill, Slice
 from scheduler.budget import Budget
 from scheduler.progress import BatcherSnapshot, BatchLimits, FirstToken, Progress
 from scheduler.reservation import Load, match_again, reserve
@@ -113,7 +113,7 @@ class Batcher:
 
     def _give_back(self, running: Running) -> None:
         self._device.unpin(running.blocks)
-        running.blocks, running.lifts, running.reused, running.computed = [], [], 0, 0
+        running.blocks, running.reused, running.computed = [], 0, 0
 
     # -- admission ----------------------------------------------------------------------------------------------
 
@@ -135,20 +135,22 @@ class Batcher:
             loads.append(load)
         return loads
 
-    def loaded(self, request: RequestId, slots: Sequence[int]) -> None:
-        """The store holds ``Load.missing[: len(slots)]`` in these slots, leased; the rest is computed.
+    def loaded(self, request: RequestId, blocks: int) -> None:
+        """``Load.missing[:blocks]`` have been copied to ``Load.targets``; the rest is computed.
 
-        Ignored unless that sequence is loading: it may have been cancelled.
+        Ignored unless that sequence is loading: it may have been cancelled, and its blocks be others' as soon as
+        nobody pins them; so whoever copies pins the targets meanwhile.
         """
         running = self._live.get(request)
         if running is None or running.phase is not Phase.LOADING:
             return
         size, last = self._block_tokens, len(running.tokens) - 1
-        held = running.reused + len(slots)
+        held = running.reused + blocks
         whole = -(-last // size) if running.handed_over else last // size
         assert held <= whole, f"{request} has {whole} blocks to reuse, not {held}"
-        running.lifts = [Copy(slot, running.blocks[at]) for at, slot in enumerate(slots, start=running.reused)]
-        running.computed = min(held * size, last)
+        for index in range(running.reused, min(held, last // size)):  # what is behind is a handoff's short block
+            self._device.name(running.blocks[index], running.names[index])
+        running.computed = running.filled = min(held * size, last)
         if running.cached_tokens is None:
             running.cached_tokens = 0 if running.handed_over else min(running.computed, running.prompt)
         if running.computed == last and not running.hand_over:
@@ -166,21 +168,20 @@ class Batcher:
     # -- a step -------------------------------------------------------------------------------------------------
 
     def next(self, *, now: float) -> Batch | None:
-        """The next step, to be answered by ``applied`` or ``unlifted``; None where nobody can run now.
+        """The next step, to be answered by ``applied``; None where nobody can run now.
 
         A slice's blocks are a live view, right until then.
         """
         assert self._flight is None, "one batch at a time"
         self._make_room()
         slices: list[Slice] = []
-        lifts: list[Lift] = []
         filled: list[Fill] = []
         size, kv_tokens = self._block_tokens, 0
         for running in self._decoding:
             start = running.computed
             kv_tokens += start + 1
-            if running.lifts or running.started_s is None:
-                lifts += self._start(running, now)
+            if running.started_s is None:
+                running.started_s = now
             if not (start + 1) % size:
                 filled += fills(running, start, start + 1, size)
             forbidden = running.forbidden if running.limits.min_tokens else _NOTHING
@@ -188,9 +189,9 @@ class Batcher:
             slices.append(Slice(running.request, piece, start, running.blocks, running.sampling, forbidden))
         self._flying = self._decoding.copy()
         if self._prefilling:
-            self._prefill(slices, lifts, filled, kv_tokens, now)
+            self._prefill(slices, filled, kv_tokens, now)
         if slices:
-            self._flight = Batch(tuple(slices), tuple(lifts), tuple(filled))
+            self._flight = Batch(tuple(slices), tuple(filled))
         return self._flight
 
     def _make_room(self) -> None:
@@ -210,10 +211,9 @@ class Batcher:
         """The sequence to drop.
 
         Not one that is to be handed over: its blocks are promised to the store, it needs no more of them, and it
-        leaves soon. Nor one whose lifts are pending: it has leases in the store that would wait with it. The
-        sequence that needs a block is neither, so there always is one.
+        leaves soon. The sequence that needs a block is no such one, so there always is somebody.
         """
-        droppable = (each for each in (*self._decoding, *self._prefilling) if not (each.hand_over or each.lifts))
+        droppable = (each for each in (*self._decoding, *self._prefilling) if not each.hand_over)
         return max(droppable, key=_ARRIVAL)
 
     def _preempt(self, victim: Running) -> None:
@@ -225,7 +225,7 @@ class Batcher:
         self._waiting.appendleft(victim)
         self._preemptions += 1
 
-    def _prefill(self, slices: list[Slice], lifts: list[Lift], filled: list[Fill], kv_tokens: int, now: float) -> None:
+    def _prefill(self, slices: list[Slice], filled: list[Fill], kv_tokens: int, now: float) -> None:
         """Spend what the decodes left on chunks, oldest first; at least one block, so that prefills always advance."""
         size, decodes = self._block_tokens, len(slices)
         budget = Budget(self._max_tokens, self._limits.max_step_s, self.profile, size)
@@ -239,9 +239,10 @@ class Batcher:
                     break
                 end = min(total, start + size)
             # As far as whoever lowers them can tell, a handoff's blocks are filled by its own steps: all of them.
-            unfilled = running.planned(size) if running.hand_over else start
-            filled += fills(running, unfilled, end, size)
-            lifts += self._start(running, now)
+            filled += fills(running, running.filled if running.hand_over else start, end, size)
+            running.filled = end
+            if running.started_s is None:
+                running.started_s = now
             done = end == total
             sampling = running.sampling if done else None
             forbidden = running.forbidden if done else _NOTHING
@@ -252,23 +253,16 @@ class Batcher:
                 break
             budget.charge_chunk(start, end)
 
-    def _start(self, running: Running, now: float) -> list[Lift]:
-        if running.started_s is None:
-            running.started_s = now
-        return [Lift(running.request, copy) for copy in running.lifts]
-
     # -- what became of it --------------------------------------------------------------------------------------
 
     def applied(self, batch: Batch, tokens: Sequence[int | None], *, now: float) -> list[Progress]:
-        """The step was run and gave these tokens, one entry per slice. What it lifted and filled is named now.
+        """The step was run and gave these tokens, one entry per slice. What it filled is named now.
 
         Whoever still reads blocks of this batch pins them before this call: sequences that end give theirs back.
         """
-        flying = self._landed(batch)
+        assert batch is self._flight, "not the batch in flight"
+        flying, self._flying, self._flight = self._flying, [], None
         assert len(tokens) == len(flying), f"{len(flying)} slices, {len(tokens)} results"
-        for running in flying:
-            if running.lifts:
-                self._name_lifted(running)
         for fill in batch.fills:
             if not fill.short:
                 self._device.name(fill.block, fill.name)
@@ -281,17 +275,6 @@ class Batcher:
             if token is not None:
                 progress.append(self._sampled(running, token, now))
         return progress
-
-    def _landed(self, batch: Batch) -> list[Running]:
-        assert batch is self._flight, "not the batch in flight"
-        flying, self._flying, self._flight = self._flying, [], None
-        return flying
-
-    def _name_lifted(self, running: Running) -> None:
-        for index, copy in enumerate(running.lifts, start=running.reused):
-            if (index + 1) * self._block_tokens < len(running.tokens):  # else it is a handoff's short block
-                self._device.name(copy.block, running.names[index])
-        running.lifts = []
 
     def _sampled(self, running: Running, token: int, now: float) -> Progress:
         running.tokens.append(token)
@@ -310,22 +293,6 @@ class Batcher:
             running.happened(Event.CAUGHT_UP)
             insort(self._decoding, running, key=_ARRIVAL)
         return Progress(running.request, token, finish, first)
-
-    def unlifted(self, batch: Batch, requests: Collection[RequestId]) -> None:
-        """The batch was not run, since what these requests were to lift can't be trusted.
-
-        They compute it; all others run again in the next batch.
-        """
-        for running in self._landed(batch):
-            if running.phase is Phase.ENDED:
-                self._give_back(running)
-            elif running.request in requests and running.lifts:
-                self._unlist(running)
-                running.happened(Event.UNLIFTED)
-                running.lifts, running.computed = [], running.reused * self._block_tokens
-                if running.cached_tokens and not running.first_token_given:
-                    running.cached_tokens = min(running.computed, running.prompt)
-                insort(self._prefilling, running, key=_ARRIVAL)
 
     def snapshot(self) -> BatcherSnapshot:
         taking_part = [*self._prefilling, *self._decoding]

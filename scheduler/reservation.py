@@ -18,13 +18,14 @@ class Load:
 
     names: of all blocks that may be reused, in prefix order; with ``handed_over`` the last may be
     short. held: those of them that the device has, with their blocks, pinned until the sequence
-    leaves. handoff: of a sequence that will be handed over, the names of all its prompt's blocks,
-    the last of them short where handoff_short.
+    leaves. targets: the device blocks that ``missing`` may be copied to. handoff: of a sequence that
+    will be handed over, the names of all its prompt's blocks, the last of them short where handoff_short.
     """
 
     request: RequestId
     names: tuple[BlockName, ...]
     held: tuple[tuple[BlockName, int], ...]
+    targets: tuple[int, ...]
     handoff: tuple[BlockName, ...] = ()
     handoff_short: bool = False
 
@@ -55,21 +56,21 @@ def reserve(running: Running, device: DeviceBlocks, size: int) -> Load | None:
     running.blocks, running.reused = held + fresh, len(held)
     if running.handed_over and (tokens - 1) % size:
         names.append(tail_name(running, tokens - 1, size))
-    pairs = tuple(zip(names, held, strict=False))
+    pairs, targets = tuple(zip(names, held, strict=False)), tuple(running.blocks[len(held) : len(names)])
     if not running.hand_over:
-        return Load(running.request, tuple(names), pairs)
+        return Load(running.request, tuple(names), pairs, targets)
     handoff, short = running.names[: tokens // size], tokens % size != 0
     if short:
         handoff.append(tail_name(running, tokens, size))
-    return Load(running.request, tuple(names), pairs, tuple(handoff), short)
+    return Load(running.request, tuple(names), pairs, targets, tuple(handoff), short)
 
 
 def match_again(running: Running, device: DeviceBlocks, size: int) -> None:
     """Take over what others have computed of its prefix since it was admitted, as when many ask about one text at once.
 
-    Only before its first slice, and only where nothing is to be lifted: a lift holds leases that its step releases.
+    Only before its first slice: from then on some of its blocks are half written.
     """
-    if running.started_s is not None or running.lifts:
+    if running.started_s is not None:
         return
     have = running.computed // size
     held = device.match(running.names[: (len(running.tokens) - 1) // size])

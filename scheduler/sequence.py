@@ -4,8 +4,7 @@ The batcher owns it and changes it; this file holds the state and the table of i
 
     blocks of a sequence, in order (b = block_tokens):
     [0, reused)                   were on the device when it was admitted: shared, pinned, never written
-    [reused, reused + lifts)      come from the store, before its first slice
-    [.., computed // b)           ours, written and named block by block
+    [reused, computed // b)       ours: copied from the store while it loaded, then written and named block by block
     [computed // b, len(blocks))  reserved
 """
 
@@ -14,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from kvstore.names import BlockName, child_name
-from scheduler.batch import Copy, Fill
+from scheduler.batch import Fill
 from scheduler.vocabulary import FinishReason, Limits, RequestId, Sampling
 
 
@@ -39,8 +38,6 @@ class Event(StrEnum):
     LOADED = "loaded"
     LOADED_WHOLE = "loaded whole"
     """All but the last token's KV is held: nothing to prefill."""
-    UNLIFTED = "unlifted"
-    """What was to be lifted could not be trusted."""
     CAUGHT_UP = "caught up"
     """The first token after a prefill was sampled."""
     PREEMPTED = "preempted"
@@ -55,10 +52,8 @@ NEXT: dict[tuple[Phase, Event], Phase] = {
     (Phase.LOADING, Event.LOADED_WHOLE): Phase.DECODING,
     (Phase.LOADING, Event.LEFT): Phase.ENDED,
     (Phase.PREFILLING, Event.CAUGHT_UP): Phase.DECODING,
-    (Phase.PREFILLING, Event.UNLIFTED): Phase.PREFILLING,
     (Phase.PREFILLING, Event.PREEMPTED): Phase.WAITING,
     (Phase.PREFILLING, Event.LEFT): Phase.ENDED,
-    (Phase.DECODING, Event.UNLIFTED): Phase.PREFILLING,
     (Phase.DECODING, Event.PREEMPTED): Phase.WAITING,
     (Phase.DECODING, Event.LEFT): Phase.ENDED,
 }
@@ -70,8 +65,8 @@ class Running:
     """A sequence that a batcher was given. Positions, lengths and ``computed`` are in tokens.
 
     tokens: prompt and output. prompt: how many of them are the prompt's. names: of the
-    full blocks, as far as they were needed. computed: tokens whose KV is in ``blocks``,
-    lifts counted. lifts: copies that its next slice needs first.
+    full blocks, as far as they were needed. computed: tokens whose KV is in ``blocks``.
+    filled: of a sequence that is to be handed over, the tokens whose blocks need no ``Fill`` any more.
     """
 
     request: RequestId
@@ -92,7 +87,7 @@ class Running:
     blocks: list[int] = field(default_factory=list)
     reused: int = 0
     computed: int = 0
-    lifts: list[Copy] = field(default_factory=list)
+    filled: int = 0
 
     def happened(self, event: Event) -> None:
         """Raises KeyError, and changes nothing, where the table has no such step."""
@@ -115,10 +110,6 @@ class Running:
         if self.generated >= self.limits.max_tokens or len(self.tokens) >= longest:
             return FinishReason.LENGTH
         return None
-
-    def planned(self, size: int) -> int:
-        """Where its own computing is: before its first slice that is behind what was reserved as reused or lifted."""
-        return self.computed if self.started_s is not None else (self.reused + len(self.lifts)) * size
 
 
 def sequence(

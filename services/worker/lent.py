@@ -6,6 +6,7 @@ back only when no job uses it any more: at once, or at the end of the present st
 Everything here is synchronous, so that no cancellation can interrupt it.
 """
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -47,21 +48,39 @@ class Lent(ABC):
 
 
 class Leases(Lent):
-    """The leases of one load, in prefix order; closed once they are lifted, or the request has left."""
+    """The leases of one load, in prefix order, from the store's answers until they are lifted or the request leaves."""
 
     def __init__(self, session: StoreSession) -> None:
         super().__init__(session)
         self.held: list[Lease] = []
+        self.granted = 0
+        """How many there have been so far."""
+        self._complete = False
+        self._news = asyncio.Event()
 
     def add(self, leases: Sequence[Lease]) -> None:
         """The store's answer, in parts."""
         self.held += leases
+        self.granted += len(leases)
+        self._news.set()
         self._settle()
 
-    def checksums(self) -> dict[int, int]:
-        """What must lie in each leased slot."""
-        return {lease.slot: lease.checksum for lease in self.held}
+    def complete(self) -> None:
+        """No more will come."""
+        self._complete = True
+        self._news.set()
+
+    async def next(self, most: int) -> Sequence[Lease]:
+        """The first of those that are held, once there are any; none when no more will come. They stay held."""
+        while not self.held and not self._complete:
+            self._news.clear()
+            await self._news.wait()
+        return self.held[:most]
+
+    def release(self, count: int) -> None:
+        """So many of the first are lifted, or of no use."""
+        given, self.held = self.held[:count], self.held[count:]
+        self.session.release(given)
 
     def _give_back(self) -> None:
-        given, self.held = self.held, []
-        self.session.release(given)
+        self.release(len(self.held))

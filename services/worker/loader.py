@@ -1,50 +1,147 @@
-"""Before a sequence runs: lease what the store has of its prefix, and reserve room for its handoff.
+"""Before a sequence runs: bring what the store has of its prefix to the device, and reserve room for its handoff.
 
-One task per admitted sequence, cancelled with it. Whatever the store answers belongs
-to the ticket already; without a store, or without an answer, everything is computed.
+    acquire --> leases, in parts --> lift jobs, in prefix order --> leases given back --> Batcher.loaded
+        \\--> answered: confirm; for a handoff: allocate, and ask for the push
+
+One task per admitted sequence, cancelled with it. Lifts run between the steps, in jobs of bounded size, so decodes
+go on in between. Whatever the store answers belongs to the ticket already, and a job's blocks are pinned until
+it ends; without a store, or without an answer, everything is computed.
 """
 
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+
+from kvstore.device import DeviceBlocks
 from scheduler.reservation import Load
+from scheduler.vocabulary import StoreTarget
 from services.worker.lent import Leases
+from services.worker.metrics import WorkerMetrics
+from services.worker.model import Model
+from services.worker.model_thread import ModelThread
+from services.worker.push import Push
 from services.worker.reservation import Reservation
 from services.worker.store_link import StoreLink
-from services.worker.store_session import StoreAway
+from services.worker.store_session import StoreAway, StoreSession
 from services.worker.ticket import Ticket
 
 HANDOFF_WAIT_S = 10.0
 """For blocks of a handoff that are still being written. A prefill gives its first token when it has sealed nearly all,
 so this is for a prefill worker that hangs; one that dies is noticed at once."""
 
+LOOKUP_WAIT_S = 0.0
+"""Nothing but handoffs is waited for."""
+
+LIFT_BYTES = 32 << 20
+"""Copied in one job of the model thread: about 3 ms at 10 GB/s, so that tokens are not held up for long."""
+
 
 class Loader:
-    """Asks on behalf of sequences; link None: there is no store."""
+    """Loads for sequences; link None: there is no store. ``freed`` is called when blocks were unpinned."""
 
-    def __init__(self, link: StoreLink | None) -> None:
+    def __init__(
+        self,
+        link: StoreLink | None,
+        device: DeviceBlocks,
+        thread: ModelThread,
+        model: Model,
+        metrics: WorkerMetrics,
+        *,
+        block_bytes: int,
+    ) -> None:
         self._link = link
+        self._device = device
+        self._thread = thread
+        self._model = model
+        self._metrics = metrics
+        self._most = max(1, LIFT_BYTES // block_bytes)
+        self._jobs: set[asyncio.Future[None]] = set()
+        self.freed: Callable[[], None] = lambda: None
 
-    async def lease(self, ticket: Ticket, load: Load) -> list[int]:
-        """The slots of the longest prefix of ``load.missing`` there is, leased to the ticket."""
+    async def load(self, ticket: Ticket, load: Load) -> int:
+        """How many blocks of ``load.missing`` lie in ``load.targets`` now; by then its handoff is reserved, too."""
         session = None if self._link is None else self._link.session
-        ticket.lend(None)
-        if session is None or not load.missing:
-            return []
+        if session is None:
+            ticket.stream.confirm(len(load.missing))
+            return 0
         leases = Leases(session)
         ticket.lend(leases)
-        wait_s = HANDOFF_WAIT_S if ticket.sequence.handed_over else 0.0
-        try:
-            await session.acquire(load.missing, deadline_s=wait_s, leased=leases.add)
-        except StoreAway:
-            ticket.lend(None)
-            return []
-        return [lease.slot for lease in leases.held]
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._ask(ticket, load, leases), name=f"ask for {ticket.key}")
+            lifted = await self._lift(leases, load.targets)
+        ticket.lend(None)
+        return lifted
 
-    async def reserve(self, ticket: Ticket, load: Load) -> None:
+    async def lifts(self) -> None:
+        """Returns when the lift jobs that are queued now are done, and whoever waited for them was told."""
+        if self._jobs:
+            await asyncio.wait(self._jobs)
+
+    # Asking
+
+    async def _ask(self, ticket: Ticket, load: Load, leases: Leases) -> None:
+        session, sequence = leases.session, ticket.sequence
+        if load.missing:
+            with suppress(StoreAway):
+                await session.acquire(
+                    load.missing,
+                    deadline_s=HANDOFF_WAIT_S if sequence.handed_over else LOOKUP_WAIT_S,
+                    handoff=sequence.handed_over,
+                    source=_other(ticket.source, session),
+                    leased=leases.add,
+                )
+        leases.complete()
+        ticket.stream.confirm(len(load.missing) - leases.granted)
+        # A request that leaves while its lift job runs is gone at once; this task is cancelled when the job has ended.
+        if load.handoff and ticket.handoff is None and not ticket.left:
+            await self._reserve(ticket, load, session)
+
+    async def _reserve(self, ticket: Ticket, load: Load, session: StoreSession) -> None:
         """Once for each handoff, before its first token: slots for all of its prompt's blocks, or leases on them."""
-        session = None if self._link is None else self._link.session
-        if session is None or not load.handoff or ticket.handoff is not None:
-            return
         ticket.handoff = Reservation(session, load.handoff, last_is_short=load.handoff_short, hold=True)
         try:
             await ticket.handoff.ask()
         except StoreAway:
             ticket.handoff.close()  # the decode worker will find nothing, and compute
+            return
+        target = _other(ticket.push_to, session)
+        if target is not None and not ticket.left:
+            ticket.push = Push(session, target, load.handoff, last_is_short=load.handoff_short)
+
+    # Lifting
+
+    async def _lift(self, leases: Leases, targets: Sequence[int]) -> int:
+        """Copy what is leased as leases come; how many blocks are on the device, up to the first that is no good."""
+        lifted = 0
+        while leased := await leases.next(self._most):
+            blocks = targets[lifted : lifted + len(leased)]
+            with self._job(blocks), leases.used():
+                good = await self._thread.run(partial(self._model.lift, leased, blocks, leases.session.epoch))
+                leases.release(len(leased))
+            lifted += good
+            self._metrics.blocks_lifted(good)
+            if good < len(leased):
+                leases.close()  # nothing behind it is of any use
+                self._metrics.lift_lost()
+                break
+        return lifted
+
+    @contextmanager
+    def _job(self, blocks: Sequence[int]) -> Iterator[None]:
+        """Around the wait for a job that writes these blocks. Nothing may be awaited between this and being told."""
+        job: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._jobs.add(job)
+        self._device.pin(blocks)
+        try:
+            yield
+        finally:
+            self._device.unpin(blocks)
+            self._jobs.discard(job)
+            job.set_result(None)
+            self.freed()
+
+
+def _other(target: StoreTarget | None, session: StoreSession) -> StoreTarget | None:
+    """A store that is not the own one."""
+    return None if target is None or target.store == session.store else target

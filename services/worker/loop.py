@@ -1,11 +1,11 @@
 """Drive the batcher: admit, run, apply, deliver; one step at a time, for as long as there is work.
 
-    call --enter--> ticket --add--> batcher --admit--> a load task: leases, reservations
+    call --enter--> ticket --add--> batcher --admit--> a load task: leases, [model thread: lift], reservations
                                        |<------------- loaded
-                    wake --> next() -> [model thread: lift, run, lower] -> seal -> applied() -> streams
+                    wake --> next() -> [model thread: run, lower] -> seal -> applied() -> streams
 
-Leases for lifts are closed after the step that lifted them. A handoff's reservation
-stays with its ticket. Between two steps this takes a fraction of a millisecond.
+Lifts that are queued by the time a step ends are waited for: what they bring runs in the very next one. A
+handoff's reservation stays with its ticket. Between two steps this takes a fraction of a millisecond.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from scheduler.batching import Batcher
 from scheduler.progress import Progress
 from scheduler.reservation import Load
 from scheduler.sequence import Running
-from scheduler.vocabulary import RequestId
+from scheduler.vocabulary import RequestId, StoreTarget
 from services.worker.loader import Loader
 from services.worker.metrics import WorkerMetrics
 from services.worker.publisher import Publisher
@@ -77,7 +77,14 @@ class Loop:
         return [ticket.request for ticket in self._tickets.values()]
 
     @contextmanager
-    def enter(self, request: RequestId, sequence: Running) -> Iterator[Ticket]:
+    def enter(
+        self,
+        request: RequestId,
+        sequence: Running,
+        *,
+        push_to: StoreTarget | None = None,
+        source: StoreTarget | None = None,
+    ) -> Iterator[Ticket]:
         """A request for as long as its call lasts; leaving frees all it has. Raises Full, NeverFits, Ending."""
         if self.draining:
             raise Ending("this worker is ending")
@@ -87,7 +94,7 @@ class Loop:
         refusal = self._batcher.add(sequence, now=self._clock())
         if refusal is not None:
             raise Full(refusal) if was_full else NeverFits(refusal)
-        ticket = Ticket(request, sequence)
+        ticket = Ticket(request, sequence, push_to, source)
         self._tickets[ticket.key] = ticket
         self._empty.clear()
         self.wake()
@@ -109,6 +116,7 @@ class Loop:
                 while True:
                     self._wake.clear()
                     self._admit(tasks)
+                    await self._loader.lifts()
                     batch = self._batcher.next(now=self._clock())
                     if batch is None:
                         await self._wake.wait()
@@ -157,13 +165,10 @@ class Loop:
             ticket.load = tasks.create_task(self._load(ticket, load), name=f"load {ticket.key}")
 
     async def _load(self, ticket: Ticket, load: Load) -> None:
-        slots = await self._loader.lease(ticket, load)
-        await self._loader.reserve(ticket, load)
-        missing = len(load.missing) - len(slots)
-        if ticket.sequence.handed_over:
-            self._metrics.handed_over(missing)
-        ticket.stream.confirm(missing)
-        self._batcher.loaded(ticket.key, slots)
+        blocks = await self._loader.load(ticket, load)
+        self._batcher.loaded(ticket.key, blocks)
         self.wake()
+        if ticket.sequence.handed_over:
+            self._metrics.handed_over(len(load.missing) - blocks)
         if ticket.handoff is not None:
             await self._publisher.copy(self._publisher.claim_held(ticket.handoff))

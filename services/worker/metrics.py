@@ -35,9 +35,10 @@ class WorkerMetrics:
         self._queue_s = self._histogram("vllm:request_queue_time_seconds", "Arrival to first chunk", SECONDS)
         self._prefill_s = self._histogram("vllm:request_prefill_time_seconds", "First chunk to first token", SECONDS)
         self._step_tokens = self._histogram("vllm:iteration_tokens_total", "Tokens computed in a step", STEP_TOKENS)
-        self._step_s = self._histogram("moonpool_step_seconds", "A step, lifts and lowers included", SECONDS)
+        self._step_s = self._histogram("moonpool_step_seconds", "A step, lowers included", SECONDS)
         self._lifted = self._counter("moonpool_blocks_lifted", "Blocks copied from the arena to the device")
         self._lifts_lost = self._counter("moonpool_lifts_lost", "Requests that compute what they could not lift")
+        self._pushes_unanswered = self._counter("moonpool_pushes_unanswered", "First tokens given without a push")
         self._published = self._counter("moonpool_blocks_published", "Blocks copied from the device to the arena")
         self._not_published = self._counter("moonpool_blocks_not_published", "Blocks not kept: too many at a time")
         self._handed_over = self._counter("moonpool_handoffs_received", "Streams that came from a prefill worker")
@@ -64,11 +65,10 @@ class WorkerMetrics:
         if progress.finish is not None:
             self._success.labels(**self._labels, finished_reason=progress.finish.value).inc()
 
-    def stepped(self, seconds: float, *, tokens: int, sampled: int, lifted: int) -> None:
+    def stepped(self, seconds: float, *, tokens: int, sampled: int) -> None:
         self._step_s.observe(seconds)
         self._step_tokens.observe(tokens)
         self._generation_tokens.inc(sampled)
-        self._lifted.inc(lifted)
 
     def refused(self, reason: str) -> None:
         self._refused.labels(**self._labels, reason=reason).inc()
@@ -77,8 +77,14 @@ class WorkerMetrics:
         self._handed_over.inc()
         self._missing.inc(missing_blocks)
 
-    def lifts_lost(self, requests: int) -> None:
-        self._lifts_lost.inc(requests)
+    def blocks_lifted(self, blocks: int) -> None:
+        self._lifted.inc(blocks)
+
+    def lift_lost(self) -> None:
+        self._lifts_lost.inc()
+
+    def push_unanswered(self) -> None:
+        self._pushes_unanswered.inc()
 
     def blocks_published(self, blocks: int) -> None:
         self._published.inc(blocks)

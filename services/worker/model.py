@@ -1,17 +1,16 @@
-"""What the model thread does: one step, with its lifts before and its lowers in between.
+"""What the model thread does: steps, with lowers in between their layers, and copies between them.
 
 Every slot comes with the epoch of the session that granted it, and is touched only while
-that session's arena is mapped. A lift that can't be trusted stops the step before
-anything is computed; a block that can't be lowered is merely not kept.
+that session's arena is mapped. A block that can't be lifted has to be computed; one that
+can't be lowered is merely not kept.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
-from engine.port import Engine
-from scheduler.batch import Batch, Copy, Lift
-from scheduler.vocabulary import RequestId
+from engine.port import Engine, OnLayer
+from kvstore.vocabulary import Lease
+from scheduler.batch import Batch, Copy
 from services.worker.arena_map import ArenaMap
 
 
@@ -24,26 +23,11 @@ class Lowering:
 
 
 @dataclass(frozen=True, slots=True)
-class Leased:
-    """The slots that a request may lift from, with the checksum of what must lie there."""
-
-    epoch: int
-    checksums: Mapping[int, int]
-
-
-@dataclass(frozen=True, slots=True)
 class StepDone:
     """tokens: one entry per slice. checksums: one per lowering; None where its arena is gone."""
 
     tokens: tuple[int | None, ...]
     checksums: tuple[int | None, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class LiftsLost:
-    """The step was not run: what these requests were to lift can't be trusted."""
-
-    requests: frozenset[RequestId]
 
 
 class Model:
@@ -54,16 +38,29 @@ class Model:
         self._verify_lifts = verify_lifts
         self.arena = ArenaMap(engine)
 
-    def step(
-        self, batch: Batch, leased: Mapping[RequestId, Leased], lowerings: Sequence[Lowering]
-    ) -> StepDone | LiftsLost:
-        """Lift, compute, and lower what is complete, layer by layer as layers appear."""
-        lost = self._lift(batch.lifts, leased)
-        if lost:
-            return LiftsLost(lost)
+    def step(self, batch: Batch, lowerings: Sequence[Lowering], lowered: OnLayer | None = None) -> StepDone:
+        """Compute, and lower what is complete, layer by layer as layers appear; ``lowered`` is told each of them."""
         copies = [lowering.copy for lowering in lowerings if lowering.epoch == self.arena.epoch]
-        result = self._engine.run(batch, partial(self._engine.lower, copies) if copies else None)
+
+        def on_layer(layer: int) -> None:
+            self._engine.lower(copies, layer)
+            if lowered is not None:
+                lowered(layer)
+
+        result = self._engine.run(batch, on_layer if copies else None)
         return StepDone(result.tokens, self._checksums(lowerings))
+
+    def lift(self, leased: Sequence[Lease], blocks: Sequence[int], epoch: int) -> int:
+        """Copy slots that were leased in this epoch to device blocks; so many of the first are what they should be."""
+        if epoch != self.arena.epoch:
+            return 0
+        self._engine.lift([Copy(lease.slot, block) for lease, block in zip(leased, blocks, strict=True)])
+        if self._verify_lifts:
+            # Of what lies in the slot after the copy: had it changed meanwhile, it would show.
+            for count, lease in enumerate(leased):
+                if self.arena.checksum(lease.slot) != lease.checksum:
+                    return count
+        return len(leased)
 
     def lower(self, lowerings: Sequence[Lowering]) -> tuple[int | None, ...]:
         """Whole blocks that are complete; a checksum for each, None where its arena is gone."""
@@ -71,23 +68,6 @@ class Model:
         if copies:
             self._engine.lower(copies)
         return self._checksums(lowerings)
-
-    def _lift(self, lifts: Sequence[Lift], leased: Mapping[RequestId, Leased]) -> frozenset[RequestId]:
-        """Copy into the device; the requests whose lifts are no good, and then nothing may be computed."""
-        lost = {lift.request for lift in lifts if not self._is_leased(lift, leased.get(lift.request))}
-        if not lost and lifts:
-            self._engine.lift([lift.copy for lift in lifts])
-            if self._verify_lifts:
-                # Of what lies in the slot after the copy: had it changed meanwhile, it would show.
-                lost = {
-                    lift.request
-                    for lift in lifts
-                    if self.arena.checksum(lift.copy.slot) != leased[lift.request].checksums[lift.copy.slot]
-                }
-        return frozenset(lost)
-
-    def _is_leased(self, lift: Lift, leased: Leased | None) -> bool:
-        return leased is not None and leased.epoch == self.arena.epoch and lift.copy.slot in leased.checksums
 
     def _checksums(self, lowerings: Sequence[Lowering]) -> tuple[int | None, ...]:
         return tuple(

@@ -29,7 +29,7 @@ class EngineFailed(Exception):
 class ModelThread:
     """Owns a thread from ``start`` to ``stop``; ``run`` is for the event loop's side.
 
-    The queue is bounded by its users: a step, a map of the arena, and a copy for each handoff and publication.
+    The queue is bounded by its users: a step, a map of the arena, and a copy for each load, handoff and publication.
     """
 
     def __init__(self) -> None:

@@ -7,8 +7,14 @@ from collections.abc import Sequence
 from itertools import count
 
 from scheduler.sequence import Running, sequence
-from scheduler.vocabulary import Limits, RequestId
-from services.wire.codec import limits_from_wire, name_from_wire, sampling_from_wire, token_ids
+from scheduler.vocabulary import Limits, RequestId, StoreTarget
+from services.wire.codec import (
+    limits_from_wire,
+    name_from_wire,
+    sampling_from_wire,
+    store_target_from_wire,
+    token_ids,
+)
 from services.wire.errors import WireError
 from services.wire.pb.worker_pb2 import DecodeRequest, PrefillRequest
 
@@ -54,3 +60,13 @@ class Requests:
     def _limits(self, limits: Limits) -> Limits:
         token_ids(sorted(limits.stop_ids), self._vocab_size, "the list of stop ids")
         return limits
+
+
+def push_target(wire: PrefillRequest) -> StoreTarget | None:
+    """The store of whoever will decode. Raises WireError."""
+    return store_target_from_wire(wire.push_to) if wire.HasField("push_to") else None
+
+
+def source(wire: PrefillRequest | DecodeRequest) -> StoreTarget | None:
+    """The store that may have more of the prefix than the own one. Raises WireError."""
+    return store_target_from_wire(wire.source) if wire.HasField("source") else None

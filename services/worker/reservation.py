@@ -1,14 +1,13 @@
 """Slots that the store grants for blocks which this worker computes, until they are sealed or given up.
 
     asked -> granted -> claimed by a job -> sealed -> held (where ``hold`` was asked) -> released
-                  \\                 \\-> unclaimed: the job did not run
-                   \\-> discarded with the reservation, if nobody wrote it
+                  \\-> discarded with the reservation, if nobody wrote it
 
 A handoff is a reservation with ``hold``, open for as long as its Prefill call; a
 publication is one without, open until its blocks are sealed.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from kvstore.names import BlockName
 from kvstore.vocabulary import Allocation, Held, SlotRef, Write
@@ -55,12 +54,6 @@ class Reservation(Lent):
             return None
         self._claimed[name] = self._granted.pop(name)
         return self._claimed[name]
-
-    def unclaim(self, names: Iterable[BlockName]) -> None:
-        """They were not written after all."""
-        for name in names:
-            if name in self._claimed:
-                self._granted[name] = self._claimed.pop(name)
 
     def seal(self, written: Sequence[tuple[BlockName, int]]) -> None:
         """These claimed blocks are complete, with these checksums."""

@@ -14,13 +14,13 @@ import grpc
 
 from kvstore.device import DeviceBlocks
 from scheduler.sequence import Running
-from scheduler.vocabulary import RequestId
+from scheduler.vocabulary import RequestId, StoreTarget
 from services.runtime.logs import fields
 from services.wire.answering import Context, Refuse, answering
 from services.wire.pb import common_pb2, worker_pb2, worker_pb2_grpc
 from services.worker.loop import Ending, Full, Loop, NeverFits
 from services.worker.metrics import WorkerMetrics
-from services.worker.requests import Requests
+from services.worker.requests import Requests, push_target, source
 from services.worker.stream import StreamBroken, StreamCut
 from services.worker.ticket import Ticket
 
@@ -47,8 +47,12 @@ class WorkerService(worker_pb2_grpc.WorkerServicer):
     ) -> None:
         async with answering(context):
             sequence = self._requests.prefill(request)
-            with self._entered(request.request, sequence) as ticket:
+            with self._entered(
+                request.request, sequence, push_to=push_target(request), source=source(request)
+            ) as ticket:
                 first = await _first_token(ticket)
+                if not (first.finished or await _awaited(ticket)):
+                    self._metrics.push_unanswered()
                 await context.write(worker_pb2.PrefillEvent(first=first))
                 if not first.finished:
                     await _until_taken(context)
@@ -58,7 +62,7 @@ class WorkerService(worker_pb2_grpc.WorkerServicer):
     ) -> None:
         async with answering(context):
             sequence = self._requests.decode(request)
-            with self._entered(request.request, sequence) as ticket:
+            with self._entered(request.request, sequence, source=source(request)) as ticket:
                 if request.handed_over:
                     missing = await ticket.stream.confirmed()
                     await context.write(worker_pb2.DecodeEvent(confirmed=worker_pb2.Confirmed(missing_blocks=missing)))
@@ -69,10 +73,16 @@ class WorkerService(worker_pb2_grpc.WorkerServicer):
         return common_pb2.Empty()
 
     @contextmanager
-    def _entered(self, request: str, sequence: Running) -> Iterator[Ticket]:
+    def _entered(
+        self,
+        request: str,
+        sequence: Running,
+        push_to: StoreTarget | None = None,
+        source: StoreTarget | None = None,
+    ) -> Iterator[Ticket]:
         """The ticket of one call; reasons for not having it become statuses."""
         try:
-            with self._loop.enter(RequestId(request), sequence) as ticket:
+            with self._loop.enter(RequestId(request), sequence, push_to=push_to, source=source) as ticket:
                 try:
                     yield ticket
                 finally:
@@ -118,6 +128,11 @@ async def _first_token(ticket: Ticket) -> worker_pb2.FirstToken:
         queue_s=first.queue_s,
         prefill_s=first.prefill_s,
     )
+
+
+async def _awaited(ticket: Ticket) -> bool:
+    """Whether the handoff's blocks are awaited where they go to; false where that store doesn't say so in time."""
+    return ticket.push is None or await ticket.push.answered()
 
 
 async def _until_taken(context: Context) -> None:

@@ -1,25 +1,27 @@
 """Run one batch in the model thread, and see to all that is lent or owed for it.
 
 In this order, and the order matters: seal what was written; pin what is to be copied
-later; only then apply the step, after which its blocks may be anybody's; and last
-give back the leases that were lifted.
+later; only then apply the step, after which its blocks may be anybody's.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import assert_never
 
+from engine.port import OnLayer
+from kvstore.vocabulary import SlotRef
 from scheduler.batch import Batch, Fill
 from scheduler.batching import Batcher
 from scheduler.progress import Progress
 from scheduler.vocabulary import RequestId
 from services.worker.claim import Claim, seal
 from services.worker.metrics import WorkerMetrics
-from services.worker.model import Leased, LiftsLost, Model, StepDone
+from services.worker.model import Model, StepDone
 from services.worker.model_thread import ModelThread
 from services.worker.publisher import Publisher
+from services.worker.push import WrittenLayers
+from services.worker.store_session import StoreSession
 from services.worker.ticket import Ticket
 
 Tickets = Mapping[RequestId, Ticket]
@@ -52,19 +54,11 @@ class Stepper:
         lowerings = [claim.lowering for claim in claims]
         with ExitStack() as uses:
             for ticket in tickets.values():
-                for lent in (ticket.leases, ticket.handoff):
-                    if lent is not None:
-                        uses.enter_context(lent.used())
-            outcome = await self._thread.run(partial(self._model.step, batch, _leased(tickets), lowerings))
-            match outcome:
-                case StepDone():
-                    progress = self._done(batch, outcome, claims, tickets)
-                case LiftsLost():
-                    return self._lost(batch, outcome, claims, tickets)
-                case _:
-                    assert_never(outcome)
-        seconds = self._clock() - started_s
-        self._metrics.stepped(seconds, tokens=batch.tokens, sampled=len(progress), lifted=len(batch.lifts))
+                if ticket.handoff is not None:
+                    uses.enter_context(ticket.handoff.used())
+            done = await self._thread.run(partial(self._model.step, batch, lowerings, _pushed(claims, tickets)))
+            progress = self._done(batch, done, claims, tickets)
+        self._metrics.stepped(self._clock() - started_s, tokens=batch.tokens, sampled=len(progress))
         return progress
 
     def _done(self, batch: Batch, done: StepDone, claims: Sequence[Claim], tickets: Tickets) -> list[Progress]:
@@ -77,20 +71,7 @@ class Stepper:
             handoff = tickets[piece.request].handoff
             if handoff is not None and piece.sampling is not None:  # its first token, so its last step
                 self._publisher.start(self._publisher.claim_held(handoff))
-        progress = self._batcher.applied(batch, done.tokens, now=self._clock())
-        for lift in batch.lifts:
-            tickets[lift.request].lend(None)
-        return progress
-
-    def _lost(self, batch: Batch, lost: LiftsLost, claims: Sequence[Claim], tickets: Tickets) -> list[Progress]:
-        """Nothing was computed; those whose lifts were good run again in the next step, with the leases they have."""
-        for claim in claims:
-            claim.reservation.unclaim([claim.name])
-        self._batcher.unlifted(batch, lost.requests)
-        for request in lost.requests:
-            tickets[request].lend(None)
-        self._metrics.lifts_lost(len(lost.requests))
-        return []
+        return self._batcher.applied(batch, done.tokens, now=self._clock())
 
     def _offer(self, fills: Sequence[Fill], tickets: Tickets) -> None:
         """To the publisher, one run of blocks per sequence."""
@@ -114,9 +95,11 @@ def _claim(batch: Batch, tickets: Tickets) -> list[Claim]:
     return claims
 
 
-def _leased(tickets: Tickets) -> dict[RequestId, Leased]:
-    return {
-        key: Leased(ticket.leases.session.epoch, ticket.leases.checksums())
-        for key, ticket in tickets.items()
-        if ticket.leases is not None
-    }
+def _pushed(claims: Sequence[Claim], tickets: Tickets) -> OnLayer | None:
+    """Whom to tell of each layer that is written of the blocks of handoffs that are being pushed."""
+    pushed = {id(ticket.handoff) for ticket in tickets.values() if ticket.push is not None}
+    slots: dict[StoreSession, list[SlotRef]] = {}
+    for claim in claims:
+        if id(claim.reservation) in pushed:
+            slots.setdefault(claim.reservation.session, []).append(claim.ref)
+    return WrittenLayers(slots).lowered if slots else None

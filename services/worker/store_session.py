@@ -13,10 +13,21 @@ from dataclasses import dataclass
 
 from kvstore.names import BlockName
 from kvstore.vocabulary import Allocation, Lease, SlotRef
-from scheduler.vocabulary import StoreId
-from services.wire.codec import names_to_wire
+from scheduler.vocabulary import StoreId, StoreTarget
+from services.wire.codec import names_to_wire, store_target_to_wire
 from services.wire.errors import WireError
-from services.wire.pb.store_pb2 import Acquire, Allocate, Discard, FromStore, Release, Seal, ToStore
+from services.wire.pb.store_pb2 import (
+    Acquire,
+    Allocate,
+    Discard,
+    FromStore,
+    Push,
+    PushEnd,
+    Release,
+    Seal,
+    ToStore,
+    Wrote,
+)
 from services.wire.store_codec import allocated_from_wire, leases_from_wire, refs_to_wire
 
 ANSWER_S = 5.0
@@ -31,11 +42,20 @@ class StoreAway(Exception):
 
 
 @dataclass(slots=True)
-class _Call:
-    """answered: told what came, here and now; true when nothing more will come."""
+class Call:
+    """A question and its number. answered: told what came, here and now; true when nothing more will come.
 
+    done: when that is so; StoreAway where the session ends first.
+    """
+
+    number: int
     answered: Callable[[FromStore], bool]
     done: asyncio.Future[None]
+
+    def lose(self) -> None:
+        if not self.done.done():
+            self.done.set_exception(StoreAway("the store went away"))
+            self.done.exception()  # seen: its waiter may have been cancelled
 
 
 class StoreSession:
@@ -47,7 +67,7 @@ class StoreSession:
         self._answer_s = answer_s
         self.outbox: asyncio.Queue[ToStore] = asyncio.Queue(OUTBOX)
         self.ended = asyncio.Event()
-        self._calls: dict[int, _Call] = {}
+        self._calls: dict[int, Call] = {}
         self._last_call = 0
 
     @property
@@ -75,16 +95,42 @@ class StoreSession:
         await self._call(ToStore(allocate=ask), answered, 0.0)
 
     async def acquire(
-        self, names: Sequence[BlockName], *, deadline_s: float, leased: Callable[[list[Lease]], None]
+        self,
+        names: Sequence[BlockName],
+        *,
+        deadline_s: float,
+        leased: Callable[[list[Lease]], None],
+        handoff: bool = False,
+        source: StoreTarget | None = None,
     ) -> None:
-        """Ask for leases; ``leased`` owns each part, in prefix order. Returns after the last part. Raises StoreAway."""
+        """Ask for leases; ``leased`` owns each part, in prefix order. Returns after the last part. Raises StoreAway.
+
+        handoff: wait for what others are writing, too. source: fetch from there what is found nowhere here.
+        """
 
         def answered(message: FromStore) -> bool:
             leased(leases_from_wire(message.acquired))
             return message.acquired.done
 
-        ask = Acquire(names=names_to_wire(names), deadline_s=deadline_s)
+        ask = Acquire(
+            names=names_to_wire(names), deadline_s=deadline_s, handoff=handoff, source=store_target_to_wire(source)
+        )
         await self._call(ToStore(acquire=ask), answered, deadline_s)
+
+    def push(self, target: StoreTarget, names: Sequence[BlockName], *, last_is_short: bool) -> Call:
+        """Send these blocks on as they are written, until ``push_end``. The answer says only that they are awaited."""
+        push = Push(target=store_target_to_wire(target), names=names_to_wire(names), last_is_short=last_is_short)
+        return self._ask(ToStore(push=push), lambda message: True)
+
+    def push_end(self, push: Call) -> None:
+        """Whether it was answered or not."""
+        self._calls.pop(push.number, None)
+        self._send(ToStore(push_end=PushEnd(push=push.number)))
+
+    def wrote(self, refs: Sequence[SlotRef], first_layer: int, layers: int) -> None:
+        """These layers of these slots are complete."""
+        if refs and layers:
+            self._send(ToStore(wrote=Wrote(slots=refs_to_wire(refs), first_layer=first_layer, layers=layers)))
 
     def seal(self, refs: Sequence[SlotRef], checksums: Sequence[int]) -> None:
         """Written whole. Whether the store still wanted it is of no consequence here."""
@@ -117,18 +163,10 @@ class StoreSession:
         self.ended.set()
         calls, self._calls = self._calls, {}
         for call in calls.values():
-            if not call.done.done():
-                call.done.set_exception(StoreAway("the store went away"))
-                call.done.exception()  # seen: its waiter may have been cancelled
+            call.lose()
 
     async def _call(self, message: ToStore, answered: Callable[[FromStore], bool], store_waits_s: float) -> None:
-        if not self.live:
-            raise StoreAway("the store went away")
-        self._last_call += 1
-        message.call = self._last_call
-        call = _Call(answered, asyncio.get_running_loop().create_future())
-        self._calls[message.call] = call
-        self._send(message)
+        call = self._ask(message, answered)
         wait_s = store_waits_s + self._answer_s
         try:
             async with asyncio.timeout(wait_s):
@@ -136,6 +174,17 @@ class StoreSession:
         except TimeoutError:
             self.end()
             raise StoreAway(f"the store did not answer within {wait_s:.3g} s") from None
+
+    def _ask(self, message: ToStore, answered: Callable[[FromStore], bool]) -> Call:
+        self._last_call += 1
+        message.call = self._last_call
+        call = Call(message.call, answered, asyncio.get_running_loop().create_future())
+        if self.live:
+            self._calls[call.number] = call
+            self._send(message)
+        else:
+            call.lose()
+        return call
 
     def _send(self, message: ToStore) -> None:
         if not self.live:

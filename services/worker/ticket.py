@@ -8,22 +8,30 @@ import asyncio
 from dataclasses import dataclass, field
 
 from scheduler.sequence import Running
-from scheduler.vocabulary import RequestId
+from scheduler.vocabulary import RequestId, StoreTarget
 from services.worker.lent import Leases
+from services.worker.push import Push
 from services.worker.reservation import Reservation
 from services.worker.stream import TokenStream
 
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """request: the cluster's id. sequence: the batcher's, by an id of this worker's own: a request may come twice."""
+    """request: the cluster's id. sequence: the batcher's, by an id of this worker's own: a request may come twice.
+
+    push_to: the store of whoever it is handed over to. source: the store that may have what the own one lacks.
+    """
 
     request: RequestId
     sequence: Running
+    push_to: StoreTarget | None = None
+    source: StoreTarget | None = None
     stream: TokenStream = field(default_factory=TokenStream)
     leases: Leases | None = None
     handoff: Reservation | None = None
+    push: Push | None = None
     load: "asyncio.Task[None] | None" = None
+    left: bool = False
 
     @property
     def key(self) -> RequestId:
@@ -37,9 +45,12 @@ class Ticket:
         self.leases = leases
 
     def leave(self) -> None:
-        """Everything goes back, at once or when the present step is done with it. Idempotent."""
+        """Everything goes back, at once or when the present job is done with it. Idempotent."""
+        self.left = True
         if self.load is not None:
             self.load.cancel()
         self.lend(None)
+        if self.push is not None:
+            self.push.close()
         if self.handoff is not None:
             self.handoff.close()

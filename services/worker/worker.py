@@ -77,8 +77,9 @@ def make_worker(
     publisher = Publisher(link, device, thread, model, metrics, limit=max(1, engine.blocks_total // PUBLISHED_SHARE))
     stepper = Stepper(batcher, thread, model, publisher, metrics)
     max_tickets = settings.max_num_seqs + settings.max_waiting
-    loop = Loop(batcher, stepper, Loader(link), publisher, metrics, max_tickets=max_tickets)
-    publisher.freed = loop.wake
+    loader = Loader(link, device, thread, model, metrics, block_bytes=engine.layout.block_bytes)
+    loop = Loop(batcher, stepper, loader, publisher, metrics, max_tickets=max_tickets)
+    publisher.freed = loader.freed = loop.wake
     metrics.watch(batcher.snapshot, device, lambda: link is not None and link.session is not None)
     reports = WorkerReports(
         worker=WorkerId(settings.id),

@@ -1,11 +1,12 @@
 """Workers without processes: batcher, device blocks and an engine over an arena in memory.
 
-What ``services.worker`` does with sockets and threads, in the order in which it does it: lease, lift,
-run, lower layer by layer, seal. So every path that a prompt can take is a few lines here.
+What ``services.worker`` does with sockets and threads, in the order in which it does it: lift what is
+there, run, lower layer by layer, seal. So every path that a prompt can take is a few lines here.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from engine.port import Engine
 from engine.toy import ToyEngine, toy_layout
@@ -67,7 +68,7 @@ class Arena:
 @dataclass
 class Worker:
     """model: an engine to run, whose pages may hold anything at first; None makes a toy.
-    distrusted: requests whose next lifts turn out to be stale."""
+    distrusted: how many blocks of a request's next lift are good; the one behind them turns out to be stale."""
 
     arena: Arena | None = None
     blocks: int = 64
@@ -76,7 +77,7 @@ class Worker:
     seed: int = 0
     model: Engine | None = None
     progress: dict[str, list[Progress]] = field(default_factory=dict)
-    distrusted: set[RequestId] = field(default_factory=set)
+    distrusted: dict[RequestId, int] = field(default_factory=dict)
     lifted: int = 0
     largest_batch: int = 0
 
@@ -138,28 +139,22 @@ class Worker:
         return first.cached_tokens
 
     def _load(self, load: Load) -> None:
-        arena, slots = self.arena, []
+        arena, lifted = self.arena, 0
         if arena is not None:
-            for name in load.missing:
-                if name not in arena.names:
-                    break
-                slots.append(arena.names[name])
+            slots = list(takewhile(lambda slot: slot is not None, map(arena.names.get, load.missing)))
+            copies = [Copy(slot, block) for slot, block in zip(slots, load.targets, strict=False) if slot is not None]
+            self.engine.lift(copies)
+            lifted = min(len(copies), self.distrusted.pop(load.request, len(copies)))
             for name, block in load.held if load.handoff else ():
                 if name not in arena.names:
                     slot = arena.allocate()
                     self.engine.lower([Copy(slot, block)])
                     arena.names[name] = slot
-        self.batcher.loaded(load.request, slots)
+        self.lifted += lifted
+        self.batcher.loaded(load.request, lifted)
 
     def _step(self, batch: Batch) -> None:
         self.largest_batch = max(self.largest_batch, len(batch.slices))
-        self.engine.lift([lift.copy for lift in batch.lifts])
-        self.lifted += len(batch.lifts)
-        stale = {lift.request for lift in batch.lifts} & self.distrusted
-        if stale:
-            self.distrusted -= stale
-            self.batcher.unlifted(batch, stale)
-            return
         arena = self.arena
         slots = [] if arena is None else [arena.allocate() for _ in batch.fills]
         copies = [Copy(slot, fill.block) for slot, fill in zip(slots, batch.fills, strict=False)]

@@ -93,12 +93,14 @@ def lifted_from_the_arena(asked: Asked) -> list[int]:
     return last.given("a")
 
 
-def lifts_that_were_stale(asked: Asked) -> list[int]:
+def lifts_that_were_stale_from_the_second_block_on(asked: Asked) -> list[int]:
+    """The stale ones are on the device, too, and must be written over."""
     arena = Arena()
     for worker in (Worker(arena), last := Worker(arena)):
         worker.add("a", asked)
-        last.distrusted = {RequestId("a")}
+        last.distrusted = {RequestId("a"): 1}
         worker.work()
+    assert last.lifted <= 1
     return last.given("a")
 
 
@@ -188,7 +190,7 @@ PATHS = [
     on_the_device,
     branching_from_another_on_the_device,
     lifted_from_the_arena,
-    lifts_that_were_stale,
+    lifts_that_were_stale_from_the_second_block_on,
     handed_over,
     handed_over_in_chunks,
     handed_over_with_its_prefix_on_the_prefill_device,

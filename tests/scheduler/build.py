@@ -75,11 +75,11 @@ def ask_for(
     )
 
 
-def admitted(worker: Batcher, *, slots: dict[str, list[int]] | None = None, now: float = 0.0) -> list[str]:
-    """Admit whoever fits, with these slots from the store."""
+def admitted(worker: Batcher, *, now: float = 0.0, **blocks: int) -> list[str]:
+    """Admit whoever fits, with so many blocks from the store."""
     loads = worker.admit(now=now)
     for load in loads:
-        worker.loaded(load.request, (slots or {}).get(load.request, []))
+        worker.loaded(load.request, blocks.get(load.request, 0))
     return [load.request for load in loads]
 
 

@@ -3,7 +3,6 @@
 import pytest
 
 from kvstore.names import child_name
-from scheduler.batch import Copy, Lift
 from scheduler.batching import BatchLimits
 from scheduler.vocabulary import FinishReason, Profile, RequestId
 from tests.scheduler.build import ROOT, SIZE, admitted, ask_for, batcher, names, prompt, ran, step
@@ -202,7 +201,7 @@ def test_a_second_prompt_reuses_what_the_device_has_but_never_its_last_token() -
     (load,) = worker.admit(now=0)
     assert load.names == names(prompt(12))[:2]
     assert load.missing == ()
-    worker.loaded(load.request, ())
+    worker.loaded(load.request, 0)
     batch = worker.next(now=0)
     assert batch is not None
     assert [(piece.start, piece.end) for piece in batch.slices] == [(8, 12)]
@@ -211,40 +210,49 @@ def test_a_second_prompt_reuses_what_the_device_has_but_never_its_last_token() -
     assert progress.first.cached_tokens == 8
 
 
-def test_what_the_store_has_is_lifted_with_the_first_slice_and_named() -> None:
+def test_what_came_from_the_store_is_named_at_once_and_only_the_rest_is_computed() -> None:
     worker, device = batcher()
     worker.add(ask_for("a", prompt(14)), now=0)
     (load,) = worker.admit(now=0)
-    worker.loaded(load.request, [31, 32])
+    assert len(load.targets) == len(load.missing) == 3
+    worker.loaded(load.request, 2)
+    assert device.match(names(prompt(14))) == list(load.targets[:2])
 
     batch = worker.next(now=0)
     assert batch is not None
-    blocks = batch.slices[0].blocks
-    assert batch.lifts == tuple(
-        Lift(RequestId("a"), Copy(slot, block)) for slot, block in zip([31, 32], blocks, strict=False)
-    )
-    assert batch.slices[0].start == 8
-    ran(worker, batch)
-    assert device.match(names(prompt(14))) == blocks[:3]
+    assert [(piece.start, piece.end) for piece in batch.slices] == [(8, 14)]
+    assert list(batch.slices[0].blocks[:3]) == list(load.targets)
+    (progress,) = ran(worker, batch)
+    assert progress.first is not None
+    assert progress.first.cached_tokens == 8
+    assert device.match(names(prompt(14))) == list(load.targets)
 
 
-def test_lifts_that_cannot_be_trusted_are_computed_and_others_run_again() -> None:
+def test_what_two_have_copied_from_the_store_at_once_has_one_name() -> None:
     worker, device = batcher()
-    for name, start in (("a", 0), ("b", 100)):
-        worker.add(ask_for(name, prompt(10, start=start)), now=0)
-    admitted(worker, slots={"a": [1, 2], "b": [3, 4]})
+    for name in "ab":
+        worker.add(ask_for(name, prompt(10)), now=0)
+    first, second = worker.admit(now=0)
+    for load in (first, second):
+        worker.loaded(load.request, 2)
+
+    assert device.match(names(prompt(10))) == list(first.targets)
     batch = worker.next(now=0)
     assert batch is not None
+    assert [list(piece.blocks[:2]) for piece in batch.slices] == [list(first.targets), list(second.targets)]
 
-    worker.unlifted(batch, {RequestId("a")})
 
-    again = worker.next(now=0)
-    assert again is not None
-    assert [(piece.request, piece.start) for piece in again.slices] == [("a", 0), ("b", 8)]
-    assert {lift.request for lift in again.lifts} == {"b"}
-    progress = ran(worker, again)
-    assert [each.first.cached_tokens for each in progress if each.first] == [0, 8]
-    assert len(device.match(names(prompt(10)))) == 2
+def test_a_prefix_that_others_have_computed_meanwhile_continues_what_came_from_the_store() -> None:
+    worker, _ = batcher(tokens=16)
+    for name in "ab":
+        worker.add(ask_for(name, [*prompt(16), ord(name)], hand_over=name == "b"), now=0)
+    admitted(worker, a=1, b=1)
+
+    ran(worker, worker.next(now=0))
+    batch = worker.next(now=0)
+    assert batch is not None
+    assert [(piece.request, piece.start) for piece in batch.slices] == [("a", 17), ("b", 16)]
+    assert [fill.name for fill in batch.fills if fill.request == "b"][:3] == list(names(prompt(16))[1:])
 
 
 def test_many_who_ask_about_one_text_at_once_compute_it_once() -> None:
@@ -271,7 +279,7 @@ def test_a_prefill_for_another_worker_fills_its_short_block_and_leaves_with_its_
     tail = child_name(names(prompt(10))[-1], prompt(10)[8:])
     assert load.handoff == (*names(prompt(10)), tail)
     assert load.handoff_short
-    worker.loaded(load.request, ())
+    worker.loaded(load.request, 0)
 
     batch = worker.next(now=0)
     assert batch is not None
@@ -331,12 +339,11 @@ def test_what_was_handed_over_is_lifted_and_decoding_starts_at_once(length: int)
     (load,) = worker.admit(now=0)
     rest = [] if length % SIZE == 0 else [child_name(names(tokens)[-1], tokens[8:])]
     assert load.missing == (*names(tokens), *rest)
-    worker.loaded(load.request, list(range(len(load.missing))))
+    worker.loaded(load.request, len(load.missing))
 
     batch = worker.next(now=0)
     assert batch is not None
     assert [(piece.start, tuple(piece.tokens)) for piece in batch.slices] == [(length, (7,))]
-    assert len(batch.lifts) == len(load.missing)
     (progress,) = ran(worker, batch)
     assert progress.first is not None
     assert progress.first.cached_tokens == 0
@@ -347,7 +354,7 @@ def test_what_is_missing_of_a_handoff_is_computed_from_its_block_on() -> None:
     worker, _ = batcher()
     worker.add(ask_for("a", prompt(10), output=[7], handed_over=True), now=0)
     worker.admit(now=0)
-    worker.loaded(RequestId("a"), [5])
+    worker.loaded(RequestId("a"), 1)
 
     batch = worker.next(now=0)
     assert batch is not None
@@ -471,7 +478,7 @@ def test_a_cancelled_sequence_frees_everything_in_every_phase(phase: str) -> Non
 
     worker.cancel(RequestId("a"))
     worker.cancel(RequestId("a"))
-    worker.loaded(RequestId("a"), ())
+    worker.loaded(RequestId("a"), 0)
     worker.cancel(RequestId("seated"))
     device.check()
     assert device.pinned == 0
@@ -493,17 +500,20 @@ def test_a_sequence_cancelled_in_a_step_gives_its_blocks_back_after_it() -> None
     assert len(device.match(names(prompt(9)))) == 2  # what it computed is good
 
 
-def test_a_sequence_cancelled_in_a_step_that_was_not_run_gives_its_blocks_back() -> None:
-    worker, device = batcher()
+def test_whoever_copies_to_the_blocks_of_a_sequence_that_is_cancelled_keeps_them_by_a_pin() -> None:
+    worker, device = batcher(blocks=4)
     worker.add(ask_for("a", prompt(9)), now=0)
-    admitted(worker, slots={"a": [1]})
-    batch = worker.next(now=0)
-    assert batch is not None
+    (load,) = worker.admit(now=0)
+    device.pin(load.targets)
 
-    worker.cancel(RequestId("a"))
-    worker.unlifted(batch, {RequestId("a")})
-    assert device.pinned == 0
-    assert worker.next(now=0) is None
+    worker.cancel(load.request)
+    worker.loaded(load.request, 2)
+    assert device.pinned == 2
+    worker.add(ask_for("b", prompt(12, start=100), hand_over=True), now=0)
+    assert worker.admit(now=0) == []
+    device.unpin(load.targets)
+    assert admitted(worker) == ["b"]
+    assert device.match(names(prompt(9))) == []
 
 
 # -- what it tells ----------------------------------------------------------------------------------------------------

@@ -54,11 +54,6 @@ class Machine(RuleBasedStateMachine):
     def run(self, random: Random) -> None:
         self.world.run(random)
 
-    @precondition(lambda self: self.world.flight is not None)
-    @rule(random=CHANCE)
-    def unlift(self, random: Random) -> None:
-        self.world.unlift(random)
-
     @rule(random=CHANCE, events=st.integers(1, 40))
     def anything(self, random: Random, events: int) -> None:
         for _ in range(events):

@@ -23,14 +23,13 @@ Block = list[Prefix | None]
 
 @dataclass
 class Story:
-    """What the world knows of one request. seated: admitted; loaded: takes part in steps; lifting: has lifts to do."""
+    """What the world knows of one request. seated: admitted; loaded: takes part in steps."""
 
     arrival: int
     tokens: list[int]
     hand_over: bool
     seated: bool = False
     loaded: bool = False
-    lifting: bool = False
 
 
 class World:
@@ -45,6 +44,7 @@ class World:
         self.prompts: dict[RequestId, int] = {}
         self.loads: list[Load] = []
         self.pinned: list[int] = []
+        self.late: list[tuple[tuple[int, ...], list[Block]]] = []
         self.flight: Batch | None = None
         self.arrivals = 0
         self.longest = min(CONTEXT, blocks * SIZE)
@@ -105,17 +105,25 @@ class World:
         self.loads += loads
 
     def load(self, random: Random) -> None:
-        """The store gives a prefix of what is missing: mostly all that it has. Sometimes for one who has left."""
+        """The store gives a prefix of what is missing: mostly all that it has. Sometimes for one who has left.
+
+        One copy may be under way when its sequence is cancelled; it ends later, on blocks that are still pinned.
+        """
         load = self.loads.pop(random.randrange(len(self.loads)))
-        slots: list[int] = []
-        for name in load.missing[: random.choice([0, 1, 99, 99, 99])]:
-            if name not in self.store:
+        blocks = 0
+        for name, target in zip(load.missing[: random.choice([0, 1, 99, 99, 99])], load.targets, strict=False):
+            if name not in self.store or load.request not in self.live:
                 break
-            slots.append(self.store[name])
-        self.batcher.loaded(load.request, slots)
+            self.memory[target] = list(self.slots[self.store[name]])
+            blocks += 1
+        if blocks and random.random() < 0.1:
+            self.device.pin(load.targets[:blocks])
+            self.late.append((load.targets[:blocks], [self.memory[target] for target in load.targets[:blocks]]))
+            self.batcher.cancel(load.request)
+            del self.live[load.request]
+        self.batcher.loaded(load.request, blocks)
         if load.request in self.live:
-            story = self.live[load.request]
-            story.loaded, story.lifting = True, bool(slots)
+            self.live[load.request].loaded = True
 
     # -- steps
 
@@ -124,9 +132,7 @@ class World:
         before = self.batcher.snapshot().preemptions
         self.flight = self.batcher.next(now=0)
         preempted = self.batcher.snapshot().preemptions - before
-        droppable = [
-            story for story in self.live.values() if story.loaded and not story.hand_over and not story.lifting
-        ]
+        droppable = [story for story in self.live.values() if story.loaded and not story.hand_over]
         for story in sorted(droppable, key=lambda story: -story.arrival)[:preempted]:
             story.seated = story.loaded = False
         if self.flight is None:
@@ -137,9 +143,9 @@ class World:
         self._nobody_writes_what_another_has(self.flight)
 
     def run(self, random: Random) -> None:
-        """Lift, compute, apply; the store gets what was filled."""
-        batch = self._land()
-        self._lift(batch)
+        """Compute, apply; the store gets what was filled."""
+        batch, self.flight = self.flight, None
+        assert batch is not None
         for piece in batch.slices:
             self._compute(piece.request, piece.tokens, piece.start, piece.blocks)
         for fill in batch.fills:
@@ -151,9 +157,6 @@ class World:
         progress = self.batcher.applied(batch, tokens, now=0)
         wanted = [piece.request for piece in batch.slices if piece.sampling]
         assert [each.request for each in progress] == [request for request in wanted if request in self.live]
-        for piece in batch.slices:
-            if piece.request in self.live:
-                self.live[piece.request].lifting = False
         for each in progress:
             story = self.live[each.request]
             story.tokens.append(each.token)
@@ -161,19 +164,13 @@ class World:
             if each.finish is not None or story.hand_over:
                 del self.live[each.request]
 
-    def unlift(self, random: Random) -> None:
-        """The lifts were made and found to be stale; the batch was not run."""
-        batch = self._land()
-        lifting = sorted({lift.request for lift in batch.lifts})
-        stale = set(lifting if random.random() < 0.5 else lifting[:1])
-        for lift in batch.lifts:
-            self.memory[lift.copy.block] = [None] * SIZE
-        self.batcher.unlifted(batch, stale)
-        for request in stale & self.live.keys():
-            self.live[request].lifting = False
-
     def unpin(self) -> None:
-        """What was being published is."""
+        """What was being published is, and copies for those who have left end."""
+        for targets, contents in self.late:
+            for target, content in zip(targets, contents, strict=True):
+                self.memory[target] = content
+            self.device.unpin(targets)
+        self.late.clear()
         for block in self.pinned:
             self.device.unpin([block])
         self.pinned.clear()
@@ -184,10 +181,7 @@ class World:
         """One of the things that can happen now, the usual ones more often."""
         usual, odd = random.random() < 0.8, random.random()
         if usual and self.flight is not None:
-            if self.flight.lifts and odd < 0.3:
-                self.unlift(random)
-            else:
-                self.run(random)
+            self.run(random)
         elif usual and self.loads and odd < 0.8:
             self.load(random)
         elif usual and odd < 0.8:
@@ -225,20 +219,12 @@ class World:
             if not self.live:
                 break
             self.form()
+        self.unpin()
         assert not self.live
         self.check()
         assert self.device.pinned == 0
 
     # -- the engine and the store
-
-    def _land(self) -> Batch:
-        batch, self.flight = self.flight, None
-        assert batch is not None
-        return batch
-
-    def _lift(self, batch: Batch) -> None:
-        for lift in batch.lifts:
-            self.memory[lift.copy.block] = list(self.slots[lift.copy.slot])
 
     def _compute(self, request: RequestId, tokens: Sequence[int], start: int, blocks: Sequence[int]) -> None:
         past: Prefix = ()
@@ -269,7 +255,6 @@ class World:
         for piece in batch.slices:
             written += piece.blocks[piece.start // SIZE : -(-(piece.start + len(piece.tokens)) // SIZE)]
         assert len(written) == len(set(written))
-        written += [lift.copy.block for lift in batch.lifts]
         readers: dict[int, set[RequestId]] = {}
         for piece in batch.slices:
             for block in piece.blocks:

@@ -50,7 +50,8 @@ async def test_a_prefix_is_found_in_the_arena_by_a_worker_that_never_computed_it
         two = await second.decode(prompt(60), max_tokens=20)
         assert two.tokens == one.tokens
         assert two.cached_tokens == 56
-        assert len(engine.batches[0].lifts) == 7
+        assert engine.lifted == [7]
+        assert engine.batches[0].slices[0].start == 56
         await it.comes_to_rest()
 
 

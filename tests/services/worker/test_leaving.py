@@ -104,12 +104,17 @@ async def test_in_decode_while_the_lift_runs(tmp_path: Path) -> None:
         pair = await Pair(it).start()
         source = pair.source.prefill_call(prompt(40))
         first = await pair.source.first(source)
-        pair.target_engine.gate.close()
+        lifts, device = pair.target_engine.lifts_gate, pair.target_run.worker.device
+        lifts.close()
         target = pair.target.decode_call(prompt(40), output=[first.token], handed_over=True)
-        await pair.in_a_step(pair.target_engine)
+        await it.until("the lift has begun", lambda: lifts.steps_waiting > 0)
         target.cancel()
         source.cancel()
-        pair.target_engine.gate.open()
+        await it.until("the call has ended", lambda: not pair.target_run.worker.loop.requests)
+        assert device.pinned == 5, "nobody may have the blocks that are being written"
+        await it.until("the handoff is over", lambda: not pair.source_run.worker.loop.requests)
+        assert pair.store.node.catalog.snapshot().leases == 5, "nobody may have the slots that are being read"
+        lifts.open()
         await it.comes_to_rest()
         await pair.still_serves()
 

@@ -55,6 +55,31 @@ def test_leases_that_are_in_use_are_released_when_the_job_ends() -> None:
     assert said.all() == []
 
 
+async def test_leases_are_taken_in_parts_and_given_back_part_by_part() -> None:
+    said = Said()
+    leases = Leases(said.session)
+    waiting = asyncio.create_task(leases.next(2))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    leases.add([Lease(1, 1, 11), Lease(2, 1, 22), Lease(3, 1, 33)])
+    assert await waiting == [Lease(1, 1, 11), Lease(2, 1, 22)]
+    assert said.all() == []
+    leases.release(2)
+    assert said.all() == [("release", [SlotRef(1, 1), SlotRef(2, 1)])]
+    assert await leases.next(2) == [Lease(3, 1, 33)]
+    leases.close()
+    assert said.all() == [("release", [SlotRef(3, 1)])]
+
+
+async def test_whoever_waits_for_leases_is_told_when_no_more_will_come() -> None:
+    leases = Leases(Said().session)
+    waiting = asyncio.create_task(leases.next(2))
+    await asyncio.sleep(0)
+    leases.complete()
+    assert await waiting == []
+    assert leases.granted == 0
+
+
 def test_leases_that_come_after_the_end_go_back_at_once() -> None:
     said = Said()
     leases = Leases(said.session)
@@ -105,15 +130,6 @@ async def test_a_slot_that_is_being_written_is_given_back_only_after_the_job() -
     assert said.all() == [("discard", [SlotRef(1, 1)])]
 
 
-async def test_a_step_that_did_not_run_gives_its_claims_back() -> None:
-    said = Said()
-    handoff = Reservation(said.session, NAMES[:1], hold=True)
-    await asked(handoff, said, [Write(1, 1)])
-    handoff.claim(NAMES[0])
-    handoff.unclaim([NAMES[0]])
-    assert handoff.unwritten == [NAMES[0]]
-
-
 async def test_grants_that_come_after_the_end_go_back_at_once() -> None:
     said = Said()
     handoff = Reservation(said.session, NAMES[:2], hold=True)
@@ -158,7 +174,7 @@ async def test_leases_come_in_parts_and_the_wait_ends_with_the_last() -> None:
     assert not asking.done()
     said.answer(1, acquired=acquired_to_wire([], done=True))
     await asking
-    assert leases.checksums() == {1: 11, 2: 22}
+    assert leases.held == [Lease(1, 1, 11), Lease(2, 1, 22)]
 
 
 async def test_leases_that_come_after_their_request_has_left_go_back_at_once() -> None:

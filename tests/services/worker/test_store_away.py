@@ -3,7 +3,10 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from kvstore.vocabulary import SessionId
+from services.worker import loader
 from tests.services.gated import GatedToy
 from tests.services.rig import BLOCK_TOKENS, hand_over, read_story, rig
 from tests.services.worker.prompts import prompt
@@ -41,7 +44,10 @@ async def test_a_store_that_restarts_is_found_again_with_a_new_arena(tmp_path: P
         await it.comes_to_rest()
 
 
-async def test_a_store_that_ends_between_lease_and_lift_makes_decode_compute(tmp_path: Path) -> None:
+async def test_a_store_that_ends_between_two_lifts_makes_decode_compute_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader, "LIFT_BYTES", 1)  # a block in each job
     async with rig(tmp_path) as it:
         store = await it.store()
         engine = GatedToy(64, block_tokens=BLOCK_TOKENS)
@@ -57,14 +63,14 @@ async def test_a_store_that_ends_between_lease_and_lift_makes_decode_compute(tmp
         target = decode.decode_call(prompt(40), output=[first.token], handed_over=True)
         confirmed = await target.read()
         assert confirmed.confirmed.missing_blocks == 0
-        await store.stop()  # its leases are gone, and so is its arena once the step lets go of the thread
+        await store.stop()  # its leases are gone, and so is its arena after the lift that is queued already
         link = decode_run.worker.link
         assert link is not None
         await it.until("the session has ended", lambda: link.session is None)
         engine.gate.open()
         story = await read_story(target)
         assert (first.token, *story.tokens) == alone.tokens
-        assert not any(batch.lifts for batch in engine.batches)
+        assert engine.lifted == [1]
         await read_story(other)
         source.cancel()
         await it.comes_to_rest()
