@@ -104,5 +104,5 @@ class Conversation:
         now = self._node.clock()
         names, deadline = codec.names_from_wire(ask.names), now + min(ask.deadline_s, LONGEST_WAIT_S)
         self._node.settle(
-            self._node.catalog.acquire(self._session.id, call, names, deadline=deadline, now=now, handoff=True)
+            self._node.catalog.acquire(self._session.id, call, names, deadline=deadline, now=now, handoff=ask.handoff)
         )

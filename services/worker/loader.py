@@ -30,8 +30,8 @@ HANDOFF_WAIT_S = 10.0
 """For blocks of a handoff that are still being written. A prefill gives its first token when it has sealed nearly all,
 so this is for a prefill worker that hangs; one that dies is noticed at once."""
 
-LOOKUP_WAIT_S = 0.0
-"""Nothing but handoffs is waited for."""
+LOOKUP_WAIT_S = 3.0
+"""For blocks that are on their way from the SSD (2 GB/s here) or from another store. What comes later is computed."""
 
 LIFT_BYTES = 32 << 20
 """Copied in one job of the model thread: about 3 ms at 10 GB/s, so that tokens are not held up for long."""

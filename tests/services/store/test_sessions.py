@@ -94,7 +94,7 @@ async def test_blocks_are_written_by_one_session_and_read_by_another(tmp_path: P
         assert (welcome.store, welcome.slots) == ("store-0", store.node.arena.size_bytes // welcome.slot_bytes)
         await reader.ask(hello=hello(toy(), lock, worker="worker-1"))
         slots = await writer.write_blocks(NAMES[:3])
-        call = await reader.say(acquire=store_pb2.Acquire(names=names_to_wire(NAMES[:4]), deadline_s=5))
+        call = await reader.say(acquire=store_pb2.Acquire(names=names_to_wire(NAMES[:4]), deadline_s=5, handoff=True))
         assert await writer.seal(slots[:2]) == [True, True]
         part = await reader.hear()
         assert (part.call, list(part.acquired.slots), part.acquired.done) == (call, slots[:2], False)
@@ -112,7 +112,9 @@ async def test_a_wait_ends_with_its_deadline(tmp_path: Path, lock: SessionLock) 
         await writer.ask(hello=hello(toy(), lock))
         await reader.ask(hello=hello(toy(), lock, worker="worker-1"))
         await writer.write_blocks(NAMES[:1])
-        answer = await reader.ask(acquire=store_pb2.Acquire(names=names_to_wire(NAMES[:1]), deadline_s=0.01))
+        answer = await reader.ask(
+            acquire=store_pb2.Acquire(names=names_to_wire(NAMES[:1]), deadline_s=0.01, handoff=True)
+        )
         assert (list(answer.acquired.slots), answer.acquired.done) == ([], True)
         lock.release()
 
