@@ -3,19 +3,65 @@
 All of it is soft. Reports rebuild it after a restart; who is silent for ``report_ttl_s`` is believed
 dead; a placement is *booked* at its workers until a report of theirs lists the request as live, an
 outcome undoes it, or it expires. Being wrong costs time, never a token.
+
+What a placement weighs is kept as columns besides (``worker_table``, ``store_table``): each fact is written
+there when it comes, so that placing loops over no worker.
 """
 
+import heapq
 from collections import deque
 from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from kvstore.layout import Identity
 from kvstore.vocabulary import IdentityMismatch
 from scheduler import estimate
-from scheduler.prefixes import PrefixIndex
-from scheduler.vocabulary import RequestId, StoreId, StoreReport, StoreTarget, WorkerId, WorkerReport
+from scheduler.coming import Coming, ComingIndex
+from scheduler.links import Copy, Links
+from scheduler.prefixes import NO_STORE, PrefixIndex
+from scheduler.table import NOBODY, Table
+from scheduler.vocabulary import RequestId, Role, StoreId, StoreReport, StoreTarget, WorkerId, WorkerReport
 
 REMEMBERED = 8
 """Past incarnations of one process whose late reports are recognised as such."""
+
+
+COMING_S = 1.0
+"""How long after its predicted time a block that a placement will make is still expected: reports of it take 0.1 s."""
+
+WORKER = np.dtype(
+    [
+        ("heard_s", "f8"),
+        ("serving", "?"),
+        ("prefills", "?"),
+        ("decodes", "?"),
+        ("dedicated", "?"),  # to prefilling
+        ("store", "i8"),  # its row in the other table
+        ("context", "f8"),
+        ("seats", "f8"),
+        ("running", "f8"),
+        ("sequences", "f8"),
+        ("kv_tokens", "f8"),
+        ("blocks_free", "f8"),
+        ("block_bytes", "f8"),
+        ("queue_s", "f8"),
+        ("under_way_s", "f8"),
+        ("prefill_s0", "f8"),
+        ("prefill_s1", "f8"),
+        ("prefill_s2", "f8"),
+        ("step_s0", "f8"),
+        ("step_s1", "f8"),
+        ("step_s2", "f8"),
+        ("transfer_s0", "f8"),
+        ("transfer_s1", "f8"),
+    ]
+)
+NO_WORKER = (-np.inf, False, False, False, False, NOBODY, *(0.0,) * 17)
+"""An empty row: silent for ever."""
+
+STORE = np.dtype([("heard_s", "f8"), ("place", "i8"), ("reachable", "?"), ("sends_s", "f8"), ("receives_s", "f8")])
+NO_STORES = (-np.inf, NO_STORE, False, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,25 +80,41 @@ class Booking:
 
 @dataclass(slots=True)
 class WorkerBelief:
-    """One worker: its latest report plus bookings. The sums are kept, since every placement looks at every worker."""
+    """One worker: its latest report plus bookings."""
 
     report: WorkerReport
     heard_s: float
     bookings: dict[RequestId, Booking] = field(default_factory=dict)
-    queue_s: float = 0.0
-    """Predicted seconds until a prefill that comes now would begin."""
-    sequences: int = 0
-    """Running, waiting and booked."""
-    kv_tokens: int = 0
-    blocks_free: int = 0
 
-    def recount(self) -> None:
-        """To be called whenever the report or a booking has changed."""
-        report, booked = self.report, self.bookings.values()
-        self.queue_s = _queued_s(report) + sum(booking.prefill_s for booking in booked)
-        self.sequences = report.running + report.waiting + sum(booking.seats for booking in booked)
-        self.kv_tokens = report.kv_tokens + sum(booking.kv_tokens for booking in booked)
-        self.blocks_free = report.gpu_blocks_free - sum(booking.blocks for booking in booked)
+    def row(self, store: int) -> tuple[object, ...]:
+        """Its row of the table; ``store`` is its store's."""
+        report, booked, profile = self.report, self.bookings.values(), self.report.profile
+        queue_s, seats, kv_tokens, blocks = _queued_s(report), 0, 0, 0
+        for booking in booked:
+            queue_s += booking.prefill_s
+            seats += booking.seats
+            kv_tokens += booking.kv_tokens
+            blocks += booking.blocks
+        return (
+            self.heard_s,
+            not report.draining,
+            report.role.prefills,
+            report.role.decodes,
+            report.role is Role.PREFILL,
+            store,
+            report.max_model_len,
+            report.max_num_seqs,
+            report.running,
+            report.running + report.waiting + seats,
+            report.kv_tokens + kv_tokens,
+            report.gpu_blocks_free - blocks,
+            report.block_bytes,
+            queue_s,
+            estimate.step_s(profile, report.running, report.kv_tokens) if report.running else 0.0,
+            *profile.prefill_s,
+            *profile.step_s,
+            *profile.transfer_s,
+        )
 
 
 def _queued_s(report: WorkerReport) -> float:
@@ -79,13 +141,20 @@ class Beliefs:
         self.identity: Identity | None = None
         self.workers: dict[WorkerId, WorkerBelief] = {}
         self.stores: dict[StoreId, StoreBelief] = {}
+        self.worker_table: Table[WorkerId] = Table(WORKER, NO_WORKER)
+        self.store_table: Table[StoreId] = Table(STORE, NO_STORES)
         self.prefixes = PrefixIndex()
-        self._report_ttl_s = report_ttl_s
+        self.coming = ComingIndex()
+        self.links = Links(self.store_table)
+        self.report_ttl_s = report_ttl_s
         self._past: dict[str, deque[int]] = {}
         self._booked: dict[RequestId, tuple[WorkerId, ...]] = {}
+        self._coming: dict[RequestId, tuple[Coming, ...]] = {}
+        self._overdue: list[tuple[float, RequestId]] = []
+        """When what is coming for a request should long be there."""
 
     def alive(self, heard_s: float, now: float) -> bool:
-        return now - heard_s <= self._report_ttl_s
+        return now - heard_s <= self.report_ttl_s
 
     def reachable(self, store: StoreId | None, now: float) -> StoreTarget | None:
         """Where other stores push to this one and fetch from it; None where they can't, or it is believed dead."""
@@ -113,7 +182,7 @@ class Beliefs:
         known.report, known.heard_s = report, now
         for request in known.bookings.keys() & set(report.live):
             del known.bookings[request]
-        known.recount()
+        self._recount(report.worker)
 
     def store_reported(self, report: StoreReport, *, now: float) -> bool:
         """True: it should send all its names next. Raises IdentityMismatch."""
@@ -140,7 +209,26 @@ class Beliefs:
         self.stores[report.store] = StoreBelief(
             replace(report, gained=(), lost=(), ssd_gained=(), ssd_lost=()), now, lost_track
         )
+        self._describe(report, now)
         return lost_track
+
+    def _describe(self, report: StoreReport, now: float) -> None:
+        """Its row. A store that is new gives the workers that waited for it theirs."""
+        new = self.store_table.row(report.store) == NOBODY
+        row = self.store_table.add(report.store)
+        rows = self.store_table.rows
+        rows["heard_s"][row], rows["reachable"][row] = now, bool(report.transfer_address)
+        rows["place"][row] = self.prefixes.place(report.store)
+        if new:
+            for worker, belief in self.workers.items():
+                if belief.report.store == report.store:
+                    self._recount(worker)
+
+    def _recount(self, worker: WorkerId) -> None:
+        """To be called whenever its report, a booking or its store's row has changed."""
+        belief = self.workers[worker]
+        row = self.worker_table.add(worker)
+        self.worker_table.rows[row] = belief.row(self.store_table.row(belief.report.store))
 
     def _check(self, identity: Identity, now: float) -> None:
         if self.identity is not None and self.identity.differences(identity) is not None:
@@ -159,31 +247,52 @@ class Beliefs:
 
     # -- bookings -----------------------------------------------------------------------------------------------
 
-    def book(self, request: RequestId, bookings: dict[WorkerId, Booking]) -> None:
+    def book(
+        self,
+        request: RequestId,
+        bookings: dict[WorkerId, Booking],
+        *,
+        coming: tuple[Coming, ...] = (),
+        copies: list[Copy] | None = None,
+        now: float = 0.0,
+    ) -> None:
         """Replaces what was booked for an earlier placement of this request."""
         self.unbook(request)
         for worker, booking in bookings.items():
-            belief = self.workers[worker]
-            belief.bookings[request] = booking
-            belief.recount()
+            self.workers[worker].bookings[request] = booking
+            self._recount(worker)
         self._booked[request] = tuple(bookings)
+        if copies:
+            self.links.book(request, copies, now=now)
+        if coming:
+            self._coming[request] = coming
+            for each in coming:
+                self.coming.add(each)
+            heapq.heappush(self._overdue, (max(each.ready_s for each in coming) + COMING_S, request))
 
     def unbook(self, request: RequestId) -> None:
         """Undo what a request has booked, wherever that still stands."""
         for worker in self._booked.pop(request, ()):
             self._drop(worker, request)
+        self.links.unbook(request)
+        self._came(request)
 
     def handed_over(self, request: RequestId) -> None:
-        """Its prefill is done; what it has booked for its decode stays."""
+        """Its prefill is done and its KV has come; what it has booked for its decode stays."""
         for worker in self._booked.get(request, ()):
             belief = self.workers.get(worker)
             if belief is not None and request in belief.bookings and not belief.bookings[request].seats:
                 self._drop(worker, request)
+        self.links.unbook(request)
 
     def _drop(self, worker: WorkerId, request: RequestId) -> None:
         belief = self.workers.get(worker)
         if belief is not None and belief.bookings.pop(request, None) is not None:
-            belief.recount()
+            self._recount(worker)
+
+    def _came(self, request: RequestId) -> None:
+        for each in self._coming.pop(request, ()):
+            self.coming.remove(each)
 
     # -- time ---------------------------------------------------------------------------------------------------
 
@@ -198,18 +307,32 @@ class Beliefs:
             for request in stale:
                 del belief.bookings[request]
             if stale:
-                belief.recount()
+                self._recount(belief.report.worker)
         self._booked = {request: at for request, at in self._booked.items() if self._stands(request, at)}
+        self.catch_up(now=now)
         self.prefixes.sweep()
         if not self.workers and not self.stores:
             self.identity = None
+
+    def catch_up(self, *, now: float) -> None:
+        """Copies and blocks whose time has come are over and there, or will never be."""
+        self.links.expire(now=now)
+        while self._overdue and self._overdue[0][0] <= now:
+            request = heapq.heappop(self._overdue)[1]
+            if all(each.ready_s + COMING_S <= now for each in self._coming.get(request, ())):
+                self._came(request)  # and not placed again since
 
     def _stands(self, request: RequestId, at: tuple[WorkerId, ...]) -> bool:
         return any(worker in self.workers and request in self.workers[worker].bookings for worker in at)
 
     def _forget_worker(self, worker: WorkerId) -> None:
         del self.workers[worker]
+        self.worker_table.remove(worker)
 
     def _forget_store(self, store: StoreId) -> None:
         del self.stores[store]
         self.prefixes.forget(store)
+        self.store_table.remove(store)
+        for worker, belief in self.workers.items():
+            if belief.report.store == store:
+                self._recount(worker)

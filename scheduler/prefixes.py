@@ -38,13 +38,11 @@ NO_STORE = -1
 class Prefixes:
     """What stores hold of one prompt's names, by ``PrefixIndex.place(store)``; the last entry is no store's, and 0.
 
-    held: leading names in DRAM or on the SSD. ssd: of them, those that are on the SSD only. coming: how many more
-    follow that somebody is computing or sending there.
+    held: leading names in DRAM or on the SSD. ssd: of them, those that are on the SSD only.
     """
 
     held: Counts
     ssd: Counts
-    coming: Counts
 
 
 class PrefixIndex:
@@ -52,7 +50,6 @@ class PrefixIndex:
 
     def __init__(self) -> None:
         self._shards: list[dict[BlockName, int]] = [{} for _ in range(SHARDS)]
-        self._coming: dict[BlockName, int] = {}
         self._places: dict[StoreId, int] = {}
         self._counts: dict[StoreId, list[int]] = {}
         self._free: list[int] = []
@@ -90,25 +87,6 @@ class PrefixIndex:
                     shard[name] = share(holders ^ bit)
         self._counts[store][ssd] -= gone
 
-    def comes(self, store: StoreId, names: Iterable[BlockName]) -> None:
-        """Somebody is computing these for this store, or sending them there."""
-        bit, coming = self._bit(store, False), self._coming
-        for name in names:
-            coming[name] = coming.get(name, 0) | bit
-
-    def came(self, store: StoreId, names: Iterable[BlockName]) -> None:
-        """They are there, or will not come."""
-        place = self._places.get(store)
-        if place is None:
-            return
-        bit, coming = 1 << 2 * place, self._coming
-        for name in names:
-            holders = coming.get(name, 0) & ~bit
-            if holders:
-                coming[name] = holders
-            else:
-                coming.pop(name, None)
-
     def forget(self, store: StoreId) -> None:
         """Everything that was believed of this store. Its place is given to another once all shards are swept."""
         place = self._places.pop(store, None)
@@ -139,11 +117,6 @@ class PrefixIndex:
                 continue
             clean = [place for place, left in self._retired if left == 1]
             self._retired = [(place, left - 1) for place, left in self._retired if left > 1]
-            self._coming = {
-                name: kept_
-                for name, holders in self._coming.items()
-                if (kept_ := holders & ~sum(1 << 2 * place for place in clean))
-            }
             self._free = sorted((*self._free, *clean), reverse=True)
 
     # -- what follows -------------------------------------------------------------------------------------------
@@ -154,34 +127,28 @@ class PrefixIndex:
 
     def longest(self, names: Sequence[BlockName]) -> Prefixes:
         """How many leading names each store holds, and in which tier."""
-        shards, coming = self._shards, self._coming
-        alive = reach = self._live
+        shards, alive = self._shards, self._live
         # Of each run of names between which nothing changes:
         held: list[int] = []
         dram: list[int] = []
-        reached: list[int] = []
         lengths: list[int] = []
-        before = (0, 0, 0)
+        before = (0, 0)
         for name in names:
             holders = shards[name[0]].get(name, 0)
-            either = holders | holders >> 1
-            alive &= either
-            reach = reach & (either | coming.get(name, 0)) if coming else alive
-            if not reach:
+            alive &= holders | holders >> 1
+            if not alive:
                 break
-            now = (alive, alive & holders, reach)
+            now = (alive, alive & holders)
             if now == before:
                 lengths[-1] += 1
                 continue
             held.append(now[0])
             dram.append(now[1])
-            reached.append(now[2])
             lengths.append(1)
             before = now
         counted = self._count(held, lengths)
         in_dram = counted if dram == held else self._count(dram, lengths)
-        within_reach = counted if reached == held else self._count(reached, lengths)
-        return Prefixes(counted, counted - in_dram, within_reach - counted)
+        return Prefixes(counted, counted - in_dram)
 
     def lengths(self, names: Sequence[BlockName]) -> dict[StoreId, int]:
         """How many leading names each store holds, in whichever tier; stores that hold none are left out."""

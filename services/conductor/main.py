@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry
 
 from scheduler.conductor import Conductor
+from services.conductor.collector import collect_seldom
 from services.conductor.metrics import ConductorCollector
 from services.conductor.server import ConductorService
 from services.conductor.settings import ConductorSettings
@@ -50,6 +51,7 @@ async def serve_conductor(settings: ConductorSettings, stopping: asyncio.Event) 
             tls_of(settings),
             insecure_network=settings.insecure_network,
         )
+        collect_seldom()
         log.info("ready", extra=fields(listen=settings.listen))
         try:
             while not stopping.is_set():

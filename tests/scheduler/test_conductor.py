@@ -7,6 +7,7 @@ import pytest
 from kvstore.vocabulary import IdentityMismatch
 from scheduler import estimate
 from scheduler.conductor import INLINE_BUSY_S, INLINE_IDLE_S, Conductor
+from scheduler.pairing import Decision
 from scheduler.vocabulary import (
     Ask,
     Outcome,
@@ -197,6 +198,80 @@ def test_what_is_on_the_ssd_counts_at_the_cost_of_reading_it() -> None:
 
     assert ttft_s(held=2900) < ttft_s(held=1000, ssd=2900) < ttft_s(ssd=2900) < ttft_s()
     assert ttft_s(held=2900, ssd=2900) == ttft_s(held=2900)
+
+
+def test_of_equal_replicas_the_one_with_less_to_send_is_fetched_from() -> None:
+    made = hosts(
+        *(worker_report(f"m{n}", M, store="s", block_bytes=1 << 20) for n in range(4)), held=dict.fromkeys("tu", 2900)
+    )
+
+    sources = [placed(made, ask(f"{number}", tokens=3000)).source for number in range(4)]
+    assert [source.store for source in sources if source is not None] == ["t", "u", "t", "u"]
+
+
+def test_a_store_that_has_much_to_send_is_not_fetched_from() -> None:
+    def fetches(outstanding: int) -> bool:
+        workers = [worker_report(f"m{n}", M, store="s", block_bytes=1 << 21) for n in range(20)]
+        made = hosts(*workers, held={"u": 2900})
+        answers = [placed(made, ask(f"{number}", tokens=3000)) for number in range(outstanding + 1)]
+        return answers[-1].source is not None
+
+    assert fetches(0)
+    assert not fetches(9)
+
+
+def test_the_transfers_of_a_request_that_has_ended_are_over() -> None:
+    made = hosts(*(worker_report(f"m{n}", M, store="s", block_bytes=1 << 21) for n in range(2)), held={"u": 2900})
+    alone = placed(made, ask("x", tokens=3000)).predicted_ttft_s
+    assert placed(made, ask("y", tokens=3000)).predicted_ttft_s > alone
+    for request in "xy":
+        made.outcome(RequestId(request), Outcome.CANCELLED, now=0)
+
+    assert placed(made, ask("z", tokens=3000)).predicted_ttft_s == alone
+
+
+def test_the_decode_worker_is_chosen_with_the_prefill_worker() -> None:
+    """The remote one would be a little faster, if its KV did not have to come over a slow link."""
+
+    def choice(block_bytes: int) -> str:
+        workers = [
+            worker_report("p", P, store="s", block_bytes=block_bytes),
+            worker_report("near", D, store="s", running=2, kv_tokens=2000, block_bytes=block_bytes),
+            worker_report("far", D, store="t", running=1, kv_tokens=1000, block_bytes=block_bytes),
+        ]
+        return where(hosts(*workers), ask(tokens=3000))[1]
+
+    assert [choice(1 << 10), choice(1 << 25)] == ["far", "near"]
+
+
+# -- prefixes that are being computed ---------------------------------------------------------------------------------
+
+
+def test_a_prompt_waits_for_the_same_one_that_is_being_computed_rather_than_compute_it_again() -> None:
+    made = hosts(
+        worker_report("p0", P, store="s"), worker_report("p1", P, store="t", queued=500, waiting=1), worker_report("d")
+    )
+    first = placed(made, ask("x", tokens=2000))
+    second = placed(made, ask("y", tokens=2000))
+
+    assert first.prefill is not None
+    assert second.prefill is not None
+    assert (first.prefill.worker, second.prefill.worker) == ("p0", "p0")
+    assert second.predicted_cached_tokens == 1996
+    assert second.predicted_ttft_s == pytest.approx(first.predicted_ttft_s, rel=0.02)
+    for request in "xy":
+        made.outcome(RequestId(request), Outcome.CANCELLED, now=0)
+    assert placed(made, ask("z", tokens=2000)).predicted_cached_tokens == 0
+
+
+def test_who_would_begin_before_a_prefix_is_there_computes_it() -> None:
+    made = hosts(worker_report("p0", P), worker_report("p1", P), worker_report("d"))
+    placed(made, ask("x", tokens=2000))
+    answer = placed(made, ask("y", tokens=2000))
+
+    assert answer.prefill is not None
+    assert answer.prefill.worker == "p1"
+    assert answer.predicted_cached_tokens == 0
 
 
 # -- mixed workers ----------------------------------------------------------------------------------------------------
@@ -425,3 +500,61 @@ def test_a_worker_of_another_model_is_refused_with_what_differs() -> None:
     with pytest.raises(IdentityMismatch, match="model weights bb instead of aa"):
         made.worker_reported(worker_report("e", identity=OTHER), now=0)
     assert not made.worker_reported(worker_report("e"), now=0)
+
+
+# -- policies ---------------------------------------------------------------------------------------------------------
+
+
+def three_hosts(policy: str, *, seed: int = 0) -> Conductor:
+    """p0 has most of the prompt and a queue, p1 has nothing to do, p2 has half of it and a short queue."""
+    made = Conductor(policy=policy, seed=seed)
+    held = {"s": 2000, "t": 0, "u": 1000}
+    for store, tokens in held.items():
+        made.store_reported(store_report(store, snapshot=True, gained=names(prompt(tokens)), transfer=True), now=0)
+    made.worker_reported(worker_report("p0", P, store="s", queued=3000, waiting=1), now=0)
+    made.worker_reported(worker_report("p1", P, store="t"), now=0)
+    made.worker_reported(worker_report("p2", P, store="u", queued=100, waiting=1), now=0)
+    made.worker_reported(worker_report("d", D, store="t", running=3, kv_tokens=900), now=0)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected", "source"),
+    [
+        ("kvcache-centric", "p1", "s"),
+        ("local-cache", "p2", None),
+        ("least-loaded", "p1", None),
+        ("longest-prefix", "p0", None),
+    ],
+)
+def test_a_policy_chooses_by_what_it_is_named_for(policy: str, expected: str, source: str | None) -> None:
+    answer = placed(three_hosts(policy), ask(tokens=2100))
+
+    assert answer.prefill is not None
+    assert answer.prefill.worker == expected
+    assert (None if answer.source is None else answer.source.store) == source
+
+
+def test_lots_are_drawn_from_the_seed() -> None:
+    def drawn(seed: int) -> list[str | None]:
+        made = three_hosts("random", seed=seed)
+        return [where(made, ask(f"{number}", tokens=2100))[0] for number in range(30)]
+
+    assert drawn(1) == drawn(1) != drawn(2)
+    assert set(drawn(1)) == {"p0", "p1", "p2"}
+
+
+def test_a_policy_that_does_not_exist_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="no policy is called 'best'; there are kvcache-centric, "):
+        Conductor(policy="best")
+
+
+def test_the_kinds_of_placements_are_counted() -> None:
+    made = conductor(worker_report("p", P), worker_report("d", D, seats=64))
+    for number, tokens in enumerate((40, 1000, 1000)):
+        placed(made, ask(f"{number}", tokens=tokens))
+
+    assert made.snapshot().decisions == {Decision.INLINE_SOONER: 1, Decision.HANDED_OVER: 2}
+    alone = conductor(worker_report("d", D))
+    placed(alone, ask(tokens=1000))
+    assert alone.snapshot().decisions == {Decision.INLINE_ALONE: 1}

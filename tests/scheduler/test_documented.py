@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from scheduler import conductor, lifecycle, sequence
+from scheduler import beliefs, conductor, lifecycle, sequence
+from scheduler.policies import POLICIES
 from tests.scheduler.tables import as_markdown
 
 PAGE = (Path(__file__).parents[2] / "docs" / "scheduling.md").read_text()
@@ -40,6 +41,14 @@ def test_a_table_is_the_codes(name: str, following: Mapping[tuple[StrEnum, StrEn
 )
 def test_a_constant_is_the_codes(name: str) -> None:
     assert f"| `{name}` | {getattr(conductor, name)} |" in PAGE
+
+
+def test_a_constant_of_the_beliefs_is_the_codes() -> None:
+    assert f"| `COMING_S` | {beliefs.COMING_S} |" in PAGE
+
+
+def test_every_policy_is_shown() -> None:
+    assert all(f"| `{name}` |" in PAGE for name in POLICIES)
 
 
 def test_every_file_of_the_part_is_introduced() -> None:

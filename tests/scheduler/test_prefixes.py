@@ -3,6 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scheduler.coming import Coming, ComingIndex
 from scheduler.prefixes import NO_STORE, SHARDS, PrefixIndex
 from scheduler.vocabulary import StoreId
 from tests.scheduler.build import names, prompt
@@ -78,21 +79,19 @@ def test_tiers_are_told_apart() -> None:
     assert (index.held(a), index.held(a, ssd=True)) == (4, 1)
 
 
-def test_what_comes_is_told_apart_from_what_is_there() -> None:
-    index, (a, b, _), chain = PrefixIndex(), STORES, CHAINS[0]
-    index.gained(a, chain[:2])
-    index.comes(a, chain[2:4])
-    index.comes(b, chain[:1])
-    found = index.longest(chain)
+def test_what_comes_is_found_as_far_as_a_prompt_agrees() -> None:
+    chain, index = CHAINS[0], ComingIndex()
+    run, late = Coming(STORES[0], chain[2:], 1.0), Coming(STORES[1], FORK[2:], 2.0)
+    index.add(run)
+    index.add(late)
 
-    assert [(found.held[at], found.coming[at]) for at in map(index.place, (a, b))] == [(2, 2), (0, 1)]
-    index.came(a, chain[3:4])
-    assert index.longest(chain).coming[index.place(a)] == 1
-    index.forget(a)
-    index.sweep(SHARDS)
-    index.gained(StoreId("d"), ())
-    assert index.place(StoreId("d")) == 0
-    assert index.longest(chain).coming[0] == 0
+    assert list(index.along(chain)) == [(2, 6, run)]
+    assert list(index.along((*chain[:4], *FORK[4:]))) == [(2, 4, run)]
+    assert list(index.along(chain[:3])) == [(2, 3, run)]
+    assert list(index.along(chain[:2])) == []
+    index.remove(run)
+    assert list(index.along(chain)) == []
+    assert list(index.along(FORK)) == [(2, 6, late)]
 
 
 @given(st.data())

@@ -1,0 +1,188 @@
+"""Choose who prefills and who decodes, together: what a push costs depends on both.
+
+Every worker is weighed by itself first; then the best few of each kind, the best partner of each on its own
+host, and the best that other hosts can reach are weighed in pairs. With few workers that is all pairs.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from scheduler.forecast import Bools, Floats, Forecast, Ints
+from scheduler.policies.policy import Policy
+from scheduler.table import NOBODY
+
+SHORT = 8
+"""Workers of each kind that are weighed in pairs, besides those of the same hosts."""
+
+NO_ROOM_S = 1e9
+"""Added to the cost of a worker without a free seat or blocks: the last choice."""
+
+BROKEN_S = 1e8
+"""Added for each promise that would not be kept: whoever keeps them comes first."""
+
+TIE_SEQUENCES_S = 1e-9
+TIE_RANK_S = 1e-13
+"""Ties go to fewer sequences, then to the id: added to costs, since one sum is quicker than a sort by three keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What holds for this request and this deployment.
+
+    inline_max_tokens: see Conductor. outputs: tokens it is expected to generate. handoff_s, push_s: what a handoff
+    takes besides lifting, and between hosts besides bytes. idle_s, busy_s: the longest step with an inline prefill in
+    it. ttft_s, tpot_s: what is promised.
+    """
+
+    tokens: int
+    block_tokens: int
+    outputs: int
+    inline_max_tokens: int | None
+    handoff_s: float
+    push_s: float
+    idle_s: float
+    busy_s: float
+    ttft_s: float
+    tpot_s: float
+
+    @property
+    def insisted(self) -> bool:
+        """Whatever can be handed over is."""
+        return self.inline_max_tokens == 0
+
+
+class Decision(StrEnum):
+    """Why a request is handed over, or why not."""
+
+    HANDED_OVER = "handed over"
+    INLINE_SOONER = "inline, sooner"
+    """A handoff would end later, and no other stream waits long for it."""
+    INLINE_ALONE = "inline, no pair"
+    """No prefill worker can hand over to a decode worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Rows of the workers' table; prefill NOBODY: inline. push_s: what a push leaves to do after the first token."""
+
+    prefill: int
+    decode: int
+    decision: Decision
+    push_s: float = 0.0
+
+    @property
+    def computes(self) -> int:
+        """The row of whoever prefills."""
+        return self.decode if self.prefill == NOBODY else self.prefill
+
+
+def choose(at: Forecast, policy: Policy, terms: Terms) -> Pair | None:
+    """None where nobody could decode it."""
+    if not at.decoder.any():
+        return None
+    tie = TIE_SEQUENCES_S * at.sequences + TIE_RANK_S * at.ranks
+    late = BROKEN_S * (at.ttft_s > terms.ttft_s)
+    rank = policy.rank(at) + late + tie
+    decode_s = terms.outputs * at.tpot_s + NO_ROOM_S * ~at.room + BROKEN_S * (at.tpot_s > terms.tpot_s) + tie
+    prefillers, decoders = _partnered(at, terms)
+    if not prefillers.any():
+        inline = (rank + decode_s) if policy.by_time else rank + NO_ROOM_S * ~at.room
+        return Pair(NOBODY, _least(inline, at.decoder), Decision.INLINE_ALONE)
+    after_s = decode_s + terms.handoff_s + at.lift_s
+    if not policy.by_time:
+        first = np.zeros_like(prefillers)
+        first[_least(rank, prefillers)] = True
+        prefillers = first
+    pair, cost_s = _best_pair(at, rank, after_s, prefillers, decoders, terms)
+    able = _may_inline(at, terms)
+    if not policy.by_time:
+        only = np.zeros_like(able)
+        only[pair.decode] = able[pair.decode]
+        able = only
+        cost_s += float(at.ttft_s[pair.prefill] + late[pair.prefill] + tie[pair.prefill] - rank[pair.prefill])
+    if able.any():
+        inline_s = at.ttft_s + late + decode_s
+        row = _least(inline_s, able)
+        if inline_s[row] <= cost_s:
+            return Pair(NOBODY, row, Decision.INLINE_SOONER)
+    return pair
+
+
+def _partnered(at: Forecast, terms: Terms) -> tuple[Bools, Bools]:
+    """Who could prefill for another, and who could be handed over to; none where everything is to be inline.
+
+    Mixed workers share work by where it is placed, and hand over to each other only where that is insisted on.
+    """
+    prefillers, decoders = at.prefiller & at.linked, at.decoder & at.linked
+    wanted = prefillers & (at.dedicated | terms.insisted)
+    if not wanted.any():
+        return np.zeros_like(prefillers), decoders
+    decoders = decoders & _has_partner(at, decoders, wanted)
+    if not decoders.any():
+        return np.zeros_like(prefillers), decoders
+    return prefillers & _has_partner(at, prefillers, decoders), decoders
+
+
+def _has_partner(at: Forecast, ours: Bools, theirs: Bools) -> Bools:
+    """Which of ours share a store with one of theirs, or both can be reached; oneself is no partner."""
+    both = ours & theirs
+    on_host = np.bincount(at.store[theirs], minlength=int(at.store.max()) + 2)
+    elsewhere = np.count_nonzero(theirs & at.reachable)
+    near: Bools = on_host[at.store] > both
+    far: Bools = at.reachable & (elsewhere > (both & at.reachable))
+    return near | far
+
+
+def _best_pair(
+    at: Forecast, rank: Floats, after_s: Floats, prefillers: Bools, decoders: Bools, terms: Terms
+) -> tuple[Pair, float]:
+    """And what it costs."""
+    ps, ds = _shortest(rank, prefillers), _shortest(after_s, decoders)
+    more_ps = [_least(rank, some) for store in set(at.store[ds]) if (some := prefillers & (at.store == store)).any()]
+    more_ds = [row for p in ps for row in _partners(at, after_s, decoders, int(p))]
+    if (some := prefillers & at.reachable).any():
+        more_ps.append(_least(rank, some))
+    ps, ds = np.unique([*ps, *more_ps]), np.unique([*ds, *more_ds])
+
+    near = at.store[ps][:, None] == at.store[ds]
+    possible = (near | (at.reachable[ps][:, None] & at.reachable[ds])) & (ps[:, None] != ds)
+    # The links are busy with others' blocks for a while; they may be until the prefill begins.
+    backlog_s = np.maximum(at.sends_s[ps][:, None], at.receives_s[ds]) - at.wait_s[ps][:, None]
+    left_s = np.maximum(backlog_s, 0.0) + at.lacked_s[ds] - at.work_s[ps][:, None]
+    push_s = np.where(near, 0.0, terms.push_s + np.maximum(left_s, 0.0))
+    cost_s = np.where(possible, rank[ps][:, None] + push_s + after_s[ds], np.inf)
+    best = int(np.argmin(cost_s))
+    p, d = divmod(best, len(ds))
+    assert possible[p, d], "whoever is weighed has a partner"
+    return Pair(int(ps[p]), int(ds[d]), Decision.HANDED_OVER, float(push_s[p, d])), float(cost_s[p, d])
+
+
+def _partners(at: Forecast, after_s: Floats, decoders: Bools, p: int) -> list[int]:
+    """The best decode worker of p's host, and of those that other hosts reach; not p itself."""
+    others = decoders.copy()
+    others[p] = False
+    near, far = others & (at.store == at.store[p]), others & at.reachable
+    return [_least(after_s, some) for some in (near, far) if some.any()]
+
+
+def _may_inline(at: Forecast, terms: Terms) -> Bools:
+    """Who may prefill it in its own batch: within the operator's bound, and without a long gap for other streams."""
+    busy = at.sequences > 0
+    step_s = at.work_s + np.where(busy, at.tpot_s, 0.0)
+    able: Bools = at.decoder & (step_s <= np.where(busy, terms.busy_s, terms.idle_s))
+    if terms.inline_max_tokens is not None:
+        able &= terms.tokens - at.cached * terms.block_tokens <= terms.inline_max_tokens
+    return able
+
+
+def _shortest(cost_s: Floats, among: Bools) -> Ints:
+    rows = np.flatnonzero(among)
+    if len(rows) <= SHORT:
+        return rows
+    return rows[np.argpartition(cost_s[rows], SHORT)[:SHORT]]
+
+
+def _least(cost_s: Floats, among: Bools) -> int:
+    return int(np.argmin(np.where(among, cost_s, np.inf)))
