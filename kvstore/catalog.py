@@ -215,7 +215,8 @@ class Catalog:
                 sealed.append(ref.slot)
         woken = [acquire for slot in sealed for acquire in self._waiting.wake(self._blocks[slot].name)]
         answers = [self._advance(acquire, now) for acquire in woken]
-        self._plan.settle(sealed)
+        # What is leased counts as used when it is released, all before it too: a long prompt is sealed in many calls.
+        self._plan.settle([slot for slot in sealed if not self._blocks.slots.leases_on(slot)])
         return results, answers
 
     def discard(self, session: SessionId, slots: Sequence[SlotRef]) -> list[Answer]:
@@ -225,6 +226,13 @@ class Catalog:
             return []
         mine = [ref.slot for ref in slots if self._sessions.writes(owner, ref)]
         return self._tell_missing([self._sessions.discard(owner, slot) for slot in dict.fromkeys(mine)])
+
+    def written_by(self, session: SessionId, names: Iterable[BlockName]) -> list[SlotRef | None]:
+        """Where this session is writing each of these; None for what it is not."""
+        owner = self._sessions.live(session)
+        slots = [self._sessions.writing.get(name) for name in names]
+        mine = [slot if owner is not None and slot in owner.writing else None for slot in slots]
+        return [None if slot is None else self._blocks.ref(slot) for slot in mine]
 
     # Reading
 

@@ -83,7 +83,7 @@ class Identity:
 
     def differences(self, other: "Identity") -> str | None:
         """A sentence that says what ``other`` has differently, or None where both may share blocks."""
-        if self.fingerprint == other.fingerprint:
+        if self == other or self.fingerprint == other.fingerprint:  # every report asks; hashing takes 20 us
             return None
         words: Mapping[str, str] = {
             "protocol": "protocol version",
