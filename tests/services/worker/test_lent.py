@@ -7,13 +7,12 @@ import pytest
 
 from kvstore.names import BlockName
 from kvstore.vocabulary import Held, Lease, Refused, SlotRef, Write, Writing
-from scheduler.vocabulary import StoreId
 from services.wire.errors import WireError
-from services.wire.pb.store_pb2 import FromStore
-from services.wire.store_codec import acquired_to_wire, allocated_to_wire, refs_from_wire
+from services.wire.store_codec import acquired_to_wire, allocated_to_wire
 from services.worker.lent import Leases
 from services.worker.reservation import Reservation
-from services.worker.store_session import OUTBOX, StoreAway, StoreSession
+from services.worker.store_session import OUTBOX, StoreAway
+from tests.services.worker.said import Said
 
 
 def name(letter: str) -> BlockName:
@@ -21,26 +20,6 @@ def name(letter: str) -> BlockName:
 
 
 NAMES = [name(letter) for letter in "abcde"]
-
-
-class Said:
-    """A session, and what was said in it so far."""
-
-    def __init__(self, answer_s: float = 5.0) -> None:
-        self.session = StoreSession(StoreId("store-0"), 1, answer_s=answer_s)
-
-    def all(self) -> list[tuple[str, list[SlotRef]]]:
-        """(kind, slots) of each message since last asked."""
-        said: list[tuple[str, list[SlotRef]]] = []
-        while not self.session.outbox.empty():
-            message = self.session.outbox.get_nowait()
-            kind = message.WhichOneof("kind")
-            assert kind is not None
-            said.append((kind, refs_from_wire(getattr(getattr(message, kind), "slots", ()))))
-        return said
-
-    def answer(self, call: int, **kind: Any) -> None:
-        self.session.answered(FromStore(call=call, **kind))
 
 
 def test_leases_that_are_in_use_are_released_when_the_job_ends() -> None:
