@@ -17,6 +17,7 @@ from math import exp
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.bounds import assert_within
 from engine.chance import uniform
 from engine.port import EngineError, OnLayer, StepResult
 from kvstore.layout import KvLayout
@@ -120,6 +121,7 @@ class ToyEngine:
     # -- computing ----------------------------------------------------------------------------------------------
 
     def run(self, batch: Batch, on_layer: OnLayer | None = None) -> StepResult:
+        assert_within(self, batch)
         rows = [self._row(piece) for piece in batch.slices]
         share_s = self._seconds(batch) / self.layout.layers
         for layer in range(self.layout.layers):
@@ -132,12 +134,9 @@ class ToyEngine:
 
     def _row(self, piece: Slice) -> _Row:
         size, ids = self.layout.block_tokens, np.asarray(piece.tokens, dtype=np.uint64)
-        assert 0 < piece.end <= min(self.max_model_len, len(piece.blocks) * size), f"{piece.request} has no room"
-        assert int(ids.max()) < self.vocab_size, f"{piece.request} has a token beyond {self.vocab_size}"
         positions = np.arange(piece.start, piece.end, dtype=np.intp)
         words = ids * np.uint64(_GOLDEN) + positions.astype(np.uint64) + np.uint64(self._salt)
         blocks = np.asarray(piece.blocks[: -(-piece.end // size)], dtype=np.intp)
-        assert int(blocks.max()) < self.blocks_total, f"{piece.request} has a block beyond {self.blocks_total}"
         return _Row(piece, blocks, positions, _mix(words))
 
     def _compute(self, row: _Row, layer: int) -> None:

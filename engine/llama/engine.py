@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from engine.bounds import assert_within
 from engine.llama.amx import load_amx
 from engine.llama.amx.decoder import AmxDecoder
 from engine.llama.attention import Attention, TorchAttention, plan
@@ -129,7 +130,7 @@ class LlamaEngine:
     @torch.inference_mode()
     def run(self, batch: Batch, on_layer: OnLayer | None = None) -> StepResult:
         slices = batch.slices
-        x = self._hidden(slices, on_layer)
+        x = self._hidden(batch, on_layer)
         wanting = [index for index, piece in enumerate(slices) if piece.sampling is not None]
         tokens: list[int | None] = [None] * len(slices)
         if wanting:
@@ -141,11 +142,12 @@ class LlamaEngine:
     @torch.inference_mode()
     def logits(self, batch: Batch) -> torch.Tensor:
         """Run the batch; the logits of every token in it, [tokens, vocab]. For oracles, not for serving."""
-        return self.runner.logits(self._hidden(batch.slices, None))
+        return self.runner.logits(self._hidden(batch, None))
 
-    def _hidden(self, slices: Sequence[Slice], on_layer: OnLayer | None) -> torch.Tensor:
-        ids = torch.tensor([token for piece in slices for token in piece.tokens], device=self._device)
-        todo = plan(slices, self.layout.block_tokens, self._device)
+    def _hidden(self, batch: Batch, on_layer: OnLayer | None) -> torch.Tensor:
+        assert_within(self, batch)
+        ids = torch.tensor([token for piece in batch.slices for token in piece.tokens], device=self._device)
+        todo = plan(batch.slices, self.layout.block_tokens, self._device)
         return self.runner.hidden(ids, todo, on_layer)
 
     def _last_rows(self, slices: Sequence[Slice], wanting: Sequence[int]) -> torch.Tensor:
