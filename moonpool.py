@@ -19,11 +19,15 @@ COMMANDS = {
     "store": ("services.store.main", "one process: a host's arena of KV blocks"),
     "pull": ("services.models.main", "fetch and convert a model"),
     "status": ("services.status.main", "show what a running deployment is doing"),
-    "bench": ("", "measure a part against its limit: conductor, engine"),
+    "bench": ("", "measure a part against its limit: conductor, engine, store"),
 }
 """Each command's module, and what it does. The module of ``bench`` is its part's."""
 
-BENCHES = {"conductor": "services.bench.conductor", "engine": "services.bench.engine"}
+BENCHES = {
+    "conductor": "services.bench.conductor",
+    "engine": "services.bench.engine",
+    "store": "services.bench.store",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

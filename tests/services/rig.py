@@ -74,7 +74,7 @@ class WorkerRun(Running):
 
 @dataclass
 class Rig:
-    """Everything that runs; leaving its block stops it and finds nothing left."""
+    """Everything that runs; leaving its block stops it and finds nothing left but SSD files, in ``data``."""
 
     directory: Path
     stack: AsyncExitStack
@@ -83,13 +83,18 @@ class Rig:
     def target(self, name: str) -> str:
         return f"unix:{self.directory / name}.sock"
 
-    async def store(self, name: str = "store-0", *, dram: int = 1 << 20, conductors: Sequence[str] = ()) -> Store:
+    async def store(
+        self, name: str = "store-0", *, dram: int = 1 << 20, ssd: int = 0, conductors: Sequence[str] = ()
+    ) -> Store:
+        """ssd: bytes of an SSD file that outlives this store, and the rig."""
         (self.directory / "arena").mkdir(exist_ok=True)
         settings = StoreSettings(
             id=name,
             listen=self.target(name),
             dram=dram,
             arena_dir=self.directory / "arena",
+            ssd=ssd,
+            data_dir=self.directory / "data",
             conductor=tuple(map(self.target, conductors)),
         )
         ready: asyncio.Future[StoreNode] = asyncio.get_running_loop().create_future()
@@ -190,7 +195,8 @@ async def rig(directory: Path) -> AsyncIterator[Rig]:
 
 
 def leftovers(directory: Path) -> list[str]:
-    return [path.name for path in directory.rglob("*") if not path.is_dir()]
+    kept = directory / "data"
+    return [path.name for path in directory.rglob("*") if not path.is_dir() and kept not in path.parents]
 
 
 def root(engine_seed: int = 0) -> BlockName:

@@ -1,0 +1,38 @@
+"""``moonpool bench store`` measures every row that it promises, and cleans up."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from services.bench.store import main
+
+ROWS = [
+    "put_1MiB",
+    "acquire_1MiB",
+    "put_16MiB",
+    "acquire_16MiB",
+    "acquire_256_p50",
+    "acquire_256_p99",
+    "evict",
+    "ssd_write",
+    "ssd_read",
+    "restart_scan",
+    "index_bytes_per_million",
+]
+
+
+@pytest.mark.slow
+def test_every_row_is_measured_and_nothing_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "arena").mkdir()
+    assert main(["--quick", "--json", f"--data-dir={tmp_path / 'data'}", f"--arena-dir={tmp_path / 'arena'}"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in document["rows"]] == ROWS
+    assert all(row["value"] > 0 for row in document["rows"])
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_size_that_is_none_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--ssd", "many"])
+    assert "a size is a number of bytes" in capsys.readouterr().err
