@@ -44,7 +44,7 @@ class TlsContexts:
 
 
 class TcpTransfer:
-    """A ``Transfer``. arena: bytes. listen: HOST:PORT, port 0 for any. Raises OSError where it can't listen there."""
+    """A ``Transfer``. arena: bytes. listen: HOST:PORT, port 0: any. OSError where it can't listen there."""
 
     def __init__(
         self,

@@ -33,9 +33,11 @@ class Opening:
     def open(self, connection: Connection) -> Wire:
         try:
             ours = self.host.greeting()
+            name, port = split_address(self.peer.address)
         except TransferRefused as error:
             raise WireFailure(Reason.REFUSED, str(error)) from error
-        name, port = split_address(self.peer.address)
+        except ValueError as error:
+            raise WireFailure(Reason.AWAY, str(error)) from error
         wire = connection.adopt(connect(name, port, self.tls, timeout_s=OPEN_S, stall_s=self.stall_s))
         connection.layout = ours.layout
         wire.send([encode(Hello(self.lane, ours.store, ours.incarnation, ours.identity, ours.layout))])
@@ -109,10 +111,10 @@ def _read_hello(wire: Wire) -> Hello:
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """``host:port`` or ``[::1]:port``. Raises WireFailure."""
+    """``host:port`` or ``[::1]:port``. Raises ValueError."""
     name, _, port = address.rpartition(":")
     if not name or not port.isdecimal() or int(port) > 65535:
-        raise WireFailure(Reason.AWAY, f"{address!r} is no address of the form HOST:PORT")
+        raise ValueError(f"{address!r} is no address of the form HOST:PORT")
     return name.removeprefix("[").removesuffix("]"), int(port)
 
 

@@ -5,10 +5,12 @@ the catalog remembers. Whatever breaks the rules ends the session.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import grpc
 
+from kvstore.frames import Grant
+from kvstore.vocabulary import Peer
 from services.store.metrics import StoreMetrics
 from services.store.node import StoreNode
 from services.store.session import WorkerSession
@@ -75,7 +77,12 @@ class Conversation:
                 refs = store_codec.refs_from_wire(message.discard.slots)
                 self._node.settle(self._node.catalog.discard(self._session.id, refs))
             case "wrote":
-                pass  # of use to transfers between hosts only, which send layers as they appear
+                self._wrote(message.wrote)
+            case "push":
+                self._push(message.call, message.push)
+            case "push_end":
+                if self._node.peers is not None:
+                    self._node.peers.push_end(self._session.id, message.push_end.push)
             case other:
                 raise WireError(f"{other} is nothing to say in a session that has begun")
 
@@ -103,6 +110,29 @@ class Conversation:
     def _acquire(self, call: int, ask: store_pb2.Acquire) -> None:
         now = self._node.clock()
         names, deadline = codec.names_from_wire(ask.names), now + min(ask.deadline_s, LONGEST_WAIT_S)
+        target = codec.store_target_from_wire(ask.source) if ask.HasField("source") else None
+        elsewhere = target is not None and target.store != self._node.name
+        source = Peer(target.store, target.address) if target is not None and elsewhere else None
         self._node.settle(
-            self._node.catalog.acquire(self._session.id, call, names, deadline=deadline, now=now, handoff=ask.handoff)
+            self._node.catalog.acquire(
+                self._session.id, call, names, deadline=deadline, now=now, handoff=ask.handoff, source=source
+            )
         )
+
+    def _push(self, call: int, ask: store_pb2.Push) -> None:
+        names = codec.names_from_wire(ask.names)
+        target = codec.store_target_from_wire(ask.target)
+
+        def told(grants: Sequence[Grant]) -> None:
+            self._session.send(store_pb2.FromStore(call=call, pushed=store_codec.pushed_to_wire(grants)))
+
+        if self._node.peers is None:
+            told([Grant.REFUSED] * len(names))
+            return
+        peer = Peer(target.store, target.address)
+        self._node.peers.push(self._session.id, call, peer, names, last_is_short=ask.last_is_short, told=told)
+
+    def _wrote(self, ask: store_pb2.Wrote) -> None:
+        if self._node.peers is not None:
+            refs = store_codec.refs_from_wire(ask.slots)
+            self._node.peers.wrote(self._session.id, refs, ask.first_layer, ask.layers)

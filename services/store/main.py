@@ -20,6 +20,7 @@ from services.store.reports import StoreReports
 from services.store.server import StoreService
 from services.store.settings import StoreSettings
 from services.store.ssd_tier import SsdOptions
+from services.store.transfers import transfers
 from services.wire.channel import serve
 from services.wire.pb import store_pb2_grpc
 from services.wire.reporting import Reporter
@@ -42,7 +43,8 @@ async def serve_store(
 ) -> None:
     """Serve until told to stop. Raises Refusal where the arena can't be had or a conductor wants none of us."""
     tls = tls_of(settings)
-    refuse_exposed(settings.listen, tls, insecure_network=settings.insecure_network)
+    for listen in (settings.listen, settings.transfer_listen):
+        refuse_exposed(listen, tls, insecure_network=settings.insecure_network)
     incarnation = new_incarnation()
     try:
         arena = await asyncio.to_thread(make_arena, settings.arena_dir, settings.id, settings.dram, incarnation)
@@ -71,36 +73,48 @@ async def _serve(
     on_ready: Callable[[StoreNode], None] | None,
 ) -> None:
     metrics = StoreMetrics(node.catalog, node.ssd)
-    reports = StoreReports(
-        node.catalog, store=StoreId(settings.id), incarnation=node.incarnation, address=settings.listen, ssd=node.ssd
-    )
     service = StoreService(node, metrics)
     with metrics_port(settings.metrics_port, metrics.registry):
-        server = await serve(
-            settings.listen,
-            lambda it: store_pb2_grpc.add_StoreServicer_to_server(service, it),
-            tls,
-            insecure_network=settings.insecure_network,
-        )
-        log.info(
-            "ready", extra=fields(listen=settings.listen, arena=node.arena.path, arena_bytes=node.arena.size_bytes)
-        )
-        if on_ready is not None:
-            on_ready(node)
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(node.run(), name="store")]
-                for target in settings.conductor:
-                    reporter = Reporter(target, partial(reports.compose, reports.ledger()), tls=tls)
-                    tasks.append(group.create_task(reporter.run(), name=f"reports to {target}"))
-                tasks.append(group.create_task(_refused(node), name="refused"))
-                await stopping.wait()
+        async with transfers(node, metrics.transfers, settings, tls):
+            reports = StoreReports(
+                node.catalog,
+                store=StoreId(settings.id),
+                incarnation=node.incarnation,
+                address=settings.listen,
+                ssd=node.ssd,
+                transfer_address=node.transfer_address,
+            )
+            server = await serve(
+                settings.listen,
+                lambda it: store_pb2_grpc.add_StoreServicer_to_server(service, it),
+                tls,
+                insecure_network=settings.insecure_network,
+            )
+            log.info(
+                "ready",
+                extra=fields(
+                    listen=settings.listen,
+                    transfers=node.transfer_address,
+                    arena=node.arena.path,
+                    arena_bytes=node.arena.size_bytes,
+                ),
+            )
+            if on_ready is not None:
+                on_ready(node)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    tasks = [group.create_task(node.run(), name="store")]
+                    for target in settings.conductor:
+                        reporter = Reporter(target, partial(reports.compose, reports.ledger()), tls=tls)
+                        tasks.append(group.create_task(reporter.run(), name=f"reports to {target}"))
+                    tasks.append(group.create_task(_refused(node), name="refused"))
+                    await stopping.wait()
+                    await server.stop(None)
+                    await node.drain(settings.drain_s)
+                    for task in tasks:
+                        task.cancel()
+            finally:
                 await server.stop(None)
-                await node.drain(settings.drain_s)
-                for task in tasks:
-                    task.cancel()
-        finally:
-            await server.stop(None)
 
 
 async def _refused(node: StoreNode) -> None:

@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from kvstore.catalog import Catalog
 from kvstore.vocabulary import Allocation, DiskSnapshot, Held, Hits, Refused, Write, Writing
+from services.store.peers_metrics import TransferMetrics
 from services.store.ssd_tier import SsdState, SsdTier
 
 
@@ -25,6 +26,7 @@ class StoreMetrics:
             registry=self.registry,
         )
         self._sealed = CounterMetric("moonpool_store_blocks_sealed", "Blocks sealed", registry=self.registry)
+        self.transfers = TransferMetrics(self.registry)
         self.registry.register(CatalogCollector(catalog))
         self.registry.register(SsdCollector(catalog, ssd))
 

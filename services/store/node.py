@@ -9,15 +9,17 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, assert_never
 
 from kvstore.arena import Arena, clear_leftovers
 from kvstore.catalog import Catalog
+from kvstore.frames import Grant
 from kvstore.layout import Identity, KvLayout
-from kvstore.vocabulary import Answer, Demote, Fetch, Promote, SessionId
+from kvstore.names import BlockName
+from kvstore.vocabulary import Answer, Demote, Fetch, Peer, Promote, SessionId, SlotRef
 from services.runtime.logs import fields
 from services.runtime.process import Refusal
 from services.store.liveness import is_alive
@@ -40,13 +42,34 @@ class NoSession(Exception):
 
 
 class Peers(Protocol):
-    """Whoever fetches from other stores."""
+    """Whoever exchanges blocks with other stores."""
 
     def fetch(self, move: Fetch) -> None:
         """Begin it: seal its blocks as its session while they come, and end that session whatever happens.
 
         May end it before it returns; never calls ``settle`` before it has returned.
         """
+
+    def push(
+        self,
+        session: SessionId,
+        call: int,
+        peer: Peer,
+        names: Sequence[BlockName],
+        *,
+        last_is_short: bool,
+        told: Callable[[Sequence[Grant]], None],
+    ) -> None:
+        """A worker's push begins. told: called once, soon or late, with a grant for each name."""
+
+    def wrote(self, session: SessionId, refs: Sequence[SlotRef], first_layer: int, layers: int) -> None:
+        """A worker has written these layers of these slots."""
+
+    def push_end(self, session: SessionId, call: int) -> None:
+        """What this push has left at the peer may go; fine if it has ended before."""
+
+    def session_ended(self, session: SessionId) -> None:
+        """A worker's; nothing is pushed for it any more."""
 
 
 class StoreNode:
@@ -70,6 +93,10 @@ class StoreNode:
         self.ssd = None if ssd is None else SsdTier(self.catalog, arena, ssd, settle=self.settle, clock=clock)
         self.peers: Peers | None = None
         """Plugged in by whoever starts transfers; without it nothing is found elsewhere."""
+        self.transfer_address = ""
+        """Where other stores reach it; empty where they can't."""
+        self.errands: dict[SessionId, Callable[[Answer], None]] = {}
+        """Sessions of the store's own, and who hears what the catalog answers them."""
         self.refused = asyncio.get_running_loop().create_future()
         """Resolved with a Refusal when this store can't serve the deployment that has come to it."""
         self._sessions: dict[SessionId, WorkerSession] = {}
@@ -115,6 +142,8 @@ class StoreNode:
         if self._sessions.pop(session.id, None) is None:
             return
         dead = not is_alive(session.session_file)
+        if self.peers is not None:
+            self.peers.session_ended(session.id)
         self.settle(self.catalog.end(session.id, dead=dead))
         self._forget_gone()
         self._aside.set()
@@ -150,6 +179,8 @@ class StoreNode:
             session = self._sessions.get(answer.session)
             if session is not None:
                 session.send(FromStore(call=answer.call, acquired=acquired_to_wire(answer.leases, done=answer.done)))
+            elif (heard := self.errands.get(answer.session)) is not None:
+                heard(answer)
         self._deadlines.set()
 
     async def run(self) -> None:

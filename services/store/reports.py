@@ -65,13 +65,21 @@ class StoreReports:
     """Composes the reports of one store."""
 
     def __init__(
-        self, catalog: Catalog, *, store: StoreId, incarnation: int, address: str, ssd: SsdTier | None = None
+        self,
+        catalog: Catalog,
+        *,
+        store: StoreId,
+        incarnation: int,
+        address: str,
+        ssd: SsdTier | None = None,
+        transfer_address: str = "",
     ) -> None:
         self._catalog = catalog
         self._store = store
         self._incarnation = incarnation
         self._address = address
         self._ssd = ssd
+        self._transfer_address = transfer_address
         self._ledgers: list[Ledger] = []
 
     def ledger(self) -> Ledger:
@@ -110,6 +118,7 @@ class StoreReports:
             ssd_gained=changes.ssd_gained,
             ssd_lost=changes.ssd_lost,
             sessions=counts.sessions,
+            transfer_address=self._transfer_address,
             ssd=None if self._ssd is None else _ssd(self._ssd, counts.disk),
             hits=HitsReport(counts.hits.asked, counts.hits.dram, counts.hits.ssd, counts.hits.peer),
             owners=tuple(OwnerReport(it.owner, it.leases, it.writing, it.set_aside) for it in counts.owners),

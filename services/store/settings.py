@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from kvstore.tcp_sides import split_address
 from services.runtime.paths import default_data_dir
 from services.runtime.settings import NameList, ProcessSettings, Size
 
@@ -42,8 +43,27 @@ class StoreSettings(ProcessSettings):
     drain_s: float = Field(default=2.0, ge=0)
     """How long a store that is told to stop goes on writing to its SSD what is not there yet."""
 
+    transfer_listen: str = "127.0.0.1:0"
+    """HOST:PORT where other stores push blocks to and fetch them from; port 0: any free one."""
+
+    transfer_address: str | None = None
+    """HOST:PORT by which other stores reach it, where that is not what it listens at; port 0: the one it listens at."""
+
+    transfer_bytes_in_flight: Size = Field(default=1 << 30, ge=1)
+    """Bytes of blocks that may be on their way here from one other store, and as many to it; more is refused."""
+
+    transfer_bytes_in_flight_total: Size = Field(default=4 << 30, ge=1)
+    """The same, of all other stores together."""
+
     metrics_port: int | None = Field(default=None, ge=0, le=65535)
     """Serve Prometheus metrics over HTTP at this port of the loopback interface; 0: any free one; unset: none."""
+
+    @field_validator("transfer_listen", "transfer_address")
+    @classmethod
+    def _address(cls, address: str | None) -> str | None:
+        if address is not None:
+            split_address(address)
+        return address
 
     @field_validator("data_dir")
     @classmethod

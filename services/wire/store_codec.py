@@ -6,11 +6,19 @@ Slots travel as (slot, generation); an absent slot, of a name that was not grant
 from collections.abc import Iterable, Sequence
 from typing import assert_never
 
+from kvstore import frames
 from kvstore.vocabulary import Allocation, Held, Lease, Refused, SlotRef, Write, Writing
 from services.wire.errors import WireError
 from services.wire.pb import store_pb2
 
 NO_SLOT = store_pb2.SlotRef()
+
+_PUSHED = {
+    frames.Grant.HELD: store_pb2.GRANT_HELD,
+    frames.Grant.RESERVED: store_pb2.GRANT_WRITE,
+    frames.Grant.ON_ITS_WAY: store_pb2.GRANT_WRITE,
+    frames.Grant.REFUSED: store_pb2.GRANT_REFUSED,
+}
 
 
 def refs_to_wire(refs: Iterable[SlotRef]) -> list[store_pb2.SlotRef]:
@@ -40,6 +48,11 @@ def allocated_to_wire(allocations: Iterable[Allocation]) -> store_pb2.Allocated:
             case _:
                 assert_never(allocation)
     return store_pb2.Allocated(grants=grants, slots=slots)
+
+
+def pushed_to_wire(grants: Iterable[frames.Grant]) -> store_pb2.Pushed:
+    """Whoever writes a block there, it is on its way."""
+    return store_pb2.Pushed(grants=[_PUSHED[grant] for grant in grants])
 
 
 def allocated_from_wire(wire: store_pb2.Allocated) -> list[Allocation]:

@@ -1,0 +1,106 @@
+"""What an adapter's threads tell, passed on to the event loop, in its order; and what every transfer needs there."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+
+from kvstore.frames import Grant
+from kvstore.layout import KvLayout
+from kvstore.transfer import Failure, InflowEvents, OutflowEvents, Reason
+from kvstore.vocabulary import Answer, SessionId
+from services.runtime.logs import fields
+from services.store.node import StoreNode
+from services.store.peers_allowance import Allowance
+from services.store.peers_metrics import TransferMetrics
+
+DONE_BYTES = 4 << 20
+"""Few enough that they are still in a cache when their checksums are computed, enough to be worth a message."""
+
+log = logging.getLogger("services.store.peers")
+
+
+class Dealings:
+    """One store's dealings with others: its node, what may be under way, and sessions for errands. Loop only."""
+
+    def __init__(self, node: StoreNode, metrics: TransferMetrics, coming: Allowance, going: Allowance) -> None:
+        self.node, self.metrics = node, metrics
+        self.coming, self.going = coming, going
+        self.loop = asyncio.get_running_loop()
+        self.closing = False
+        """Nothing more begins."""
+        self._errands = count(1)
+
+    @property
+    def layout(self) -> KvLayout:
+        assert self.node.catalog.layout is not None, "nothing moves before a deployment was adopted"
+        return self.node.catalog.layout
+
+    @property
+    def block_bytes(self) -> int:
+        return self.layout.block_bytes
+
+    @property
+    def layers(self) -> int:
+        return self.layout.layers
+
+    def join(self, owner: str, heard: Callable[[Answer], None] | None = None) -> SessionId:
+        """A session of the store's own. heard: what the catalog answers it."""
+        session = SessionId(f"{owner} #{next(self._errands)}")
+        self.node.catalog.join(session, owner=owner)
+        if heard is not None:
+            self.node.errands[session] = heard
+        return session
+
+    def leave(self, session: SessionId) -> None:
+        """End it and all it holds. Only when the adapter touches none of its slots any more."""
+        self.node.errands.pop(session, None)
+        self.node.settle(self.node.catalog.end(session, dead=True))
+
+    def failed(self, what: str, peer: str, failure: Failure, **more: object) -> None:
+        """Counted, and told in one line. That a peer has less than was believed is no reason to warn of."""
+        self.metrics.failed(failure.reason)
+        level = logging.INFO if failure.reason is Reason.REFUSED else logging.WARNING
+        log.log(level, what, extra=fields(peer=peer, reason=failure.reason, because=failure.sentence, **more))
+
+
+def portions(first: int, end: int, block_bytes: int) -> Iterator[tuple[int, int]]:
+    """[first, end) in ranges of blocks that are sent, verified and held as one."""
+    step = max(1, DONE_BYTES // block_bytes)
+    for start in range(first, end, step):
+        yield start, min(start + step, end)
+
+
+@dataclass(frozen=True, slots=True)
+class OutflowOnLoop:
+    """``OutflowEvents`` for threads."""
+
+    loop: asyncio.AbstractEventLoop
+    events: OutflowEvents
+
+    def granted(self, grants: Sequence[Grant]) -> None:
+        self.loop.call_soon_threadsafe(self.events.granted, grants)
+
+    def sealed(self, positions: Sequence[int], sealed: Sequence[bool]) -> None:
+        self.loop.call_soon_threadsafe(self.events.sealed, positions, sealed)
+
+    def ended(self, failure: Failure | None) -> None:
+        self.loop.call_soon_threadsafe(self.events.ended, failure)
+
+
+@dataclass(frozen=True, slots=True)
+class InflowOnLoop:
+    """``InflowEvents`` for threads."""
+
+    loop: asyncio.AbstractEventLoop
+    events: InflowEvents
+
+    def arrived(self, positions: Sequence[int], checksums: Sequence[int], intact: Sequence[bool]) -> None:
+        self.loop.call_soon_threadsafe(self.events.arrived, positions, checksums, intact)
+
+    def given_up(self, positions: Sequence[int]) -> None:
+        self.loop.call_soon_threadsafe(self.events.given_up, positions)
+
+    def ended(self, failure: Failure | None) -> None:
+        self.loop.call_soon_threadsafe(self.events.ended, failure)
