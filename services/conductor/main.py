@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import Sequence
 
@@ -12,10 +13,13 @@ from services.conductor.collector import collect_seldom
 from services.conductor.metrics import ConductorCollector
 from services.conductor.server import ConductorService
 from services.conductor.settings import ConductorSettings
+from services.registry.directory import directory
+from services.registry.entry import Entry, Kind
 from services.runtime.logs import fields
 from services.runtime.metrics_port import metrics_port
 from services.runtime.process import pause, run_process
 from services.runtime.settings import load
+from services.wire.address import advertised
 from services.wire.channel import serve
 from services.wire.pb import conductor_pb2_grpc
 from services.wire.tls import tls_of
@@ -52,10 +56,16 @@ async def serve_conductor(settings: ConductorSettings, stopping: asyncio.Event) 
             insecure_network=settings.insecure_network,
         )
         collect_seldom()
-        log.info("ready", extra=fields(listen=settings.listen))
         try:
-            while not stopping.is_set():
-                conductor.tick(now=time.monotonic())
-                await pause(stopping, TICK_S)
+            async with directory(settings, announce=_entry(settings)):
+                log.info("ready", extra=fields(listen=settings.listen))
+                while not stopping.is_set():
+                    conductor.tick(now=time.monotonic())
+                    await pause(stopping, TICK_S)
         finally:
             await server.stop(STOP_S)
+
+
+def _entry(settings: ConductorSettings) -> Entry:
+    address = advertised(settings.listen, settings.advertise)
+    return Entry(Kind.CONDUCTOR, settings.id, address, settings.host_name, secrets.randbits(63))

@@ -2,10 +2,10 @@
 
 from pydantic import Field
 
-from services.runtime.settings import ProcessSettings
+from services.runtime.settings import CalledSettings
 
 
-class ConductorSettings(ProcessSettings):
+class ConductorSettings(CalledSettings):
     """Hold beliefs about the cluster and answer where each request prefills and decodes."""
 
     id: str = Field(default="conductor-0", pattern=r"^[\w.-]+$")

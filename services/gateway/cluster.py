@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 import grpc
 
 from scheduler.vocabulary import Ask, Outcome, Placement, Rejection, RequestId
+from services.registry.directory import Directory
 from services.wire.channel import open_channel
 from services.wire.codec import Cluster, answer_from_wire, ask_to_wire, cluster_from_wire, outcome_to_wire
 from services.wire.errors import PeerError, PeerUnavailable, WireError, rpc_errors
@@ -57,11 +58,27 @@ class ClusterClient:
 
     def __init__(self, conductors: Sequence[str], tls: Tls | None = None) -> None:
         self._tls = tls
-        self._channels = [open_channel(target, tls) for target in conductors]
-        self._conductors = [ConductorStub(channel) for channel in self._channels]
+        self._conductors: dict[str, tuple[grpc.aio.Channel, ConductorAsyncStub]] = {}  # in the order of asking
         self._workers: dict[str, tuple[grpc.aio.Channel, WorkerAsyncStub]] = {}  # the least recently used first
         self._background: set[asyncio.Task[None]] = set()
         self.known: Cluster | None = None
+        self.reach(conductors)
+
+    def reach(self, conductors: Sequence[str]) -> None:
+        """From now on these are asked, in this order; whoever is not among them is asked no more."""
+        before = self._conductors
+        self._conductors = {
+            target: before[target] if target in before else self._connected_conductor(target) for target in conductors
+        }
+        for target in before.keys() - self._conductors.keys():
+            self._in_background(before[target][0].close(grace=None), "close a channel")
+
+    async def follow(self, directory: Directory) -> None:
+        """Ask the conductors that it knows, as they come and go, until cancelled."""
+        while True:
+            change = directory.change
+            self.reach(directory.conductors)
+            await change.wait()
 
     async def place(self, ask: Ask) -> Placement | Rejection:
         """The first conductor's answer; PeerUnavailable where none has one."""
@@ -75,7 +92,9 @@ class ClusterClient:
 
     async def describe_all(self) -> list[Cluster]:
         """Of every conductor that answers, in their order."""
-        answers = await asyncio.gather(*(_described(stub) for stub in self._conductors), return_exceptions=True)
+        answers = await asyncio.gather(
+            *(_described(stub) for _, stub in self._conductors.values()), return_exceptions=True
+        )
         clusters = [answer for answer in answers if isinstance(answer, Cluster)]
         if clusters:
             self.known = clusters[0]
@@ -123,21 +142,23 @@ class ClusterClient:
         """Waits for the outcomes that are still being told, then closes every channel."""
         if self._background:
             await asyncio.wait(self._background)
-        for channel in [*self._channels, *(channel for channel, _ in self._workers.values())]:
+        for channel, _ in [*self._conductors.values(), *self._workers.values()]:
             await channel.close()
 
     async def _first(self, ask: Callable[["ConductorAsyncStub"], Awaitable[ResultT]]) -> ResultT:
         reasons = []
-        for stub in self._conductors:
+        for _, stub in self._conductors.values():
             try:
                 return await ask(stub)
             except (PeerError, WireError) as error:
                 reasons.append(str(error))
+        if not reasons:
+            raise PeerUnavailable("no conductor answers: none is known yet")
         raise PeerUnavailable("no conductor answers: " + "; ".join(reasons))
 
     async def _tell(self, request: RequestId, outcome: Outcome) -> None:
         wire = outcome_to_wire(request, outcome)
-        calls = (stub.ReportOutcome(wire, timeout=CONDUCTOR_S) for stub in self._conductors)
+        calls = (stub.ReportOutcome(wire, timeout=CONDUCTOR_S) for _, stub in self._conductors.values())
         await asyncio.gather(*calls, return_exceptions=True)
 
     def _worker(self, address: str) -> "WorkerAsyncStub":
@@ -151,6 +172,10 @@ class ClusterClient:
     def _connected(self, address: str) -> "tuple[grpc.aio.Channel, WorkerAsyncStub]":
         channel = open_channel(address, self._tls)
         return channel, WorkerStub(channel)
+
+    def _connected_conductor(self, target: str) -> "tuple[grpc.aio.Channel, ConductorAsyncStub]":
+        channel = open_channel(target, self._tls)
+        return channel, ConductorStub(channel)
 
     def _in_background(self, work: Coroutine[object, object, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)

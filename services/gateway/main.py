@@ -17,6 +17,7 @@ from services.gateway.settings import GatewaySettings
 from services.gateway.text import Text, TextError, load_text, toy_text
 from services.models.errors import ModelError
 from services.models.resolve import resolve_model
+from services.registry.directory import Directory, directory
 from services.runtime.logs import fields
 from services.runtime.process import Refusal, run_process
 from services.runtime.settings import load
@@ -41,34 +42,45 @@ async def serve_http(settings: GatewaySettings, stopping: asyncio.Event) -> None
     """Until ``stopping`` is set and what then ran has ended. Raises Refusal."""
     with contextlib.closing(_bind(settings.host, settings.port)) as listener:
         text, name = await asyncio.to_thread(_text, settings)
-        front = Front(_front_settings(settings, name), text, ClusterClient(settings.conductor, tls_of(settings)))
-        server = _Server(
-            uvicorn.Config(
-                build_app(front),
-                log_config=None,
-                log_level=logging.WARNING,
-                access_log=False,
-                server_header=False,
-                ws="none",
-                backlog=BACKLOG,
-                lifespan="off",
-                timeout_keep_alive=75,
-                timeout_graceful_shutdown=1,
-            )
+        async with directory(settings, conductors=settings.conductor) as others:
+            cluster = ClusterClient(others.conductors, tls_of(settings))
+            await _serve(settings, Front(_front_settings(settings, name), text, cluster), others, listener, stopping)
+
+
+async def _serve(
+    settings: GatewaySettings, front: Front, others: Directory, listener: socket.socket, stopping: asyncio.Event
+) -> None:
+    server = _Server(
+        uvicorn.Config(
+            build_app(front),
+            log_config=None,
+            log_level=logging.WARNING,
+            access_log=False,
+            server_header=False,
+            ws="none",
+            backlog=BACKLOG,
+            lifespan="off",
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=1,
         )
-        refreshing = asyncio.create_task(front.keep_fresh(), name="refresh")
-        serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
-        try:
-            host, port = listener.getsockname()[:2]
-            log.info("ready", extra=fields(listen=f"http://{host}:{port}", model=name))
-            await _first_of(stopping, serving, refreshing)
-            await front.drain(settings.drain_s)
-        finally:
-            server.should_exit = True
-            refreshing.cancel()
-            await asyncio.wait((serving, refreshing))
-            await front.close()
-        await serving
+    )
+    behind = [
+        asyncio.create_task(front.keep_fresh(), name="refresh"),
+        asyncio.create_task(front.cluster.follow(others), name="conductors"),
+    ]
+    serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+    try:
+        host, port = listener.getsockname()[:2]
+        log.info("ready", extra=fields(listen=f"http://{host}:{port}", model=front.settings.model))
+        await _first_of(stopping, serving, *behind)
+        await front.drain(settings.drain_s)
+    finally:
+        server.should_exit = True
+        for task in behind:
+            task.cancel()
+        await asyncio.wait((serving, *behind))
+        await front.close()
+    await serving
 
 
 class _Server(uvicorn.Server):

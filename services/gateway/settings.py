@@ -1,16 +1,16 @@
 """What a gateway can be told."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from services.models.embedded import EMBEDDED_MODEL
 from services.runtime.paths import default_data_dir
-from services.runtime.settings import NameList, ProcessSettings, Size
+from services.runtime.settings import MemberSettings, NameList, Size
 
 
-class GatewaySettings(ProcessSettings):
+class GatewaySettings(MemberSettings):
     """Serve OpenAI's HTTP endpoints: text in, text out, each request told to conductor and workers."""
 
     id: str = "gateway-0"
@@ -22,8 +22,8 @@ class GatewaySettings(ProcessSettings):
     port: int = Field(default=8000, ge=0, le=65535)
     """The port of HTTP; 0: any free one, named in the log."""
 
-    conductor: NameList = Field(min_length=1)
-    """gRPC targets of the conductors, asked in this order: the first that answers decides."""
+    conductor: NameList = ()
+    """gRPC targets of the conductors, asked in this order: the first that answers decides; unset: by the registry."""
 
     model: str = EMBEDDED_MODEL
     """Whose tokenizer and chat template: a directory, a .gguf file, a Hugging Face name, or the embedded model."""
@@ -69,3 +69,9 @@ class GatewaySettings(ProcessSettings):
 
     dev_endpoints: bool = False
     """Also serve endpoints for development, such as POST /reset_prefix_cache."""
+
+    @model_validator(mode="after")
+    def _knows_conductors(self) -> Self:
+        if not self.conductor and self.redis_url is None:
+            raise ValueError("--conductor (or MOONPOOL_CONDUCTOR) is required, or --redis-url to find conductors by")
+        return self

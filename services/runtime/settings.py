@@ -8,6 +8,7 @@ objects are given values, never settings.
 
 import argparse
 import os
+import socket
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from enum import Enum, EnumType
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar, Union, get_args, get_origin
 
-from pydantic import BeforeValidator, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -89,6 +90,31 @@ class ProcessSettings(CommandSettings):
         return self
 
 
+class MemberSettings(ProcessSettings):
+    """What processes can be told that find each other, by flags or by a registry."""
+
+    redis_url: str | None = None
+    """The Redis by which processes find each other, such as redis://host:6379/0; unset: flags say where others are."""
+
+    deployment: str = Field(default="default", pattern=r"^[\w.-]+$")
+    """The name under which they do so; deployments of different names share a Redis and don't meet."""
+
+    host_id: str | None = Field(default=None, pattern=r"^[\w.-]+$")
+    """This host's name in the registry: a worker uses the store that has the same one; unset: the host's name."""
+
+    @property
+    def host_name(self) -> str:
+        """For the registry."""
+        return self.host_id or socket.gethostname()
+
+
+class CalledSettings(MemberSettings):
+    """What members can be told that others call over gRPC."""
+
+    advertise: str | None = Field(default=None, pattern=r"^[\w.:-]+$")
+    """The name or address of this host for others, without a port; unset: the one that is listened at."""
+
+
 SettingsT = TypeVar("SettingsT", bound=BaseSettings)
 
 
@@ -107,7 +133,7 @@ class Setting:
 
 def describe(settings: type[BaseSettings]) -> list[Setting]:
     """Every setting of one process, the shared ones last."""
-    shared = ProcessSettings.model_fields
+    shared = CalledSettings.model_fields
     ordered = sorted(settings.model_fields.items(), key=lambda item: item[0] in shared)
     return [_describe(name, field) for name, field in ordered]
 

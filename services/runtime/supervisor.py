@@ -23,8 +23,8 @@ from services.runtime.up_plan import DRAIN_S, Child, Stage
 PROGRAM = (sys.executable, str(Path(services.__file__).parents[1] / "moonpool.py"))
 """The command, started by path: what else lies in the working directory can't be taken for our packages."""
 
-NOT_SHARED = frozenset({"MOONPOOL_METRICS_PORT"})
-"""Variables that only one process can follow."""
+NOT_SHARED = frozenset({"MOONPOOL_METRICS_PORT", "MOONPOOL_REDIS_URL"})
+"""Variables that only one process can follow; and the registry, since these know each other by their sockets."""
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from services.models.errors import ModelError
 from services.models.progress import showing_progress
 from services.models.resolve import ModelFiles, resolve_model
 from services.runtime.http import get
-from services.runtime.machine import spare_dram, usable_cores
+from services.runtime.machine import spare_dram, spare_ssd, usable_cores
 from services.runtime.process import Refusal, pause, run_process
 from services.runtime.processes import process_settings
 from services.runtime.run_dir import RunDirError, run_dir
@@ -39,6 +39,8 @@ def main(argv: Sequence[str]) -> int:
     settings = load(UpSettings, argv, prog="moonpool up")
     try:
         _check_port(settings.host, settings.port)
+        if settings.hosts > 1 and not (settings.transfer_listen or ":0").endswith(":0"):
+            raise UpError(f"{settings.hosts} stores can't all listen at {settings.transfer_listen}; give port 0")
         if not settings.arena_dir.is_dir():
             raise UpError(f"the arena directory {settings.arena_dir} does not exist")
         with run_dir(settings.port) as directory:
@@ -108,6 +110,7 @@ def deployment(settings: UpSettings, model: ModelFiles, directory: Path) -> Depl
     decided = {
         "model": str(model.directory),
         "served_model_name": settings.served_model_name or model.served_name,
+        "ssd": spare_ssd(settings.data_dir / "ssd", stores=settings.hosts) if settings.ssd is None else settings.ssd,
         "dram": settings.dram or spare_dram(settings.arena_dir, stores=settings.hosts),
     }
     return Deployment(

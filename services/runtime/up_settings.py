@@ -37,11 +37,24 @@ class UpSettings(ProcessSettings):
     dram: Size | None = Field(default=None, ge=1)
     """Each store's arena, in shared memory; unset: a quarter of what is free there, shared out, 4GiB at most."""
 
+    ssd: Size | None = Field(default=None, ge=0)
+    """Each store's SSD file, under the data directory; 0: none; unset: a quarter of what is free there, shared out,
+    8GiB at most."""
+
     data_dir: Path = Field(default_factory=default_data_dir)
-    """Where models are kept, and whatever else must outlive a process."""
+    """Where models and SSD files are kept, and whatever else must outlive a process."""
 
     arena_dir: Path = Path("/dev/shm")
     """Where the arena is made; memory, if it is to be fast."""
+
+    eviction: Literal["lru", "lfu", "length-aware"] | None = None
+    """Which block goes first where a store needs room; unset: the store's default."""
+
+    ssd_admit: Literal["all", "twice"] | None = None
+    """What stores write to their SSD: every block, or those that were asked for again; unset: the store's default."""
+
+    transfer_listen: str | None = None
+    """HOST:PORT where stores take and give blocks; with several hosts port 0, any free one; unset: on the loopback."""
 
     inline_max_tokens: int | None = Field(default=None, ge=0)
     """Decode workers prefill up to this many uncached tokens themselves; 0: always hand over; unset: by cost."""

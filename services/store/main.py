@@ -10,6 +10,8 @@ from kvstore.catalog import Catalog
 from kvstore.eviction import policy
 from kvstore.vocabulary import Admit
 from scheduler.vocabulary import StoreId
+from services.registry.directory import directory
+from services.registry.entry import Entry, Kind
 from services.runtime.logs import fields
 from services.runtime.metrics_port import metrics_port
 from services.runtime.process import Refusal, run_process
@@ -21,9 +23,10 @@ from services.store.server import StoreService
 from services.store.settings import StoreSettings
 from services.store.ssd_tier import SsdOptions
 from services.store.transfers import transfers
+from services.wire.address import advertised
 from services.wire.channel import serve
 from services.wire.pb import store_pb2_grpc
-from services.wire.reporting import Reporter
+from services.wire.reporting import Reporter, Reporters
 from services.wire.tls import Tls, refuse_exposed, tls_of
 
 log = logging.getLogger(__name__)
@@ -72,6 +75,8 @@ async def _serve(
     stopping: asyncio.Event,
     on_ready: Callable[[StoreNode], None] | None,
 ) -> None:
+    address = advertised(settings.listen, settings.advertise)
+    entry = Entry(Kind.STORE, settings.id, address, settings.host_name, node.incarnation)
     metrics = StoreMetrics(node.catalog, node.ssd)
     service = StoreService(node, metrics)
     with metrics_port(settings.metrics_port, metrics.registry):
@@ -80,7 +85,7 @@ async def _serve(
                 node.catalog,
                 store=StoreId(settings.id),
                 incarnation=node.incarnation,
-                address=settings.listen,
+                address=entry.address,
                 ssd=node.ssd,
                 transfer_address=node.transfer_address,
             )
@@ -104,11 +109,13 @@ async def _serve(
             try:
                 async with asyncio.TaskGroup() as group:
                     tasks = [group.create_task(node.run(), name="store")]
-                    for target in settings.conductor:
-                        reporter = Reporter(target, partial(reports.compose, reports.ledger()), tls=tls)
-                        tasks.append(group.create_task(reporter.run(), name=f"reports to {target}"))
                     tasks.append(group.create_task(_refused(node), name="refused"))
-                    await stopping.wait()
+                    async with directory(settings, conductors=settings.conductor, announce=entry) as others:
+                        reporters = Reporters(
+                            others, lambda target: Reporter(target, partial(reports.compose, reports.ledger()), tls=tls)
+                        )
+                        tasks.append(group.create_task(reporters.run(), name="reports"))
+                        await stopping.wait()
                     await server.stop(None)
                     await node.drain(settings.drain_s)
                     for task in tasks:

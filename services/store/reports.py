@@ -6,6 +6,7 @@ A ledger that grows beyond reason, or a report that may be lost, is settled by a
 
 import os
 from dataclasses import dataclass, field
+from weakref import WeakSet
 
 from kvstore.catalog import Catalog
 from kvstore.names import BlockName
@@ -38,7 +39,7 @@ class Told:
         return len(self.gained) + len(self.lost)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Ledger:
     """What one conductor has not been told yet. behind: it needs a snapshot."""
 
@@ -80,12 +81,13 @@ class StoreReports:
         self._address = address
         self._ssd = ssd
         self._transfer_address = transfer_address
-        self._ledgers: list[Ledger] = []
+        self._ledgers: WeakSet[Ledger] = WeakSet()  # whoever reports has it, and a conductor may be gone for good
 
     def ledger(self) -> Ledger:
-        """One more conductor to tell."""
-        self._ledgers.append(Ledger(behind=True))
-        return self._ledgers[-1]
+        """One more conductor to tell, for as long as the ledger is kept."""
+        ledger = Ledger(behind=True)
+        self._ledgers.add(ledger)
+        return ledger
 
     def compose(self, ledger: Ledger, sequence: int, snapshot: bool) -> StoreReport:
         """The next report to this ledger's conductor, which counts as told now."""

@@ -7,10 +7,10 @@ from pydantic import Field, field_validator
 
 from kvstore.tcp_sides import split_address
 from services.runtime.paths import default_data_dir
-from services.runtime.settings import NameList, ProcessSettings, Size
+from services.runtime.settings import CalledSettings, NameList, Size
 
 
-class StoreSettings(ProcessSettings):
+class StoreSettings(CalledSettings):
     """Own a host's arena of KV blocks and its SSD file: who may write which slot, and who reads it."""
 
     id: str = Field(default="store-0", pattern=r"^[\w.-]+$")
@@ -20,7 +20,7 @@ class StoreSettings(ProcessSettings):
     """The gRPC target to serve at: unix:/path/to/name.sock or host:port."""
 
     conductor: NameList = ()
-    """gRPC targets of the conductors to report to."""
+    """gRPC targets of the conductors to report to; unset: those of the registry, where there is one."""
 
     dram: Size = Field(default=1 << 30, ge=4096)
     """The arena, in shared memory; cut into slots once the first worker has told its layout."""
@@ -47,7 +47,8 @@ class StoreSettings(ProcessSettings):
     """HOST:PORT where other stores push blocks to and fetch them from; port 0: any free one."""
 
     transfer_address: str | None = None
-    """HOST:PORT by which other stores reach it, where that is not what it listens at; port 0: the one it listens at."""
+    """HOST:PORT by which other stores reach it, where that is not what it listens at; port 0: the one it listens at.
+    Unset where it listens at every address of the host: that of --advertise."""
 
     transfer_bytes_in_flight: Size = Field(default=1 << 30, ge=1)
     """Bytes of blocks that may be on their way here from one other store, and as many to it; more is refused."""

@@ -18,12 +18,14 @@ async def transfers(
     node: StoreNode, metrics: TransferMetrics, settings: StoreSettings, tls: Tls | None
 ) -> AsyncIterator[None]:
     """The node has peers in this block. Raises Refusal where it can't listen, or nobody could reach it."""
-    listen = settings.transfer_listen
-    if settings.transfer_address is None and split_address(listen)[0] in ("0.0.0.0", "::"):
-        raise Refusal(
-            f"--transfer-listen {listen} is every address of this host, and other stores need one that is this host's: "
-            "give --transfer-address HOST:0"
-        )
+    listen, address = settings.transfer_listen, settings.transfer_address
+    if address is None and split_address(listen)[0] in ("0.0.0.0", "::"):
+        if settings.advertise is None:
+            raise Refusal(
+                f"--transfer-listen {listen} is every address of this host, and other stores need one that is this "
+                "host's: give --advertise HOST, or --transfer-address HOST:0"
+            )
+        address = join_address(settings.advertise, 0)
     peers = StorePeers(
         node,
         metrics,
@@ -37,7 +39,7 @@ async def transfers(
         raise Refusal(f"can't listen at --transfer-listen {listen}: {error.strerror or error}") from error
     peers.use(transfer)
     try:
-        node.transfer_address = _reached_at(settings.transfer_address, transfer.address)
+        node.transfer_address = _reached_at(address, transfer.address)
         yield
     finally:
         await peers.close()

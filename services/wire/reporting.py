@@ -1,4 +1,4 @@
-"""Tell a conductor about oneself every 100 ms, for as long as one lives.
+"""Tell every conductor about oneself every 100 ms, for as long as one lives.
 
 Every report is numbered; after one that may have been lost, or when the conductor asks, the
 next is a snapshot. Reporting never stands in anybody's way: a conductor that is away
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from scheduler.vocabulary import StoreReport, WorkerReport
+from services.registry.directory import Directory
 from services.runtime.logs import fields
 from services.runtime.process import Refusal
 from services.wire import codec
@@ -81,6 +82,36 @@ class Reporter:
         except TimeoutError:
             return
         self._hurry.clear()
+
+
+class Reporters:
+    """A reporter for each conductor that is known, as they come and go. make: a new one, for this target."""
+
+    def __init__(self, directory: Directory, make: Callable[[str], Reporter]) -> None:
+        self._directory = directory
+        self._make = make
+        self._running: dict[str, tuple[Reporter, asyncio.Task[None]]] = {}
+
+    def hurry(self) -> None:
+        """The next report to each of them is sent now."""
+        for reporter, _ in self._running.values():
+            reporter.hurry()
+
+    async def run(self) -> None:
+        """Until cancelled. Raises Refusal with a conductor's sentence."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                change = self._directory.change
+                targets = self._directory.conductors
+                for gone in self._running.keys() - set(targets):
+                    _, task = self._running.pop(gone)
+                    task.cancel()
+                for target in targets:
+                    if target not in self._running:
+                        reporter = self._make(target)
+                        task = group.create_task(reporter.run(), name=f"reports to {target}")
+                        self._running[target] = reporter, task
+                await change.wait()
 
 
 async def _send(stub: "ConductorAsyncStub", report: Report) -> ReportAnswer:

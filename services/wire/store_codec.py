@@ -74,10 +74,16 @@ def _allocation(grant: int, slot: store_pb2.SlotRef) -> Allocation:
 
 
 def acquired_to_wire(leases: Sequence[Lease], *, done: bool) -> store_pb2.Acquired:
-    return store_pb2.Acquired(slots=refs_to_wire(leases), checksums=[lease.checksum for lease in leases], done=done)
+    return store_pb2.Acquired(
+        slots=[lease.slot for lease in leases],
+        generations=[lease.generation for lease in leases],
+        checksums=[lease.checksum for lease in leases],
+        done=done,
+    )
 
 
 def leases_from_wire(wire: store_pb2.Acquired) -> list[Lease]:
-    if len(wire.slots) != len(wire.checksums):
-        raise WireError(f"{len(wire.slots)} leases came with {len(wire.checksums)} checksums")
-    return [Lease(ref.slot, ref.generation, checksum) for ref, checksum in zip(wire.slots, wire.checksums, strict=True)]
+    columns = (wire.slots, wire.generations, wire.checksums)
+    if len({len(column) for column in columns}) != 1:
+        raise WireError(f"leases came with {', '.join(str(len(column)) for column in columns)} of their fields")
+    return list(map(Lease, *columns))

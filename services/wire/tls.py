@@ -6,13 +6,13 @@ the name or address that it was called by. Unix sockets need none of it: file pe
 """
 
 import ssl
-from ipaddress import ip_address
 from pathlib import Path
 
 import grpc
 
 from services.runtime.process import Refusal
 from services.runtime.settings import ProcessSettings
+from services.wire.address import is_local
 
 
 class Tls:
@@ -74,22 +74,6 @@ def refuse_exposed(listen: str, tls: Tls | None, *, insecure_network: bool) -> N
             f"listening at {listen} opens this process to everyone on that network: give --tls-cert, --tls-key and "
             "--tls-ca, or --insecure-network if the network itself keeps strangers out"
         )
-
-
-def is_local(target: str) -> bool:
-    """Whether only this machine can call it. Names other than localhost may mean anything, so they don't count."""
-    if target.startswith("unix:"):
-        return True
-    host = host_of(target)
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def host_of(target: str) -> str:
-    """The host in ``host:port`` or ``[::1]:port``."""
-    return target.rpartition(":")[0].removeprefix("[").removesuffix("]")
 
 
 def _read(path: Path) -> bytes:

@@ -14,13 +14,14 @@ from pathlib import Path
 from engine.port import Engine, EngineError
 from scheduler.vocabulary import Profile
 from services.models.errors import ModelError
+from services.registry.directory import Directory, directory
 from services.runtime.logs import fields
 from services.runtime.metrics_port import metrics_port
 from services.runtime.process import Refusal, run_process
 from services.runtime.settings import load
 from services.wire.channel import serve
 from services.wire.pb import worker_pb2_grpc
-from services.wire.reporting import Reporter
+from services.wire.reporting import Reporter, Reporters
 from services.wire.tls import Tls, refuse_exposed, tls_of
 from services.worker.engines import make_engine
 from services.worker.model_thread import ModelThread
@@ -71,7 +72,8 @@ async def serve_worker(
         raise Refusal(f"the session's lock file can't be made in {run_dir}: {error.strerror}") from error
     try:
         with metrics_port(settings.metrics_port, worker.metrics.registry):
-            await _serve(settings, worker, tls, stopping, on_ready)
+            async with directory(settings, conductors=settings.conductor, store=settings.store) as others:
+                await _serve(settings, worker, others, tls, stopping, on_ready)
     finally:
         if await thread.stop() and worker.lock is not None:
             worker.lock.release()
@@ -80,6 +82,7 @@ async def serve_worker(
 async def _serve(
     settings: WorkerSettings,
     worker: Worker,
+    others: Directory,
     tls: Tls | None,
     stopping: asyncio.Event,
     on_ready: Callable[[Worker], None] | None,
@@ -89,7 +92,7 @@ async def _serve(
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(worker.publisher.run(), name="publisher")]
             if worker.link is not None:
-                tasks.append(group.create_task(worker.link.run(), name="store link"))
+                tasks.append(group.create_task(worker.link.run(others), name="store link"))
                 await _wait(worker.link.connected.wait(), STORE_S)
             tasks.append(group.create_task(worker.loop.run(), name="loop"))
             server = await serve(
@@ -98,15 +101,14 @@ async def _serve(
                 tls,
                 insecure_network=settings.insecure_network,
             )
-            reporters = [Reporter(target, worker.reports.compose, tls=tls) for target in settings.conductor]
-            tasks += [group.create_task(reporter.run(), name="reports") for reporter in reporters]
+            reporters = Reporters(others, lambda target: Reporter(target, worker.reports.compose, tls=tls))
+            tasks.append(group.create_task(reporters.run(), name="reports"))
             _log_ready(settings, worker)
             if on_ready is not None:
                 on_ready(worker)
             await stopping.wait()
             worker.loop.draining = True
-            for reporter in reporters:
-                reporter.hurry()
+            reporters.hurry()
             await _wait(worker.loop.drain(), settings.drain_s)
             for task in tasks:
                 task.cancel()

@@ -8,10 +8,10 @@ from pydantic import Field
 from scheduler.vocabulary import Role
 from services.models.embedded import EMBEDDED_MODEL
 from services.runtime.paths import default_data_dir
-from services.runtime.settings import NameList, ProcessSettings, Size
+from services.runtime.settings import CalledSettings, NameList, Size
 
 
-class WorkerSettings(ProcessSettings):
+class WorkerSettings(CalledSettings):
     """Run a model: prefill prompts for others to decode, decode streams, or both."""
 
     id: str = Field(default="worker-0", pattern=r"^[\w.-]+$")
@@ -24,10 +24,11 @@ class WorkerSettings(ProcessSettings):
     """The gRPC target to serve at: unix:/path/to/name.sock or host:port."""
 
     store: str | None = None
-    """The gRPC target of this host's store; without one the worker serves alone, and nothing outlives it."""
+    """The gRPC target of this host's store; unset: the one that the registry has of this host. Without any the worker
+    serves alone, and nothing outlives it."""
 
     conductor: NameList = ()
-    """gRPC targets of the conductors to report to."""
+    """gRPC targets of the conductors to report to; unset: those of the registry, where there is one."""
 
     model: str = EMBEDDED_MODEL
     """The model to run: a directory, a .gguf file, a Hugging Face name, or the embedded one."""

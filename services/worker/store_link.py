@@ -19,6 +19,7 @@ import grpc
 from kvstore.arena import Arena, ArenaError
 from kvstore.layout import Identity, KvLayout
 from scheduler.vocabulary import StoreId
+from services.registry.directory import Directory
 from services.runtime.logs import fields
 from services.runtime.process import Refusal
 from services.wire import codec
@@ -67,42 +68,41 @@ class Introduction:
 class StoreLink:
     """``session`` is the live one, or None: then the worker does without."""
 
-    def __init__(
-        self, target: str, introduction: Introduction, thread: ModelThread, model: Model, tls: Tls | None = None
-    ) -> None:
+    def __init__(self, introduction: Introduction, thread: ModelThread, model: Model, tls: Tls | None = None) -> None:
         self.session: StoreSession | None = None
         self.connected = asyncio.Event()
         """Set while there is a session."""
-        self._target = target
         self._tls = tls
         self._introduction = introduction
         self._thread = thread
         self._model = model
         self._epoch = 0
 
-    async def run(self) -> None:
-        """Until cancelled. Raises Refusal with the store's sentence."""
+    async def run(self, others: Directory) -> None:
+        """With the store that ``others`` has at each attempt, until cancelled. Raises Refusal with its sentence."""
         attempt = 0
         while True:
-            reason = ""
+            target, reason = others.store, ""
             try:
-                await self._one_session()
+                if target is None:
+                    raise StoreAway("no store of this host is known yet")
+                await self._one_session(target)
             except PeerRefused as refused:
-                raise Refusal(f"the store at {self._target} refuses this worker: {refused}") from refused
+                raise Refusal(f"the store at {target} refuses this worker: {refused}") from refused
             except (PeerError, ArenaError, WireError, StoreAway, TimeoutError) as error:
                 reason = str(error) or "no answer"
             if self.connected.is_set():
                 self.connected.clear()
                 attempt = 0
-                log.warning("store session ended", extra=fields(target=self._target, reason=reason))
+                log.warning("store session ended", extra=fields(target=target, reason=reason))
             elif attempt == 0:
-                log.warning("store away", extra=fields(target=self._target, reason=reason))
+                log.warning("store away", extra=fields(target=target, reason=reason))
             await asyncio.sleep(PAUSES_S[min(attempt, len(PAUSES_S) - 1)])
             attempt += 1
 
-    async def _one_session(self) -> None:
+    async def _one_session(self, target: str) -> None:
         """Returns never; raises what ended the session."""
-        async with open_channel(self._target, self._tls) as channel:  # a new one: none of its own pauses in between
+        async with open_channel(target, self._tls) as channel:  # a new one: none of its own pauses in between
             stub: StoreAsyncStub = StoreStub(channel)
             with rpc_errors():
                 call = stub.Session()
@@ -138,7 +138,7 @@ class StoreLink:
         ]
         self.session = session
         self.connected.set()
-        log.info("store session", extra=fields(target=self._target, store=welcome.store, slots=welcome.slots))
+        log.info("store session", extra=fields(store=welcome.store, slots=welcome.slots))
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:

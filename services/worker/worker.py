@@ -15,6 +15,7 @@ from kvstore.layout import Identity
 from scheduler.batching import Batcher
 from scheduler.progress import BatchLimits
 from scheduler.vocabulary import Profile, WorkerId
+from services.wire.address import advertised
 from services.wire.tls import Tls
 from services.worker.loader import Loader
 from services.worker.loop import Loop
@@ -70,10 +71,10 @@ def make_worker(
     limits = BatchLimits(settings.max_num_seqs, settings.max_num_batched_tokens, max_model_len, settings.max_waiting)
     batcher = Batcher(device, block_tokens=engine.layout.block_tokens, limits=limits, profile=profile)
     link, lock = None, None
-    if settings.store is not None:
+    if settings.store is not None or settings.redis_url is not None:
         lock = SessionLock(run_dir, settings.id, incarnation)
         introduction = Introduction(settings.id, incarnation, identity, engine.layout, lock.path)
-        link = StoreLink(settings.store, introduction, thread, model, tls)
+        link = StoreLink(introduction, thread, model, tls)
     publisher = Publisher(link, device, thread, model, metrics, limit=max(1, engine.blocks_total // PUBLISHED_SHARE))
     stepper = Stepper(batcher, thread, model, publisher, metrics)
     max_tickets = settings.max_num_seqs + settings.max_waiting
@@ -85,7 +86,7 @@ def make_worker(
         worker=WorkerId(settings.id),
         incarnation=incarnation,
         role=settings.role,
-        address=settings.listen,
+        address=advertised(settings.listen, settings.advertise),
         identity=identity,
         profile=profile,
         block_bytes=engine.layout.block_bytes,

@@ -10,6 +10,7 @@ from services.models.resolve import ModelFiles
 from services.runtime.settings import load
 from services.runtime.up import base_url, deployment, main, welcome
 from services.runtime.up_settings import UpSettings
+from tests.e2e.cluster import free_port
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +49,7 @@ def test_every_flag_of_up_reaches_a_process_or_is_ups_own() -> None:
         *("--served-model-name=s", "--max-model-len=7", "--max-num-seqs=3", "--max-num-batched-tokens=64"),
         *("--kv-cache-bytes=1KiB", "--threads=2", "--dev-endpoints"),
         *("--tls-cert=c.pem", "--tls-key=k.pem", "--tls-ca=a.pem", "--insecure-network"),
+        *("--eviction=lfu", "--ssd-admit=twice", "--transfer-listen=127.0.0.1:0"),
     )
     given = {word.removeprefix("--").partition("=")[0].replace("-", "_") for words in sets.values() for word in words}
     assert set(UpSettings.model_fields) - own <= given
@@ -58,6 +60,20 @@ def test_the_decode_worker_gets_the_store_its_size_and_the_gateway_its_port() ->
     assert "--dram=67108864" in children["store-0"]
     assert "--port=9001" in children["gateway-0"]
     assert "--threads=2" in children["decode-0"]
+
+
+def test_every_store_gets_an_ssd_file_unless_told_otherwise(tmp_path: Path) -> None:
+    sized = flags("--hosts=2", f"--data-dir={tmp_path}")
+    for name in ("store-0", "store-1"):
+        size = next(word for word in sized[name] if word.startswith("--ssd="))
+        assert 0 <= int(size.removeprefix("--ssd=")) <= 8 * 2**30
+        assert f"--data-dir={tmp_path}" in sized[name]
+    assert "--ssd=0" in flags("--ssd=0")["store-0"]
+
+
+def test_stores_cannot_share_a_port(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--engine=toy", "--port", str(free_port()), "--hosts=2", "--transfer-listen=127.0.0.1:7"]) == 1
+    assert capsys.readouterr().err == "moonpool up: 2 stores can't all listen at 127.0.0.1:7; give port 0\n"
 
 
 def test_a_port_in_use_is_refused_with_a_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -71,10 +87,7 @@ def test_a_port_in_use_is_refused_with_a_sentence(capsys: pytest.CaptureFixture[
 
 
 def test_a_missing_arena_directory_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    assert main(["--engine=toy", "--port", str(port), "--arena-dir", str(tmp_path / "none")]) == 1
+    assert main(["--engine=toy", "--port", str(free_port()), "--arena-dir", str(tmp_path / "none")]) == 1
     assert "none does not exist" in capsys.readouterr().err
 
 

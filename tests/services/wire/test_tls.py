@@ -12,10 +12,11 @@ import pytest
 
 from services.runtime.process import Refusal
 from services.runtime.settings import ProcessSettings, load
+from services.wire.address import is_local
 from services.wire.channel import open_channel, serve
 from services.wire.errors import PeerUnavailable, rpc_errors
 from services.wire.pb.common_pb2 import Empty
-from services.wire.tls import Tls, is_local, refuse_exposed, tls_of
+from services.wire.tls import Tls, refuse_exposed, tls_of
 from tests.e2e.cluster import free_port
 from tests.services.wire.certificates import Authority
 
