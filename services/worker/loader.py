@@ -81,21 +81,16 @@ class Loader:
     # Asking
 
     async def _ask(self, ticket: Ticket, load: Load, leases: Leases) -> None:
-        session, sequence = leases.session, ticket.sequence
-        if load.missing:
-            with suppress(StoreAway):
-                await session.acquire(
-                    load.missing,
-                    deadline_s=HANDOFF_WAIT_S if sequence.handed_over else LOOKUP_WAIT_S,
-                    handoff=sequence.handed_over,
-                    source=_other(ticket.source, session),
-                    leased=leases.add,
-                )
+        with suppress(StoreAway):
+            if ticket.sequence.handed_over:
+                await _lease_handed_over(ticket, load, leases)
+            else:
+                await _lease(ticket, load, leases, LOOKUP_WAIT_S)
         leases.complete()
         ticket.stream.confirm(len(load.missing) - leases.granted)
         # A request that leaves while its lift job runs is gone at once; this task is cancelled when the job has ended.
         if load.handoff and ticket.handoff is None and not ticket.left:
-            await self._reserve(ticket, load, session)
+            await self._reserve(ticket, load, leases.session)
 
     async def _reserve(self, ticket: Ticket, load: Load, session: StoreSession) -> None:
         """Once for each handoff, before its first token: slots for all of its prompt's blocks, or leases on them."""
@@ -140,6 +135,28 @@ class Loader:
             self._jobs.discard(job)
             job.set_result(None)
             self.freed()
+
+
+async def _lease_handed_over(ticket: Ticket, load: Load, leases: Leases) -> None:
+    """What does not come by a push that breaks off is asked for once more: then the store fetches it."""
+    clock = asyncio.get_running_loop().time
+    until_s = clock() + HANDOFF_WAIT_S
+    await _lease(ticket, load, leases, HANDOFF_WAIT_S)
+    if leases.granted < len(load.missing) and _other(ticket.source, leases.session) is not None:
+        await _lease(ticket, load, leases, min(LOOKUP_WAIT_S, max(0.0, until_s - clock())))
+
+
+async def _lease(ticket: Ticket, load: Load, leases: Leases, wait_s: float) -> None:
+    """What there is of ``load.missing``, from the first name on that is not leased yet. Raises StoreAway."""
+    names, session = load.missing[leases.granted :], leases.session
+    if names:
+        await session.acquire(
+            names,
+            deadline_s=wait_s,
+            handoff=ticket.sequence.handed_over,
+            source=_other(ticket.source, session),
+            leased=leases.add,
+        )
 
 
 def _other(target: StoreTarget | None, session: StoreSession) -> StoreTarget | None:

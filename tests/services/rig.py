@@ -12,7 +12,7 @@ import grpc
 from engine.port import Engine
 from engine.toy import ToyEngine
 from kvstore.names import BlockName, root_name
-from scheduler.vocabulary import Limits, Role, Sampling
+from scheduler.vocabulary import Limits, Role, Sampling, StoreId, StoreTarget
 from services.conductor.main import serve_conductor
 from services.conductor.settings import ConductorSettings
 from services.store.main import serve_store
@@ -54,6 +54,11 @@ class Running:
 @dataclass
 class Store(Running):
     node: StoreNode
+
+    @property
+    def target(self) -> StoreTarget:
+        """Where other stores push to it and fetch from it."""
+        return StoreTarget(StoreId(self.node.name), self.node.transfer_address)
 
     def at_rest(self) -> bool:
         counts = self.node.catalog.snapshot()
@@ -226,6 +231,8 @@ class Client:
         request: str = "r",
         max_tokens: int = 16,
         sampling: Sampling | None = None,
+        push_to: StoreTarget | None = None,
+        source: StoreTarget | None = None,
         **more: Any,
     ) -> Any:
         return self.stub.Prefill(
@@ -235,6 +242,8 @@ class Client:
                 prompt=prompt,
                 sampling=codec.sampling_to_wire(sampling or GREEDY),
                 limits=codec.limits_to_wire(Limits(max_tokens, **more)),
+                push_to=codec.store_target_to_wire(push_to),
+                source=codec.store_target_to_wire(source),
             )
         )
 
@@ -247,6 +256,7 @@ class Client:
         max_tokens: int = 16,
         handed_over: bool = False,
         sampling: Sampling | None = None,
+        source: StoreTarget | None = None,
         **more: Any,
     ) -> Any:
         return self.stub.Decode(
@@ -258,6 +268,7 @@ class Client:
                 sampling=codec.sampling_to_wire(sampling or GREEDY),
                 limits=codec.limits_to_wire(Limits(max_tokens, **more)),
                 handed_over=handed_over,
+                source=codec.store_target_to_wire(source),
             )
         )
 
@@ -296,10 +307,21 @@ async def hand_over(
     request: str = "r",
     max_tokens: int = 16,
     sampling: Sampling | None = None,
+    push_to: StoreTarget | None = None,
+    prefill_source: StoreTarget | None = None,
+    decode_source: StoreTarget | None = None,
     **more: Any,
 ) -> Story:
     """The gateway's story: prefill, then decode with the prefill's call open until it is confirmed."""
-    call = prefill.prefill_call(prompt, request=request, max_tokens=max_tokens, sampling=sampling, **more)
+    call = prefill.prefill_call(
+        prompt,
+        request=request,
+        max_tokens=max_tokens,
+        sampling=sampling,
+        push_to=push_to,
+        source=prefill_source,
+        **more,
+    )
     try:
         first_token = await prefill.first(call)
         if first_token.finished:
@@ -311,6 +333,7 @@ async def hand_over(
             max_tokens=max_tokens,
             handed_over=True,
             sampling=sampling,
+            source=decode_source,
             **more,
         )
         rest = await read_story(stream)

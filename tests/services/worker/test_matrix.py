@@ -4,14 +4,13 @@ import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import pytest
 
-from scheduler.batch import Batch, Slice
-from scheduler.vocabulary import RequestId, Sampling
+from scheduler.vocabulary import Sampling
 from tests.services.rig import BLOCK_TOKENS, Rig, Store, WorkerRun, hand_over, rig, toy
+from tests.services.worker.oracle import Asked, alone
 from tests.services.worker.prompts import prompt
 
 AT_ONCE = 6
@@ -44,18 +43,8 @@ def cases(chance: random.Random, count: int) -> list[Case]:
     return made
 
 
-@cache
 def expected(case: Case) -> tuple[int, ...]:
-    """What an engine gives that computes everything in one go, with nothing cached, batched or moved."""
-    engine, tokens = toy(), list(case.prompt)
-    start, blocks = 0, range(engine.blocks_total)
-    for _ in range(case.max_tokens):
-        piece = Slice(RequestId("r"), tokens[start:], start, blocks, case.sampling)
-        (token,) = engine.run(Batch((piece,))).tokens
-        assert token is not None
-        start = len(tokens)
-        tokens.append(token)
-    return tuple(tokens[len(case.prompt) :])
+    return alone(Asked(case.prompt, case.max_tokens, case.sampling))
 
 
 class Cluster:

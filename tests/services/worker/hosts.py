@@ -1,0 +1,110 @@
+"""Two hosts in one process: a store and a worker each, so that every block handed over crosses a socket."""
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from scheduler.vocabulary import StoreId, StoreTarget
+from services.store.peers import StorePeers
+from tests.services.meddler import Meddler, meddler
+from tests.services.rig import Client, Rig, Store, Story, WorkerRun, hand_over, rig, toy
+from tests.services.worker.oracle import Asked
+
+SLOT_BYTES = toy().layout.slot_bytes
+
+
+@dataclass
+class Host:
+    """line: what others reach its store through."""
+
+    store: Store
+    run: WorkerRun
+    client: Client
+    line: Meddler
+
+    @property
+    def target(self) -> StoreTarget:
+        return StoreTarget(StoreId(self.store.node.name), self.line.address)
+
+    def count(self, metric: str, **labels: str) -> float:
+        """Of this store's transfers."""
+        peers = self.store.node.peers
+        assert isinstance(peers, StorePeers)
+        value = peers.metrics.registry.get_sample_value(f"moonpool_store_transfer_{metric}_total", labels)
+        assert value is not None, f"there is no metric {metric} {labels}"
+        return value
+
+    def moved(self, way: str) -> float:
+        """Blocks that went whole."""
+        return self.count("blocks", way=way)
+
+
+@dataclass
+class Hosts:
+    """Prefill on ``near``, decode on ``far``."""
+
+    it: Rig
+    near: Host
+    far: Host
+
+    async def pushed(self, asked: Asked) -> Story:
+        """As the gateway does it: p's store pushes to d's, and d fetches what did not come."""
+        return await self._handed_over(asked, push_to=self.far.target)
+
+    async def fetched(self, asked: Asked) -> Story:
+        """Handed over without a push: d fetches."""
+        return await self._handed_over(asked, push_to=None)
+
+    async def _handed_over(self, asked: Asked, push_to: StoreTarget | None) -> Story:
+        return await hand_over(
+            self.near.client,
+            self.far.client,
+            asked.prompt,
+            max_tokens=asked.max_tokens,
+            sampling=asked.sampling,
+            push_to=push_to,
+            decode_source=self.near.target,
+        )
+
+    async def cached_near(self, asked: Asked) -> None:
+        """Its whole blocks are in the near store afterwards."""
+        before = self.near.store.node.catalog.snapshot().sealed
+        await self.near.client.decode(asked.prompt, max_tokens=1)
+        blocks = len(asked.prompt) // toy().layout.block_tokens
+        await self.it.until(
+            "its blocks are published", lambda: self.near.store.node.catalog.snapshot().sealed == before + blocks
+        )
+
+    async def looked_up(self, asked: Asked) -> Story:
+        """Inline at d, which is told that the near store may have a longer prefix."""
+        return await self.far.client.decode(
+            asked.prompt, max_tokens=asked.max_tokens, sampling=asked.sampling, source=self.near.target
+        )
+
+
+@asynccontextmanager
+async def two_hosts(directory: Path, *, slots: int = 2000) -> AsyncIterator[Hosts]:
+    async with rig(directory) as it:
+        stores = [await it.store(name, dram=slots * SLOT_BYTES) for name in ("store-0", "store-1")]
+        names = ("prefill-0", "decode-0")
+        runs = [
+            await it.worker(name, store=f"store-{number}", verify_lifts=False, max_num_seqs=8)
+            for number, name in enumerate(names)
+        ]
+        async with meddler(stores[0].target.address) as near, meddler(stores[1].target.address) as far:
+            hosts = [
+                Host(store, run, await it.client(run), line)
+                for store, run, line in zip(stores, runs, (near, far), strict=True)
+            ]
+            yield Hosts(it, *hosts)
+            await it.comes_to_rest(within_s=2.0)
+            for run in reversed(it.runs):
+                await run.stop()
+
+
+def block_bytes(chance: random.Random, asked: Asked) -> int:
+    """A place among the bytes of its blocks on their way, or a little before or behind."""
+    layout = toy().layout
+    return chance.randrange(200, 400 + len(asked.prompt) // layout.block_tokens * layout.block_bytes)

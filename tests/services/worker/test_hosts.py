@@ -1,0 +1,131 @@
+"""One answer, whatever happens to blocks on their way between two hosts: what is lost or changed is computed."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from services.store import peers_loop
+from tests.services.meddler import Way
+from tests.services.rig import BLOCK_TOKENS
+from tests.services.worker.hosts import block_bytes, two_hosts
+from tests.services.worker.oracle import alone, asked
+
+CASES = 25
+
+
+@pytest.fixture
+def block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a real model, whose blocks are large: each is verified by itself, so some of a prefix may be lost."""
+    monkeypatch.setattr(peers_loop, "DONE_BYTES", 1)
+
+
+def cases(seed: int) -> list[tuple[int, random.Random]]:
+    """Numbers, and chance for each."""
+    return [(number, random.Random(f"{seed} {number}")) for number in range(CASES)]
+
+
+async def test_pushed_to_the_other_host(tmp_path: Path) -> None:
+    async with two_hosts(tmp_path) as hosts:
+        blocks = 0
+        for number, chance in cases(1):
+            each = asked(chance)
+            story = await hosts.pushed(each)
+            assert story.tokens == alone(each), number
+            assert story.missing_blocks == 0, number
+            blocks += -(-len(each.prompt) // BLOCK_TOKENS)
+        assert hosts.far.moved("taken") == blocks
+        assert hosts.far.moved("fetched") == 0
+
+
+async def test_handed_over_without_a_push_and_fetched(tmp_path: Path) -> None:
+    async with two_hosts(tmp_path) as hosts:
+        for number, chance in cases(2):
+            each = asked(chance)
+            story = await hosts.fetched(each)
+            assert story.tokens == alone(each), number
+            assert story.missing_blocks == 0, number
+        assert hosts.far.moved("fetched") > 0
+        assert hosts.far.moved("taken") == 0
+
+
+async def test_a_prefix_of_the_other_host_is_fetched_and_counts_as_cached(tmp_path: Path) -> None:
+    async with two_hosts(tmp_path) as hosts:
+        for number, chance in cases(3):
+            each = asked(chance)
+            await hosts.cached_near(each)
+            story = await hosts.looked_up(each)
+            assert story.tokens == alone(each), number
+            assert story.cached_tokens == (len(each.prompt) - 1) // BLOCK_TOKENS * BLOCK_TOKENS, number
+        assert hosts.far.moved("fetched") > 0
+
+
+@pytest.mark.usefixtures("block_by_block")
+async def test_half_is_fetched_and_half_is_computed_where_the_other_store_dies_in_the_middle(tmp_path: Path) -> None:
+    async with two_hosts(tmp_path) as hosts:
+        halves = 0
+        for number, chance in cases(4):
+            each = asked(chance)
+            await hosts.cached_near(each)
+            hosts.near.line.cut(Way.COMING, block_bytes(chance, each))
+            story = await hosts.looked_up(each)
+            assert story.tokens == alone(each), number
+            whole = (len(each.prompt) - 1) // BLOCK_TOKENS * BLOCK_TOKENS
+            halves += 0 < story.cached_tokens < whole
+            hosts.near.line.heal()
+        assert halves >= 3, "some prefixes came in part"
+        assert hosts.far.run.worker.batcher.snapshot().live == ()
+
+
+async def test_a_push_that_breaks_is_taken_up_again(tmp_path: Path) -> None:
+    async with two_hosts(tmp_path) as hosts:
+        cut = 0
+        for number, chance in cases(5):
+            each = asked(chance)
+            hosts.far.line.cut(Way.GOING, block_bytes(chance, each), forever=False)
+            story = await hosts.pushed(each)
+            assert story.tokens == alone(each), number
+            assert story.missing_blocks == 0, number
+            cut += hosts.far.line.done
+            hosts.far.line.heal()
+        assert cut >= 3
+
+
+@pytest.mark.usefixtures("block_by_block")
+async def test_a_hand_over_whose_stores_lose_each_other_is_computed(tmp_path: Path) -> None:
+    async with two_hosts(tmp_path) as hosts:
+        missing = []
+        for number, chance in cases(6):
+            each = asked(chance)
+            hosts.far.line.cut(Way.GOING, block_bytes(chance, each))
+            hosts.near.line.cut(Way.COMING, 0)
+            story = await hosts.pushed(each)
+            assert story.tokens == alone(each), number
+            missing.append(story.missing_blocks)
+            for host in (hosts.near, hosts.far):
+                host.line.heal()
+        assert sum(map(bool, missing)) >= 3
+
+
+@pytest.mark.usefixtures("block_by_block")
+@pytest.mark.parametrize("path", ["pushed", "fetched", "looked up"])
+async def test_what_is_changed_in_flight_is_never_served(tmp_path: Path, path: str) -> None:
+    async with two_hosts(tmp_path) as hosts:
+        flipped = 0
+        for number, chance in cases(7):
+            each = asked(chance)
+            if path == "pushed":
+                hosts.far.line.flip(Way.GOING, block_bytes(chance, each))
+                story = await hosts.pushed(each)
+                flipped += hosts.far.line.done
+            else:
+                if path == "looked up":
+                    await hosts.cached_near(each)
+                hosts.near.line.flip(Way.COMING, block_bytes(chance, each))
+                story = await (hosts.fetched(each) if path == "fetched" else hosts.looked_up(each))
+                flipped += hosts.near.line.done
+            assert story.tokens == alone(each), number
+            for host in (hosts.near, hosts.far):
+                host.line.heal()
+        assert flipped >= 5
+        assert hosts.far.count("blocks_refused") > 0
