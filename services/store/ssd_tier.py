@@ -1,15 +1,14 @@
 """The SSD tier's shell: opens the file, carries out the catalog's moves in threads, gives up when the disk does.
 
 The catalog decides what is written and read; here that is done, several requests at a time, and
-never in the event loop. Reads have threads of their own: whoever waits for a block does not wait
-for what is written behind. The first error of the disk switches the tier off; the service goes on from memory.
+never in the event loop. The first error of the disk switches the tier off; the service goes on from memory.
 """
 
 import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,12 +21,20 @@ from kvstore.ssd import SUFFIX, SsdError, SsdFile
 from kvstore.ssd_scan import Scan
 from kvstore.vocabulary import Answer, Demote, Promote
 from services.runtime.logs import fields
+from services.store.io_threads import IoThreads
 
 READERS = 4
 WRITERS = 4
 """Requests at a time, each way: two keep a fast disk busy with blocks of 1 MiB, small ones want more."""
 
+READ = "ssd-read"
+WRITE = "ssd-write"
+"""A lane for each: whoever waits for a block does not wait for what is written behind."""
+
 log = logging.getLogger(__name__)
+
+Moved = tuple[bool, float]
+"""Whether the block is intact, and the seconds it took."""
 
 OpenFile = Callable[[Path, int, bytes, KvLayout], SsdFile]
 
@@ -89,12 +96,10 @@ class SsdTier:
         self._file: SsdFile | None = None
         self._adopted: asyncio.Future[tuple[Identity, KvLayout]] = asyncio.get_running_loop().create_future()
         self._opened = asyncio.Event()
-        self._over: asyncio.Queue[tuple[Demote | Promote, Future[tuple[bool, float]]]] = asyncio.Queue()
         self._moving = 0
-        self._progress = asyncio.Condition()
-        self._loop = asyncio.get_running_loop()
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ssd-read")
-        self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="ssd-write")
+        self._progress = asyncio.Event()
+        self._opener = ThreadPoolExecutor(1, thread_name_prefix="ssd-open")
+        self._threads: IoThreads[Demote | Promote, Moved] | None = None
 
     @property
     def slot_bytes(self) -> int:
@@ -124,39 +129,33 @@ class SsdTier:
     async def run(self) -> None:
         """Open the file once there is a layout, then complete moves, until cancelled."""
         await self._open(*await self._adopted)
+        if self._threads is None:
+            return
         while True:
-            over = [await self._over.get()]
-            while not self._over.empty():
-                over.append(self._over.get_nowait())
             answers: list[Answer] = []
-            for move, future in over:
-                answers += self._completed(move, future)
+            for move, result in await self._threads.ended():
+                answers += self._completed(move, result)
             self._settle(answers)
-            async with self._progress:
-                self._progress.notify_all()
+            self._progress.set()
 
     def carry_out(self, move: Demote | Promote) -> None:
         """Begin it; ``run`` tells the catalog when it is over."""
+        assert self._threads is not None, "there are no moves before the file is open"
         self._moving += 1
-        match move:
-            case Demote():
-                future = self._writers.submit(self._demote, move)
-            case Promote():
-                future = self._readers.submit(self._promote, move)
-        future.add_done_callback(lambda done: self._tell_over(move, done))
+        self._threads.submit(READ if isinstance(move, Promote) else WRITE, move)
 
     async def written_behind(self, within_s: float) -> bool:
         """Wait until nothing is left to be written; False where that takes longer."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(within_s), self._progress:
-                await self._progress.wait_for(lambda: not self.pending)
-                return True
-        return False
+            async with asyncio.timeout(within_s):
+                while self._moving or self.pending:
+                    await self._more_progress()
+        return not self.pending
 
     async def at_rest(self) -> None:
         """Wait for the moves under way; to be called while no more are begun."""
-        async with self._progress:
-            await self._progress.wait_for(lambda: not self._moving)
+        while self._moving:
+            await self._more_progress()
 
     async def reset(self) -> None:
         """Empty the file; at rest only."""
@@ -179,16 +178,21 @@ class SsdTier:
 
     def close(self) -> None:
         """Waits for the requests that the disk has; nothing else of it is used afterwards."""
-        for threads in (self._readers, self._writers):
-            threads.shutdown(cancel_futures=True)
+        self._opener.shutdown()
+        if self._threads is not None:
+            self._threads.close()
         if self._file is not None:
             self._file.close()
+
+    async def _more_progress(self) -> None:
+        self._progress.clear()
+        await self._progress.wait()
 
     # Opening
 
     async def _open(self, identity: Identity, layout: KvLayout) -> None:
         try:
-            scan = await asyncio.wrap_future(self._writers.submit(self._open_and_scan, identity, layout))
+            scan = await asyncio.wrap_future(self._opener.submit(self._open_and_scan, identity, layout))
         except (SsdError, OSError) as failure:
             self._settle(self._switch_off(_words(failure)))
             return
@@ -200,6 +204,7 @@ class SsdTier:
             log.warning("the SSD file is begun anew", extra=fields(path=file.path, reason=file.begun_anew))
         if not file.direct:
             log.warning("no direct I/O here: the SSD file goes through the page cache", extra=fields(path=file.path))
+        self._threads = IoThreads({READ: READERS, WRITE: WRITERS}, self._move)
         self.scan, self.state = scan, SsdState.ON
         self._catalog.attach_disk(file.slots, scan.entries)
         log.info(
@@ -223,18 +228,19 @@ class SsdTier:
 
     # Moving
 
-    def _demote(self, move: Demote) -> tuple[bool, float]:
-        assert self._file is not None
+    def _move(self, move: Demote | Promote) -> Moved:
+        """In a thread."""
+        file = self._file
+        assert file is not None
         start = time.perf_counter()
-        with self._slot(move.source.slot) as payload:
-            self._file.write(move.target.slot, move.name, move.checksum, move.tokens, payload)
-        return True, time.perf_counter() - start
-
-    def _promote(self, move: Promote) -> tuple[bool, float]:
-        assert self._file is not None
-        start = time.perf_counter()
-        with self._slot(move.target.slot) as target:
-            intact = self._file.read(move.source.slot, move.name, move.checksum, target)
+        match move:
+            case Demote():
+                with self._slot(move.source.slot) as payload:
+                    file.write(move.target.slot, move.name, move.checksum, move.tokens, payload)
+                intact = True
+            case Promote():
+                with self._slot(move.target.slot) as target:
+                    intact = file.read(move.source.slot, move.name, move.checksum, target)
         return intact, time.perf_counter() - start
 
     def _slot(self, slot: int) -> memoryview:
@@ -242,19 +248,16 @@ class SsdTier:
         assert layout is not None
         return self._arena.view[slot * layout.slot_bytes : (slot + 1) * layout.slot_bytes]
 
-    def _tell_over(self, move: Demote | Promote, future: Future[tuple[bool, float]]) -> None:
-        """In the thread that did it."""
-        with suppress(RuntimeError):  # the loop has ended, and with it everybody who would want to know
-            self._loop.call_soon_threadsafe(self._over.put_nowait, (move, future))
-
-    def _completed(self, move: Demote | Promote, future: Future[tuple[bool, float]]) -> list[Answer]:
+    def _completed(self, move: Demote | Promote, result: Moved | Exception) -> list[Answer]:
+        """Raises what is no error of the disk: a bug."""
         self._moving -= 1
         answers: list[Answer] = []
-        try:
-            intact, seconds = future.result()
-        except OSError as failure:
-            intact, seconds = False, 0.0
-            answers += self._switch_off(_words(failure))
+        if isinstance(result, OSError):
+            answers += self._switch_off(_words(result))
+            result = (False, 0.0)
+        elif isinstance(result, Exception):
+            raise result
+        intact, seconds = result
         now = self._clock()
         match move:
             case Demote():

@@ -14,6 +14,7 @@ from engine.toy import ToyEngine
 from kvstore.layout import Identity
 from kvstore.names import BlockName
 from services.store.session import OUTBOX
+from services.wire import store_codec
 from services.wire.channel import open_channel
 from services.wire.codec import identity_to_wire, layout_to_wire, names_to_wire
 from services.wire.errors import PeerBusy, PeerRefused, PeerUnavailable, rpc_errors
@@ -71,6 +72,10 @@ class Speaker:
         return list(answer.sealed.sealed)
 
 
+def leased(message: store_pb2.FromStore) -> list[store_pb2.SlotRef]:
+    return store_codec.refs_to_wire(store_codec.leases_from_wire(message.acquired))
+
+
 @asynccontextmanager
 async def speaking(it: Rig) -> AsyncIterator[Speaker]:
     async with open_channel(it.target("store-0")) as channel:
@@ -97,10 +102,10 @@ async def test_blocks_are_written_by_one_session_and_read_by_another(tmp_path: P
         call = await reader.say(acquire=store_pb2.Acquire(names=names_to_wire(NAMES[:4]), deadline_s=5, handoff=True))
         assert await writer.seal(slots[:2]) == [True, True]
         part = await reader.hear()
-        assert (part.call, list(part.acquired.slots), part.acquired.done) == (call, slots[:2], False)
+        assert (part.call, leased(part), part.acquired.done) == (call, slots[:2], False)
         await writer.seal(slots[2:])
         last = await reader.hear()
-        assert (list(last.acquired.slots), last.acquired.done) == (slots[2:], True), "the fourth is missing at once"
+        assert (leased(last), last.acquired.done) == (slots[2:], True), "the fourth is missing at once"
         await reader.say(release=store_pb2.Release(slots=slots))
         await it.until("all is released", store.at_rest)
         lock.release()
@@ -115,7 +120,7 @@ async def test_a_wait_ends_with_its_deadline(tmp_path: Path, lock: SessionLock) 
         answer = await reader.ask(
             acquire=store_pb2.Acquire(names=names_to_wire(NAMES[:1]), deadline_s=0.01, handoff=True)
         )
-        assert (list(answer.acquired.slots), answer.acquired.done) == ([], True)
+        assert (leased(answer), answer.acquired.done) == ([], True)
         lock.release()
 
 
