@@ -19,6 +19,7 @@ COMMANDS = {
     "store": ("services.store.main", "one process: a host's arena of KV blocks"),
     "pull": ("services.models.main", "fetch and convert a model"),
     "status": ("services.status.main", "show what a running deployment is doing"),
+    "simulate": ("loadtest.simulate", "replay a trace on a simulated cluster"),
     "bench": ("", "measure a part against its limit: conductor, engine, store"),
 }
 """Each command's module, and what it does. The module of ``bench`` is its part's."""

@@ -1,0 +1,43 @@
+"""Flags that the commands of this part share: how mistakes are told, sizes and numbers as people write them."""
+
+import argparse
+from typing import NoReturn
+
+BAD_USAGE = 2
+_UNITS = {"": 1, "b": 1}
+_UNITS |= {unit: 1024**power for power, unit in enumerate(("kib", "mib", "gib", "tib"), start=1)}
+_UNITS |= {unit: 1000**power for power, unit in enumerate(("kb", "mb", "gb", "tb"), start=1)}
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but a mistake is one sentence rather than a page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(BAD_USAGE, f"{self.prog}: {message}\ntry '{self.prog} --help'\n")
+
+
+def size(text: str) -> int:
+    """Bytes; ``512GiB`` is a power of 1024, ``1TB`` one of 1000, as everywhere in Moonpool."""
+    number = text.strip().rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    unit = text.strip()[len(number) :].lower()
+    try:
+        return int(float(number) * _UNITS[unit])
+    except (ValueError, KeyError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: a number of bytes, or like 512GiB, 1TB") from error
+
+
+def above_0(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return value
+
+
+def number(text: str) -> int:
+    """Of things: 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of things")
+    return int(text)

@@ -1,0 +1,184 @@
+"""``moonpool simulate``: a trace, a cluster, and what would become of every request. Exit status 1 for a bad trace."""
+
+import json
+import sys
+import time
+from argparse import BooleanOptionalAction, Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from kvstore.eviction import POLICIES as EVICTIONS
+from loadtest import profiles
+from loadtest.arguments import Parser, above_0, number, size
+from loadtest.simulator.record import Record, summary
+from loadtest.simulator.simulation import Simulation, Spec
+from loadtest.trace_file import read
+from loadtest.traces import TraceError, requests
+from scheduler.conductor import Conductor
+from scheduler.policies import POLICIES
+
+Summary = dict[str, Any]  # JSON
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = _parser()
+    asked = parser.parse_args(list(argv))
+    started_s = time.perf_counter()
+    try:
+        rows, hint = read(asked.trace, seed=asked.seed)
+    except TraceError as error:
+        print(f"moonpool simulate: {error}", file=sys.stderr)
+        return 1
+    if hint:
+        print(f"moonpool simulate: {hint}", file=sys.stderr)
+    workload = requests(rows[: asked.requests], speed=asked.speed, length=asked.length)
+    try:
+        simulation = build(asked)
+    except ValueError as error:
+        parser.error(str(error))
+    with _progress(len(workload)) as advance:
+        records = simulation.run(workload, over=advance)
+    if asked.records is not None:
+        asked.records.write_text("".join(json.dumps(asdict(record)) + "\n" for record in records), encoding="utf-8")
+    wall_s = time.perf_counter() - started_s
+    found = summary(records, ttft_slo_s=asked.ttft_slo, tbt_slo_s=asked.tbt_slo, seed=asked.seed, wall_s=wall_s)
+    if asked.json:
+        print(json.dumps(found))
+    else:
+        Console().print(table(found))
+    return 0
+
+
+def build(asked: Namespace) -> Simulation:
+    """Raises ValueError with a sentence where there can be no such cluster."""
+    machine = profiles.load(asked.profile)
+    spec = Spec(
+        machine,
+        asked.prefill,
+        asked.decode,
+        mixed=asked.mixed,
+        block_tokens=asked.block_tokens,
+        dram_bytes=asked.dram,
+        ssd_bytes=asked.ssd,
+        eviction=asked.eviction,
+        coasting=asked.coasting,
+    )
+    conductor = Conductor(
+        policy=asked.policy,
+        seed=asked.seed,
+        inline_max_tokens=asked.inline_max_tokens,
+        link_bytes_per_s=machine.link_bytes_per_s,
+        ssd_bytes_per_s=machine.ssd_bytes_per_s,
+    )
+    return Simulation(spec, conductor, chance=Random(asked.seed))
+
+
+def table(found: Summary) -> Table:
+    """For people."""
+    shown = Table(
+        title=f"{found['requests']} requests, {found['wall_s']} s, seed {found['seed']}", title_justify="left"
+    )
+    for column in ("", "mean", "p50", "p90", "p99"):
+        shown.add_column(column, justify="right" if column else "left")
+    for name, words in (("ttft_s", "TTFT, s"), ("tbt_s", "TBT, s")):
+        values = ("-" if value is None else f"{value:.3f}" for value in found[name].values())
+        shown.add_row(words, *values)
+    shown.add_section()
+    for name in ("completed", "rejected"):
+        shown.add_row(name, str(found[name]))
+    shown.add_row("goodput", f"{found['goodput']:.4f}")
+    for name, share in found["hit_rate"].items():
+        shown.add_row(f"hit rate, {name}s", f"{share:.4f}")
+    return shown
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Any]:
+    """On a terminal only, and on stderr: stdout is for the answer."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda record: None
+        return
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("requests", total=total)
+
+        def advance(record: Record) -> None:
+            bar.update(task, advance=1)
+
+        yield advance
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="moonpool simulate",
+        description="Replay a trace on a simulated cluster: the real scheduler and stores, modelled engines and links.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add(
+        "--trace",
+        type=Path,
+        metavar="FILE",
+        help="requests in Mooncake's format [a copy of the published trace, or a built-in one]",
+    )
+    add("--requests", type=number, metavar="N", help="only the first N of them")
+    add("--prefill", type=number, default=8, metavar="N", help="prefill workers, each on a host of its own [8]")
+    add("--decode", type=number, default=8, metavar="N", help="decode workers [8]")
+    add("--mixed", type=number, default=0, metavar="N", help="workers that do both [0]")
+    add(
+        "--profile",
+        default="a800x8-llama3-70b",
+        choices=profiles.names(),
+        metavar="NAME",
+        help=f"the hosts: {', '.join(profiles.names())} [a800x8-llama3-70b]",
+    )
+    add(
+        "--policy",
+        default=POLICIES[0],
+        choices=POLICIES,
+        metavar="NAME",
+        help=f"how requests are placed: {', '.join(POLICIES)} [{POLICIES[0]}]",
+    )
+    add(
+        "--inline-max-tokens",
+        type=number,
+        metavar="N",
+        help="the most uncached tokens that a decode worker prefills itself; 0: none [by cost]",
+    )
+    add("--speed", type=above_0, default=1.0, metavar="X", help="replay X times as fast [1]")
+    add("--length", type=above_0, default=1.0, metavar="X", help="prompts and answers X times as long [1]")
+    add("--ttft-slo", type=above_0, metavar="S", help="seconds to the first token for a request to count as good [any]")
+    add(
+        "--tbt-slo",
+        type=above_0,
+        metavar="S",
+        help="seconds between tokens (the mean of a request's longest tenth) [any]",
+    )
+    add("--dram", type=size, metavar="SIZE", help="of each host's store [the profile's]")
+    add("--ssd", type=size, default=0, metavar="SIZE", help="of each host's store [none]")
+    add(
+        "--eviction",
+        default="lru",
+        choices=tuple(EVICTIONS),
+        metavar="NAME",
+        help=f"in both tiers: {', '.join(EVICTIONS)} [lru]",
+    )
+    add("--block-tokens", type=number, default=512, metavar="N", help="tokens in a block [512, the traces']")
+    add("--seed", type=number, default=0, metavar="N", help="of all that is drawn: same seed, same result [0]")
+    add(
+        "--coasting",
+        action=BooleanOptionalAction,
+        default=True,
+        help="take decode steps that are alike as one event; the result is the same [yes]",
+    )
+    add("--records", type=Path, metavar="FILE", help="write what became of each request, one JSON object a line")
+    add("--json", action="store_true", help="print JSON instead of a table")
+    return parser

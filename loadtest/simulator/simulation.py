@@ -1,0 +1,210 @@
+"""A cluster, a workload, and what becomes of it: the simulator's one entrance.
+
+Every host has one worker and one store. Hosts report to the conductor on their own beat, as live processes do;
+reports that nobody would read before the next are not composed, since the conductor believes only the latest.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import floor
+from typing import TYPE_CHECKING
+
+from kvstore.catalog import Catalog
+from kvstore.eviction import policy
+from kvstore.layout import PAGE_BYTES, Identity, KvLayout
+from kvstore.names import root_name
+from loadtest.request import Request
+from loadtest.simulator.events import Events
+from loadtest.simulator.links import Links
+from loadtest.simulator.machine import Machine
+from loadtest.simulator.record import Record
+from loadtest.simulator.store import Ssd, Store
+from loadtest.simulator.story import Cluster, Story
+from loadtest.simulator.worker import Worker
+from scheduler.conductor import Conductor
+from scheduler.progress import BatchLimits
+from scheduler.vocabulary import Role, StoreId, WorkerId
+
+if TYPE_CHECKING:
+    from random import Random
+
+REPORT_S = 0.1
+"""The live services' interval."""
+
+SILENCE_S = 1.0
+"""The longest that a host says nothing, though nobody asks: the conductor believes it dead after 1.5 s."""
+
+
+def _nobody(record: Record) -> None:
+    """Nobody wants to know before the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """A cluster. dram_bytes: of each host's store, None for the machine's; ssd_bytes: 0 for none.
+
+    coasting: see ``CoastingBatcher``.
+    """
+
+    machine: Machine
+    prefill: int
+    decode: int
+    mixed: int = 0
+    block_tokens: int = 512
+    dram_bytes: int | None = None
+    ssd_bytes: int = 0
+    eviction: str = "lru"
+    max_num_seqs: int = 256
+    max_num_batched_tokens: int = 8192
+    max_waiting: int = 1_000_000
+    max_new_tokens: int = 2048
+    coasting: bool = True
+
+    def __post_init__(self) -> None:
+        if self.decode + self.mixed < 1:
+            raise ValueError("a cluster needs a worker that decodes")
+        if min(self.prefill, self.decode, self.mixed) < 0:
+            raise ValueError("there can't be fewer than 0 workers")
+        if self.block_tokens < 1 or self.block_tokens > self.machine.device_tokens:
+            raise ValueError(
+                f"the device has room for {self.machine.device_tokens} tokens: no block of {self.block_tokens}"
+            )
+        if self.block_bytes > self.store_bytes:
+            raise ValueError(f"a store of {self.store_bytes} bytes has no room for a block of {self.block_bytes}")
+
+    @property
+    def block_bytes(self) -> int:
+        return self.block_tokens * self.machine.kv_bytes
+
+    @property
+    def store_bytes(self) -> int:
+        return self.machine.dram_bytes if self.dram_bytes is None else self.dram_bytes
+
+
+class Simulation:
+    """See the module. chance: for the beats of the hosts."""
+
+    def __init__(self, spec: Spec, conductor: Conductor, *, chance: "Random") -> None:
+        self.events = Events()
+        machine = spec.machine
+        self.links = Links(self.events, bytes_per_s=machine.link_bytes_per_s, latency_s=machine.link_latency_s)
+        layout = KvLayout(spec.block_tokens, (spec.block_bytes,), "simulated")
+        weights = hashlib.sha256(machine.name.encode()).hexdigest()
+        identity = Identity(machine.name, weights, "simulated", spec.block_tokens, layout.digest)
+        limits = BatchLimits(spec.max_num_seqs, spec.max_num_batched_tokens, machine.max_model_len, spec.max_waiting)
+        self.stores: dict[StoreId, Store] = {}
+        self.workers: dict[WorkerId, Worker] = {}
+        for role, number in ((Role.PREFILL, spec.prefill), (Role.DECODE, spec.decode), (Role.MIXED, spec.mixed)):
+            for place in range(number):
+                store = Store(
+                    StoreId(f"store of {role} {place}"),
+                    Catalog(policy=policy(spec.eviction), disk_policy=policy(spec.eviction)),
+                    events=self.events,
+                    links=self.links,
+                    stores=self.stores,
+                    identity=identity,
+                    layout=layout,
+                    slots=spec.store_bytes // layout.slot_bytes,
+                    ssd=Ssd(self.events, machine.ssd_bytes_per_s) if spec.ssd_bytes else None,
+                    ssd_slots=spec.ssd_bytes // (layout.slot_bytes + PAGE_BYTES),
+                )
+                name = WorkerId(f"{role} {place}")
+                self.stores[store.name] = store
+                self.workers[name] = Worker(
+                    name,
+                    role,
+                    store,
+                    machine,
+                    limits,
+                    events=self.events,
+                    links=self.links,
+                    identity=identity,
+                    coasting=spec.coasting,
+                )
+        self._conductor = conductor
+        self._cluster = Cluster(
+            self.events,
+            conductor,
+            self.workers,
+            self.stores,
+            root_name(identity.fingerprint),
+            spec.block_tokens,
+            spec.max_new_tokens,
+        )
+        self._beats = {name: REPORT_S * chance.random() for name in self.workers}
+        self._ticked_s = 0.0
+        self._requests: Sequence[Request] = ()
+        self._tell: Callable[[Record], None] = _nobody
+        self._records: list[Record] = []
+        self._followers: dict[int, list[int]] = {}
+        self._asks: list[float] = []  # when those come that follow nobody, ascending
+        self._asked = 0
+        self._open = 0  # asked and not over, or still to come
+
+    def run(self, requests: Sequence[Request], *, over: Callable[[Record], None] = _nobody) -> list[Record]:
+        """What became of each that was asked, in the order of the workload; ``over`` is told as it happens."""
+        assert not self._requests, "a simulation runs once"
+        self._requests, self._tell = requests, over
+        first = sorted((request.at_s, place) for place, request in enumerate(requests) if request.after is None)
+        for place, request in enumerate(requests):
+            if request.after is not None:
+                self._followers.setdefault(request.after, []).append(place)
+        self._open = len(first)
+        self._asks = [at_s for at_s, _ in first]
+        for worker in self.workers.values():
+            self._report(worker)
+        for at_s, place in first:
+            self.events.at(at_s, partial(self._ask, place, planned=True))
+        self.events.run()
+        assert not self._open, f"{self._open} requests hang"
+        return sorted(self._records, key=lambda record: record.place)
+
+    # -- requests -----------------------------------------------------------------------------------------------
+
+    def _ask(self, place: int, *, planned: bool) -> None:
+        self._asked += planned
+        now = self.events.now
+        if now - self._ticked_s >= REPORT_S:
+            self._ticked_s = now
+            self._conductor.tick(now=now)
+        Story(self._requests[place], place, self._cluster, self._over).begin()
+
+    def _over(self, record: Record) -> None:
+        """Who follows one that was rejected never asks: nobody is there to."""
+        self._records.append(record)
+        self._tell(record)
+        self._open -= 1
+        if record.ended_s is not None:
+            for place in self._followers.get(record.place, ()):
+                self._open += 1
+                self.events.after(self._requests[place].at_s, partial(self._ask, place, planned=False))
+
+    # -- reports ------------------------------------------------------------------------------------------------
+
+    def _report(self, worker: Worker) -> None:
+        now = self.events.now
+        self._conductor.store_reported(worker.store.report(), now=now)
+        self._conductor.worker_reported(worker.report(), now=now)
+        if self._open:
+            self.events.at(self._next_beat(worker), partial(self._report, worker))
+
+    def _next_beat(self, worker: Worker) -> float:
+        """The last before somebody asks again, as far as that is known."""
+        now, beat = self.events.now, self._beats[worker.name]
+        until = now + SILENCE_S
+        if self._followers:
+            until = now  # somebody may ask as soon as another one has ended
+        elif self._asked < len(self._asks):
+            until = min(until, self._asks[self._asked])
+        last = floor((until - beat) / REPORT_S)
+        following = floor((now - beat) / REPORT_S + 1e-9) + 1
+        return beat + REPORT_S * max(last, following)
+
+    def check(self) -> None:
+        """Assert, after a run, that everything conserves and nothing is held for nobody."""
+        for worker in self.workers.values():
+            worker.check()
+        for store in self.stores.values():
+            store.check(idle=True)

@@ -1,0 +1,201 @@
+"""One request's way through the simulated cluster, as the gateway tells it in the live one.
+
+    place --> prefill at p --> first token --> decode at d --> leases taken --> tokens --> finished
+
+Phases, and what conductors are told of them, are ``scheduler.lifecycle``'s. A worker that refuses is excluded
+and the request placed again; a rejection is final, since whoever is told 429 comes back as somebody else.
+"""
+
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol, cast
+
+from kvstore.names import BlockName, block_names
+from loadtest.request import Request, text
+from loadtest.simulator.events import Events
+from loadtest.simulator.record import Record, tbt_s
+from loadtest.simulator.store import Store
+from loadtest.simulator.worker import Part, Worker
+from scheduler.lifecycle import Event, Life
+from scheduler.progress import FirstToken
+from scheduler.sequence import Running
+from scheduler.vocabulary import (
+    Ask,
+    Limits,
+    Outcome,
+    Placement,
+    Rejection,
+    RequestId,
+    Sampling,
+    StoreId,
+    StoreTarget,
+    WorkerId,
+)
+
+GREEDY = Sampling()
+
+
+class Decides(Protocol):
+    """What a story asks of ``scheduler.conductor.Conductor``."""
+
+    def place(self, ask: Ask, *, now: float) -> Placement | Rejection: ...
+
+    def outcome(self, request: RequestId, outcome: Outcome, *, now: float) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Where a story takes place. max_new_tokens: what clients say they want at most, whatever they will get."""
+
+    events: Events
+    conductor: Decides
+    workers: dict[WorkerId, Worker]
+    stores: dict[StoreId, Store]
+    root: BlockName
+    block_tokens: int
+    max_new_tokens: int
+
+
+class Story:
+    """Told by callbacks; ``over`` is called once, with what became of it."""
+
+    def __init__(self, request: Request, place: int, cluster: Cluster, over: Callable[[Record], None]) -> None:
+        self._request, self._cluster, self._over = request, cluster, over
+        self._id = RequestId(f"r{place}")
+        self._tokens = text(request.prompt)
+        self._life = Life()
+        self._excluded: frozenset[WorkerId] = frozenset()
+        self._parts: list[tuple[Worker, Part]] = []
+        self._times: list[float] = []
+        self._given = 0
+        self._record = Record(
+            place,
+            cluster.events.now,
+            request.input_tokens,
+            request.output_tokens,
+            blocks=-(-request.input_tokens // cluster.block_tokens),
+            placements=0,
+        )
+
+    def begin(self) -> None:
+        """Place it; again with the tokens so far, where a worker refused or died."""
+        cluster = self._cluster
+        names = tuple(block_names(cluster.root, self._tokens, cluster.block_tokens))
+        ask = Ask(self._id, names, len(self._tokens), cluster.max_new_tokens, self._excluded)
+        answer = cluster.conductor.place(ask, now=cluster.events.now)
+        if isinstance(answer, Rejection):
+            self._happened(Event.GAVE_UP)
+            self._record = replace(self._record, rejected=answer.reason)
+            self._end()
+            return
+        self._record = replace(self._record, placements=self._record.placements + 1)
+        self._happened(Event.PLACED_INLINE if answer.prefill is None else Event.PLACED)
+        self._placed(answer)
+
+    def _placed(self, placement: Placement) -> None:
+        workers, inline = self._cluster.workers, placement.prefill is None
+        decode = workers[placement.decode.worker]
+        worker = decode if placement.prefill is None else workers[placement.prefill.worker]
+        if not self._times:
+            self._record = replace(
+                self._record,
+                predicted_ttft_s=placement.predicted_ttft_s,
+                prefill=None if inline else worker.name,
+                decode=decode.name,
+            )
+        part = Part(
+            self._running(hand_over=not inline),
+            self._request.output.content,
+            taken=_nothing,
+            first=lambda first: self._first(first, None if inline else decode),
+            ended=self._ended,
+            source=placement.source,
+            push_to=None if inline else decode.store,
+        )
+        self._take(worker, part)
+
+    def _take(self, worker: Worker, part: Part) -> None:
+        self._parts.append((worker, part))
+        if worker.take(part) is not None:
+            self._parts.pop()
+            self.lost(worker)
+
+    def lost(self, worker: Worker) -> None:
+        """It has refused, or died: the tokens given out so far are kept, and somebody else goes on."""
+        self._times = self._all_times()
+        given = len(self._times) - self._given
+        self._given = len(self._times)
+        self._tokens += array("I", (self._request.output.content,)) * given
+        self._leave()
+        self._happened(Event.LOST)
+        self._excluded |= {worker.name}
+        self.begin()
+
+    def _running(self, *, hand_over: bool = False, handed_over: bool = False) -> Running:
+        tokens = self._tokens[:]
+        if handed_over:
+            tokens.append(self._request.output.content)
+        # An array does all that a batcher does with a list of tokens, in 4 bytes each.
+        ids, limits = cast("list[int]", tokens), Limits(max_tokens=self._request.output_tokens)
+        prompt = self._request.input_tokens
+        return Running(self._id, self._cluster.root, ids, prompt, GREEDY, limits, hand_over, handed_over)
+
+    # -- what happens -------------------------------------------------------------------------------------------
+
+    def _first(self, first: FirstToken, decode: Worker | None) -> None:
+        """A prefill is done; decode: who goes on, where it is handed over."""
+        now = self._cluster.events.now
+        if self._record.ttft_s is None:
+            self._record = replace(
+                self._record,
+                ttft_s=now - self._record.asked_s,
+                cached_tokens=first.cached_tokens,
+                cached_blocks=first.cached_tokens // self._cluster.block_tokens,
+            )
+        if decode is None:
+            return
+        self._happened(Event.FIRST_TOKEN)
+        if self._given + 1 < self._request.output_tokens:
+            # Not within the step that gave it: the worker has others to tell, and calls take their turn.
+            self._cluster.events.after(0.0, partial(self._hand_over, decode))
+
+    def _hand_over(self, decode: Worker) -> None:
+        """What d's store had no room for is fetched from p's."""
+        running, prefill = self._running(handed_over=True), self._parts[0][0].store.name
+        source = None if decode.store.name == prefill else StoreTarget(prefill, prefill)
+        self._take(decode, Part(running, self._request.output.content, self._taken, _nothing, self._ended, source))
+
+    def _taken(self) -> None:
+        """The decode worker has its leases: p's part is over, and so is the push."""
+        self._happened(Event.CONFIRMED)
+        worker, part = self._parts[0]
+        worker.leave(part)
+
+    def _ended(self) -> None:
+        self._happened(Event.ENDED)
+        self._record = replace(self._record, tbt_s=tbt_s(self._all_times()), ended_s=self._cluster.events.now)
+        self._end()
+
+    def _all_times(self) -> list[float]:
+        """Of every token that was given out so far."""
+        return self._times + [when for worker, part in self._parts for when in worker.times(part)]
+
+    def _leave(self) -> None:
+        for worker, part in self._parts:
+            worker.leave(part)
+        self._parts = []
+
+    def _end(self) -> None:
+        self._leave()
+        self._over(self._record)
+
+    def _happened(self, event: Event) -> None:
+        outcome = self._life.happened(event)
+        if outcome is not None:
+            self._cluster.conductor.outcome(self._id, outcome, now=self._cluster.events.now)
+
+
+def _nothing(*_: object) -> None:
+    """Nobody needs to know."""
