@@ -24,12 +24,48 @@ VERSION = 1
 FIRST_SLOT = 2 * PAGE_BYTES
 """Where slot 0 begins: behind both superblocks."""
 
+FILE_FIELDS = {
+    "magic": "8s",
+    "version": "I",
+    "page bytes": "I",
+    "sequence": "Q",
+    "epoch": "Q",
+    "fingerprint": "32s",
+    "layout digest": "32s",
+    "stride": "Q",
+    "block bytes": "Q",
+    "slots": "Q",
+    "used": "Q",
+    "opened": "Q",
+}
+SLOT_FIELDS = {
+    "magic": "8s",
+    "version": "I",
+    "tokens": "I",
+    "slot": "Q",
+    "epoch": "Q",
+    "sequence": "Q",
+    "fingerprint": "32s",
+    "name": "16s",
+    "length": "Q",
+    "checksum": "Q",
+}
+INDEX_FIELDS = {
+    "magic": "8s",
+    "version": "I",
+    "entry bytes": "I",
+    "epoch": "Q",
+    "opened": "Q",
+    "sequence": "Q",
+    "fingerprint": "32s",
+    "entries": "Q",
+}
+"""What comes after what, little-endian and without gaps, in the codes of ``struct``."""
+
 _FILE_MAGIC = b"mpkvfile"
 _SLOT_MAGIC = b"mpkvslot"
 _INDEX_MAGIC = b"mpkvindx"
-_FILE = struct.Struct("<8sIIQQ32s32sQQQQQ")
-_SLOT = struct.Struct("<8sIIQQQ32s16sQQ")
-_INDEX = struct.Struct("<8sIIQQQ32sQ")
+_FILE, _SLOT, _INDEX = (struct.Struct("<" + "".join(it.values())) for it in (FILE_FIELDS, SLOT_FIELDS, INDEX_FIELDS))
 _CHECKSUM = struct.Struct("<Q")
 _BODY = PAGE_BYTES - _CHECKSUM.size
 _ROW = np.dtype([("slot", "<u4"), ("tokens", "<u4"), ("name", f"V{NAME_BYTES}"), ("checksum", "<u8")])

@@ -2,8 +2,10 @@
 
 import re
 from pathlib import Path
+from struct import calcsize
 
 from kvstore.slots import NEXT, SlotEvent, SlotState
+from kvstore.ssd_format import FILE_FIELDS, INDEX_FIELDS, SLOT_FIELDS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "kvstore.md").read_text()
@@ -21,6 +23,30 @@ def test_the_slot_table_is_the_one_that_the_code_runs() -> None:
     assert told == slot_table(), f"put this into docs/kvstore.md:\n{slot_table()}"
 
 
+def ssd_format() -> str:
+    """One row for each field of each kind, and where it is."""
+    rows = [["field", "superblock", "slot header", "index"], ["---"] * 4]
+    kinds = [placed(fields) for fields in (FILE_FIELDS, SLOT_FIELDS, INDEX_FIELDS)]
+    names = dict.fromkeys(name for kind in kinds for name in kind)
+    rows += [[f"**{name}**", *(kind.get(name, "") for kind in kinds)] for name in names]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def placed(fields: dict[str, str]) -> dict[str, str]:
+    """First and last byte of each."""
+    found, start = {}, 0
+    for name, code in fields.items():
+        end = start + calcsize("<" + code)
+        found[name] = f"{start}..{end - 1}"
+        start = end
+    return found
+
+
+def test_the_ssd_format_is_the_one_that_the_code_reads_and_writes() -> None:
+    told = PAGE.partition("<!-- ssd format -->\n")[2].partition("\n<!-- end of ssd format -->")[0]
+    assert told == ssd_format(), f"put this into docs/kvstore.md:\n{ssd_format()}"
+
+
 def test_every_file_of_the_package_is_described() -> None:
     files = {path.name for path in (ROOT / "kvstore").glob("*.py")} - {"__init__.py"}
     described = set(re.findall(r"`(\w+\.py)`", PAGE.partition("## The nouns")[0]))
@@ -28,7 +54,8 @@ def test_every_file_of_the_package_is_described() -> None:
 
 
 def test_every_test_that_is_said_to_show_a_promise_exists() -> None:
-    source = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    folders = (ROOT / "tests" / "kvstore", ROOT / "tests" / "services" / "store")
+    source = "".join(path.read_text() for folder in folders for path in folder.glob("test_*.py"))
     named = re.findall(r"`(test_\w+)`", PAGE)
     assert len(named) > 15
     assert [name for name in named if f"def {name}(" not in source] == []
