@@ -46,13 +46,13 @@ class LookAhead:
         return Hits(self._asked, self._found[Tier.DRAM], self._found[Tier.SSD], self._found[Tier.PEER])
 
     def asked(self, acquire: Acquire) -> None:
-        """Hand-overs are not counted."""
-        if not acquire.handoff:
+        """Only what a worker looks up is counted: no hand-over, nor what a peer fetches for a worker of its own."""
+        if self._counts(acquire):
             self._asked += len(acquire.names)
 
     def leased(self, acquire: Acquire, names: int) -> None:
         """So many more of its names are leased, from its position on."""
-        if acquire.handoff:
+        if not self._counts(acquire):
             return
         if not acquire.found:
             self._found[Tier.DRAM] += names
@@ -75,6 +75,10 @@ class LookAhead:
         if look.fetch is not None:
             self._send_for(acquire, look, look.fetch[0])
         self._plan.reclaim(look.granted)
+
+    def _counts(self, acquire: Acquire) -> bool:
+        owner = self._sessions.live(acquire.session)
+        return not acquire.handoff and owner is not None and owner.incarnation is not None
 
     def _waits_for(self, acquire: Acquire, slot: int) -> bool:
         """A lookup waits for what the store itself brings, never for other writers: they may take for ever."""

@@ -62,9 +62,8 @@ class StorePeers:
     # The node
 
     def fetch(self, move: Fetch) -> None:
-        fetching = Fetching(self._dealings, move)
         assert self._transfer is not None, "a node has peers while they have a transfer"
-        fetching.begin(self._transfer)
+        Fetching(self._dealings, move, self._transfer).begin()
 
     def push(
         self,

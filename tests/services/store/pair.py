@@ -18,6 +18,7 @@ from services.store.main import serve_store
 from services.store.node import StoreNode
 from services.store.peers import StorePeers
 from services.store.settings import StoreSettings
+from services.wire import store_codec
 from services.wire.channel import open_channel
 from services.wire.codec import names_to_wire
 from services.wire.pb import common_pb2, store_pb2, store_pb2_grpc
@@ -93,7 +94,8 @@ class Host:
 
     async def push(self, to: "Host", wanted: Sequence[BlockName], **more: Any) -> tuple[int, list[int]]:
         """Its call, and what the other store will take."""
-        call = await self.speaker.say(push=store_pb2.Push(target=to.target, names=names_to_wire(wanted), **more))
+        push = store_pb2.Push(**{"target": to.target, **more}, names=names_to_wire(wanted))
+        call = await self.speaker.say(push=push)
         return call, list((await self.hear(call)).pushed.grants)
 
     async def push_end(self, call: int) -> None:
@@ -103,22 +105,28 @@ class Host:
         await self.speaker.say(wrote=store_pb2.Wrote(slots=refs, first_layer=layer, layers=1))
 
     async def acquire(
-        self, wanted: Sequence[BlockName], *, deadline_s: float = 5.0, source: "Host | None" = None, **more: Any
+        self,
+        wanted: Sequence[BlockName],
+        *,
+        deadline_s: float = 5.0,
+        source: "Host | common_pb2.StoreTarget | None" = None,
+        **more: Any,
     ) -> list[bytes]:
         """What is in the longest prefix that can be had, leased and released again."""
-        found = common_pb2.StoreTarget() if source is None else source.target
         ask = store_pb2.Acquire(names=names_to_wire(wanted), deadline_s=deadline_s, **more)
         if source is not None:
-            ask.source.CopyFrom(found)
+            ask.source.CopyFrom(source.target if isinstance(source, Host) else source)
         call = await self.speaker.say(acquire=ask)
         blocks: list[bytes] = []
         done = False
         while not done:
             part = (await self.hear(call)).acquired
-            for ref, checksum in zip(part.slots, part.checksums, strict=True):
-                assert self.checksum(ref) == checksum, "a block that is not what its checksum says was served"
-                blocks.append(self.block(ref.slot))
-            await self.speaker.say(release=store_pb2.Release(slots=part.slots))
+            leases = store_codec.leases_from_wire(part)
+            for lease in leases:
+                block = self.block(lease.slot)
+                assert xxhash.xxh3_64_intdigest(block) == lease.checksum, "a block that is not whole was served"
+                blocks.append(block)
+            await self.speaker.say(release=store_pb2.Release(slots=store_codec.refs_to_wire(leases)))
             done = part.done
         return blocks
 
@@ -153,6 +161,12 @@ class Pair:
     here: Host
     there: Host
 
+    @asynccontextmanager
+    async def another_worker(self) -> AsyncIterator[Host]:
+        """Of the host ``here``."""
+        async with AsyncExitStack() as stack:
+            yield await attach(stack, self.rig, self.here.store, "another")
+
     async def at_rest(self) -> None:
         """Neither store has anything leased or half-written, for anybody."""
         for host in (self.here, self.there):
@@ -165,7 +179,7 @@ class Pair:
 
 @asynccontextmanager
 async def pair(
-    directory: Path, *, slots: int = 64, there_slots: int | None = None, **settings: Any
+    directory: Path, *, slots: int = 64, there_slots: int | None = None, there_worker: bool = True, **settings: Any
 ) -> AsyncIterator[Pair]:
     """``here`` and ``there``. settings: of both stores."""
     (directory / "run").mkdir(exist_ok=True)
@@ -174,10 +188,10 @@ async def pair(
         hosts = []
         for name, count in (("here", slots), ("there", there_slots or slots)):
             store = await serve(it, name, dram=count * LAYOUT.slot_bytes, **settings)
-            hosts.append(await attach(stack, it, store, directory))
+            hosts.append(await attach(stack, it, store, f"worker-{name}", greets=name == "here" or there_worker))
         made = Pair(it, *hosts)
         yield made
-        for host in hosts:
+        for host in (made.here, made.there):
             host.leave()
         await made.at_rest()
 
@@ -193,15 +207,15 @@ async def serve(it: Rig, name: str, **settings: Any) -> Store:
     return store
 
 
-async def attach(stack: AsyncExitStack, it: Rig, store: Store, directory: Path) -> Host:
+async def attach(stack: AsyncExitStack, it: Rig, store: Store, worker: str, *, greets: bool = True) -> Host:
     """A worker's session with it, until the stack unwinds."""
-    worker = f"worker-{store.node.name}"
-    lock = SessionLock(directory / "run", worker, 1)
+    lock = SessionLock(it.directory / "run", worker, 1)
     channel = await stack.enter_async_context(open_channel(it.target(store.node.name)))
     call = store_pb2_grpc.StoreStub(channel).Session(wait_for_ready=True)
     host = Host(store, Speaker(call), lock)
     stack.callback(host.leave)
-    await host.ask(hello=hello(ENGINE, lock, worker))
+    if greets:
+        await host.ask(hello=hello(ENGINE, lock, worker))
     return host
 
 

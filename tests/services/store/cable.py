@@ -1,0 +1,76 @@
+"""A TCP connection that can be cut, and corrupted, at a chosen byte."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+
+from kvstore.tcp_sides import split_address
+
+
+@dataclass
+class Cable:
+    """Leads to ``target``. What is done to it is done once, to what comes from whoever connects, or goes back.
+
+    cut_at: after so many bytes the connection ends. flip_at: this byte is changed; -1: never. flip_next: a byte
+    near the beginning of what is sent next is.
+    """
+
+    target: str
+    address: str = ""
+    cut_at: int = -1
+    flip_at: int = -1
+    flip_next: bool = False
+    back: bool = False
+    connections: int = 0
+    transports: list[asyncio.WriteTransport] = field(default_factory=list)
+
+    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        there_reader, there_writer = await asyncio.open_connection(*split_address(self.target))
+        self.transports = [writer.transport, there_writer.transport]
+        try:
+            async with asyncio.TaskGroup() as group:
+                ways = [
+                    group.create_task(self._carry(reader, there_writer, matters=not self.back)),
+                    group.create_task(self._carry(there_reader, writer, matters=self.back)),
+                ]
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+                for way in ways:
+                    way.cancel()
+        finally:
+            self.cut()
+
+    def cut(self) -> None:
+        """Now, both ways."""
+        for transport in self.transports:
+            transport.abort()
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, matters: bool) -> None:
+        carried = 0
+        with suppress(ConnectionError):
+            while data := bytearray(await reader.read(65536)):
+                if matters and self.flip_next:
+                    data[8] ^= 1
+                    self.flip_next = False
+                if matters and carried <= self.flip_at < carried + len(data):
+                    data[self.flip_at - carried] ^= 1
+                    self.flip_at = -1
+                if matters and carried <= self.cut_at < carried + len(data):
+                    writer.write(data[: self.cut_at - carried])
+                    await writer.drain()
+                    self.cut_at = -1
+                    return
+                carried += len(data)
+                writer.write(data)
+                await writer.drain()
+
+
+@asynccontextmanager
+async def cable(target: str, *, cut_at: int = -1, flip_at: int = -1, back: bool = False) -> AsyncIterator[Cable]:
+    laid = Cable(target, cut_at=cut_at, flip_at=flip_at, back=back)
+    server = await asyncio.start_server(laid.connected, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    laid.address = f"{host}:{port}"
+    async with server:
+        yield laid
