@@ -11,7 +11,7 @@ from tests.services.rig import BLOCK_TOKENS
 from tests.services.worker.hosts import block_bytes, two_hosts
 from tests.services.worker.oracle import alone, asked
 
-CASES = 25
+CASES = 16
 
 
 @pytest.fixture
