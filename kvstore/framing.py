@@ -3,9 +3,6 @@
 Pure. Header and body are checksummed each; the bytes of slots are not, since each block's own checksum is in the
 ``Done`` that follows them. Lengths are bounded before anything is read by them, and what no correct store
 sends is a BadFrame, which ends the connection.
-
-    0      4       5     6       8     16           20         24          32               40                 48
-    | magic | version | kind | zero | call | body bytes | zero | bulk bytes | body's checksum | header's checksum |
 """
 
 import json
@@ -46,8 +43,22 @@ BODY_BYTES = 256 << 10
 BULK_BYTES = 1 << 30
 """Bytes of slots behind one frame. Senders keep to a few MiB, but one layer of one block is never cut."""
 
-_HEADER = struct.Struct("<4sBBHQIIQQ")  # and the checksum of these 40 bytes
+HEADER_FIELDS = {
+    "magic": "4s",
+    "version": "B",
+    "kind": "B",
+    "zero": "H",
+    "call": "Q",
+    "body bytes": "I",
+    "zeros": "I",
+    "bulk bytes": "Q",
+    "body checksum": "Q",
+    "header checksum": "Q",
+}
+"""In their order, little-endian; the last is over all before it."""
+
 _CHECKSUM = struct.Struct("<Q")
+_HEADER = struct.Struct("<" + "".join(HEADER_FIELDS.values()).removesuffix("Q"))
 _SENTENCE_BYTES = 1000
 
 

@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 from struct import calcsize
 
+from kvstore.frames import Grant, Kind, Lane
+from kvstore.framing import HEADER_FIELDS
 from kvstore.slots import NEXT, SlotEvent, SlotState
 from kvstore.ssd_format import FILE_FIELDS, INDEX_FIELDS, SLOT_FIELDS
 
@@ -30,6 +32,24 @@ def ssd_format() -> str:
     names = dict.fromkeys(name for kind in kinds for name in kind)
     rows += [[f"**{name}**", *(kind.get(name, "") for kind in kinds)] for name in names]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def frame_tables() -> str:
+    """Where each field of a frame's header is, and the numbers of kinds and grants."""
+    fields = placed(HEADER_FIELDS)
+    rows = [list(fields), ["---"] * len(fields), list(fields.values())]
+    header = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    numbers = [", ".join(f"{each.value} {each.name}" for each in enum) for enum in (Kind, Lane, Grant)]
+    return "\n\n".join(
+        [header, *(f"{what}: {told}." for what, told in zip(("Kinds", "Lanes", "Grants"), numbers, strict=True))]
+    )
+
+
+def test_the_frame_format_is_the_one_that_the_code_speaks() -> None:
+    told = PAGE.partition("<!-- frames -->\n")[2].partition("\n<!-- end of frames -->")[0]
+    assert told == frame_tables(), f"put this into docs/kvstore.md:\n{frame_tables()}"
+    bodies = re.findall(r"^\| ([A-Z_]+) \|", PAGE.partition("<!-- end of frames -->")[2], re.MULTILINE)
+    assert bodies == [kind.name for kind in Kind], "each kind has a row that says what is in its body"
 
 
 def placed(fields: dict[str, str]) -> dict[str, str]:
