@@ -14,9 +14,12 @@ from kvstore.layout import KvLayout
 from kvstore.names import BlockName
 from kvstore.ssd import SsdFile
 from kvstore.ssd_format import FIRST_SLOT
+from scheduler.vocabulary import SsdReport, StoreId
 from services.store import node as node_module
+from services.store.metrics import StoreMetrics
+from services.store.reports import StoreReports
 from services.store.ssd_tier import SsdState
-from tests.services.store.shop import STRIDE, name, names, open_plainly, shop
+from tests.services.store.shop import STRIDE, Shop, name, names, open_plainly, shop
 
 FEW = range(1, 5)
 
@@ -107,6 +110,59 @@ async def test_a_reset_while_blocks_are_being_written_leaves_none_of_them(tmp_pa
         assert await it.served(range(12)) == []
     async with shop(tmp_path) as it:
         assert it.node.catalog.disk_names() == []
+
+
+# What others are told
+
+
+def told(it: Shop) -> StoreReports:
+    return StoreReports(it.node.catalog, store=StoreId("shop"), incarnation=1, address="unix:s", ssd=it.node.ssd)
+
+
+async def test_conductors_are_told_what_is_on_the_disk(tmp_path: Path) -> None:
+    async with shop(tmp_path) as it:
+        reports = told(it)
+        ledger = reports.ledger()
+        first = reports.compose(ledger, 1, False)
+        it.put(FEW)
+        await it.written_behind()
+        second = reports.compose(ledger, 2, False)
+        assert (first.ssd_gained, set(second.ssd_gained)) == ((), set(names(FEW)))
+        assert second.ssd == SsdReport("on", "", 64, 4, 0)
+        await it.node.reset()
+        third = reports.compose(ledger, 3, False)
+        assert (third.ssd_gained, set(third.ssd_lost)) == ((), set(names(FEW)))
+    async with shop(tmp_path, slots=8) as it:
+        it.put(FEW)
+        await it.written_behind()
+        reports = told(it)
+        snapshot = reports.compose(reports.ledger(), 1, False)
+        assert (snapshot.snapshot, set(snapshot.ssd_gained)) == (True, set(names(FEW)))
+        assert await it.served(FEW) == list(FEW)
+        (tmp_path / "ssd" / "shop.kv").unlink()
+        it.put([9])
+        await it.written_behind()
+        assert reports.compose(reports.ledger(), 2, False).ssd == SsdReport("off", "the file was removed")
+
+
+async def test_metrics_tell_the_state_of_the_tier_and_what_went_each_way(tmp_path: Path) -> None:
+    async with shop(tmp_path) as it:
+        it.put(FEW)
+    async with shop(tmp_path) as it:
+        await it.served([*FEW, 99])
+        it.put([50])
+        await it.written_behind()
+        registry = StoreMetrics(it.node.catalog, it.node.ssd).registry
+
+        def value(name: str, **labels: str) -> float | None:
+            return registry.get_sample_value(f"moonpool_store_{name}", labels)
+
+        assert [value("ssd_state", state=state) for state in ("opening", "on", "off")] == [0, 1, 0]
+        assert [value("ssd_slots", state=state) for state in ("free", "writing", "held")] == [59, 0, 5]
+        assert [value("ssd_blocks_total", way=way) for way in ("written", "read")] == [1, 4]
+        assert value("ssd_bytes_total", way="read") == 4 * STRIDE
+        assert [value("blocks_looked_up_total", tier=tier) for tier in ("dram", "ssd", "none")] == [0, 4, 1]
+        assert value("ssd_pending_blocks") == value("ssd_oldest_pending_seconds") == 0
 
 
 # A disk that fails
