@@ -296,18 +296,20 @@ class Batcher:
 
     def snapshot(self) -> BatcherSnapshot:
         taking_part = [*self._prefilling, *self._decoding]
-        to_prefill = (
-            len(each.tokens) - max(each.computed, each.reused * self._block_tokens)
+        to_prefill = [
+            (len(each.tokens), max(each.computed, each.reused * self._block_tokens))
             for each in self._live.values()
             # What a handoff brings is lifted; until it is known to be missing, it is no work.
             if each.phase is Phase.PREFILLING or (each.phase is not Phase.DECODING and not each.handed_over)
-        )
+        ]
         return BatcherSnapshot(
             running=len(taking_part),
             waiting=len(self._live) - len(taking_part),
             loading=len(self._live) - len(taking_part) - len(self._waiting),
-            prefill_tokens_queued=sum(to_prefill),
+            prefill_tokens_queued=sum(n - p for n, p in to_prefill),
             kv_tokens=sum(each.computed for each in taking_part),
             live=tuple(self._live),
             preemptions=self._preemptions,
+            prefills_queued=sum(n > p for n, p in to_prefill),
+            prefill_squares_queued=sum(n * n - p * p for n, p in to_prefill),
         )

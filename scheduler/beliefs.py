@@ -18,6 +18,7 @@ from kvstore.layout import Identity
 from kvstore.vocabulary import IdentityMismatch
 from scheduler import estimate
 from scheduler.coming import Coming, ComingIndex
+from scheduler.flights import Flights
 from scheduler.links import Copy, Links
 from scheduler.prefixes import NO_STORE, PrefixIndex
 from scheduler.table import NOBODY, Table
@@ -118,9 +119,13 @@ class WorkerBelief:
 
 
 def _queued_s(report: WorkerReport) -> float:
-    """The prefills that a worker has queued, taken as equally long, since it reports only their sum."""
+    """The prefills that a worker has queued; taken as equally long where it reports only the sum of their tokens."""
     if not report.prefill_tokens_queued:
         return 0.0
+    if report.prefills_queued:
+        base, linear, square = report.profile.prefill_s
+        squares = square * report.prefill_squares_queued
+        return base * report.prefills_queued + linear * report.prefill_tokens_queued + squares
     prompts = max(1, report.waiting)
     return prompts * estimate.prefill_s(report.profile, -(-report.prefill_tokens_queued // prompts))
 
@@ -146,6 +151,7 @@ class Beliefs:
         self.prefixes = PrefixIndex()
         self.coming = ComingIndex()
         self.links = Links(self.store_table)
+        self.flights = Flights()
         self.report_ttl_s = report_ttl_s
         self._past: dict[str, deque[int]] = {}
         self._booked: dict[RequestId, tuple[WorkerId, ...]] = {}
@@ -310,6 +316,7 @@ class Beliefs:
                 self._recount(belief.report.worker)
         self._booked = {request: at for request, at in self._booked.items() if self._stands(request, at)}
         self.catch_up(now=now)
+        self.flights.expire(now=now)
         self.prefixes.sweep()
         if not self.workers and not self.stores:
             self.identity = None
@@ -327,7 +334,7 @@ class Beliefs:
 
     def _forget_worker(self, worker: WorkerId) -> None:
         del self.workers[worker]
-        self.worker_table.remove(worker)
+        self.flights.worker_left(self.worker_table.remove(worker))
 
     def _forget_store(self, store: StoreId) -> None:
         del self.stores[store]

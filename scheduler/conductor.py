@@ -16,16 +16,23 @@ from dataclasses import dataclass, field
 from math import inf
 from random import Random
 
+import numpy as np
+
 from kvstore.layout import Identity
+from scheduler import estimate
+from scheduler.admission import Admission, Loads, Promise, limit, refusal, retry_after_s
 from scheduler.beliefs import Beliefs, Booking
 from scheduler.coming import Coming
 from scheduler.forecast import Costs, Forecast, forecast
 from scheduler.links import Copy
 from scheduler.pairing import Decision, Pair, Terms, choose
 from scheduler.policies import policy as policy_of
-from scheduler.table import NOBODY
+from scheduler.predictions import NOTHING_KNOWN, Accuracy, Predictions
+from scheduler.shares import Shares
+from scheduler.table import NOBODY, Floats
 from scheduler.vocabulary import (
     Ask,
+    Measured,
     Outcome,
     Placement,
     Rejection,
@@ -69,6 +76,11 @@ SSD_BYTES_PER_S = 2.8e9
 FETCH_GAIN = 0.1
 """A fetch is to save this share of the TTFT without it: estimates are no better, and a fetch loads two hosts."""
 
+QUEUE_S = 30.0
+"""Longest wait under ``queue``: the papers' own threshold of a TTFT."""
+
+NO_PROMISE = Promise()
+
 RETRY_AFTER_S = 1.0
 """A worker that restarts reports within seconds; clients back off on their own from there."""
 
@@ -83,6 +95,9 @@ class ClusterSnapshot:
     stores: tuple[StoreReport, ...]
     decisions: Mapping[Decision, int] = field(default_factory=dict)
     """How many placements were of each kind."""
+    refused: int = 0
+    """For being late."""
+    accuracy: Accuracy = NOTHING_KNOWN
 
 
 class Conductor:
@@ -91,7 +106,8 @@ class Conductor:
     inline_max_tokens: the most uncached tokens that are prefilled inline; None: by cost alone; 0: none,
     while a worker that could hand over lives. report_ttl_s: who is silent for longer is believed dead.
     link_bytes_per_s: between two hosts' stores. ssd_bytes_per_s: of a store's SSD, read. policy: see
-    ``scheduler.policies``; seed: of the one that draws lots.
+    ``scheduler.policies``; seed: of the one that draws lots. admission: see ``scheduler.admission``; promise: to
+    whoever does not say what it wants; queue_s: the longest predicted TTFT under ``queue``.
     """
 
     def __init__(
@@ -103,12 +119,22 @@ class Conductor:
         ssd_bytes_per_s: float = SSD_BYTES_PER_S,
         policy: str = "kvcache-centric",
         seed: int = 0,
+        admission: str = "off",
+        promise: Promise = NO_PROMISE,
+        queue_s: float = QUEUE_S,
     ) -> None:
         self._inline_max_tokens = inline_max_tokens
         self._costs = Costs(1.0 / link_bytes_per_s, 1.0 / ssd_bytes_per_s, LINK_S, FETCH_GAIN)
         self._policy = policy_of(policy, Random(seed))
         self._beliefs = Beliefs(report_ttl_s)
+        self._admission = Admission(admission)
+        self._promise = promise
+        self._queue_s = queue_s
+        self._shares = Shares()
+        self._predictions = Predictions()
+        self._refused = 0
         self._handoffs = 0
+        self._promised: dict[RequestId, Promise] = {}
         self._decisions: Counter[Decision] = Counter()
 
     # -- facts --------------------------------------------------------------------------------------------------
@@ -122,12 +148,17 @@ class Conductor:
         """True: a report was missed, send a snapshot next. Raises IdentityMismatch with a sentence."""
         return self._beliefs.store_reported(report, now=now)
 
-    def outcome(self, request: RequestId, outcome: Outcome, *, now: float) -> None:
+    def outcome(self, request: RequestId, outcome: Outcome, *, now: float, measured: Measured | None = None) -> None:
+        """measured: what the request got, where its gateway knows."""
         if outcome is Outcome.HANDED_OVER:
             self._handoffs += 1
             self._beliefs.handed_over(request)
+            self._beliefs.flights.begun(request, now=now)
         else:
             self._beliefs.unbook(request)
+            self._beliefs.flights.ended(request, finished=outcome is Outcome.FINISHED, now=now)
+            self._predictions.happened(request, measured)
+            self._promised.pop(request, None)
 
     def tick(self, *, now: float) -> None:
         self._beliefs.expire(now=now)
@@ -140,6 +171,8 @@ class Conductor:
             tuple(belief.report for _, belief in sorted(beliefs.workers.items())),
             tuple(belief.report for _, belief in sorted(beliefs.stores.items())),
             dict(self._decisions),
+            self._refused,
+            self._predictions.accuracy(),
         )
 
     # -- decisions ----------------------------------------------------------------------------------------------
@@ -152,23 +185,80 @@ class Conductor:
         if beliefs.identity is None:
             return self._rejection(ask, now)
         at = forecast(beliefs, ask, self._costs, fetches=self._policy.fetches, now=now)
-        pair = choose(at, self._policy, self._terms(ask))
+        tpot_s, sequences = self._met(ask, at, now)
+        promise = self._promise.to(ask)
+        pair = choose(at, self._policy, self._terms(ask, promise), tpot_s=tpot_s)
         if pair is None:
             return self._rejection(ask, now)
+        ttft_s = float(at.ttft_s[pair.computes]) * self._predictions.factor
+        room = sequences[pair.decode] < at.seats[pair.decode]
+        loads = Loads(ttft_s / promise.ttft_s, tpot_s[pair.decode] / promise.tpot_s if room else inf)
+        refused = self._refusal(ask, loads, ttft_s, promise, now)
+        if refused is not None:
+            return refused
         self._decisions[pair.decision] += 1
+        self._promised[ask.request] = promise
+        self._predictions.predicted(
+            ask.request, ttft_s=float(at.ttft_s[pair.computes]), tpot_s=float(at.tpot_s[pair.decode])
+        )
         self._book(ask, at, pair, now)
         source = int(at.source[pair.computes])
         return Placement(
             request=ask.request,
             decode=self._target(pair.decode, now),
             prefill=None if pair.prefill == NOBODY else self._target(pair.prefill, now),
-            predicted_ttft_s=float(at.ttft_s[pair.computes]),
+            predicted_ttft_s=ttft_s,
             predicted_tpot_s=float(at.tpot_s[pair.decode]),
             predicted_cached_tokens=int(at.cached[pair.computes]) * self._block_tokens,
             source=None if source == NOBODY else beliefs.reachable(beliefs.store_table.keys[source], now),
         )
 
-    def _terms(self, ask: Ask) -> Terms:
+    def decode_begins(self, request: RequestId, *, now: float) -> Rejection | None:
+        """Under ``baseline``, when a prefill has ended: whether the decode worker still keeps what was promised."""
+        beliefs, promise = self._beliefs, self._promised.get(request, self._promise)
+        beliefs.flights.begun(request, now=now)
+        row = beliefs.flights.worker(request)
+        if self._admission is not Admission.BASELINE or row == NOBODY:
+            return None
+        column = beliefs.worker_table.column
+        met = beliefs.flights.batches(column("sequences"), column("kv_tokens"), at_s=now, lasts_s=inf, now=now)
+        sequences, kv_tokens = float(met.sequences[row]), float(met.kv_tokens[row])
+        profile = beliefs.workers[self._worker(row)].report.profile
+        load = estimate.step_s(profile, sequences, kv_tokens) / promise.tpot_s
+        if load <= 1.0 and sequences <= column("seats")[row]:
+            return None
+        self._refused += 1
+        reason = f"its tokens would take {load:.2f} of the time that was promised, and its prefill was in vain"
+        return Rejection(request, RejectionCode.UNATTAINABLE, reason, RETRY_AFTER_S)
+
+    def _met(self, ask: Ask, at: Forecast, now: float) -> tuple[Floats, Floats]:
+        """The TPOT by which promises are judged, and the sequences that the request will meet, at each worker."""
+        if not self._admission.looks_at_decode or not at.decoder.any():
+            return at.tpot_s, np.zeros_like(at.sequences)
+        flights, at_s, lasts_s = self._beliefs.flights, now, inf
+        if self._admission is Admission.PREDICTIVE:
+            # As late as it could be handed over: by whoever would prefill it first.
+            could = at.prefiller if at.prefiller.any() else at.decoder
+            at_s += HANDOFF_S + LINK_S + self._predictions.factor * float(np.min(at.ttft_s, where=could, initial=inf))
+            lasts_s = flights.lasts_s(EXPECTED_OUTPUT_TOKENS * float(np.min(at.tpot_s, where=at.decoder, initial=inf)))
+        met = flights.batches(at.sequences, at.kv_tokens, at_s=at_s, lasts_s=lasts_s, now=now)
+        base, each, token = at.step_s
+        return base + each * (met.sequences + 1) + token * (met.kv_tokens + ask.tokens), met.sequences
+
+    def _refusal(self, ask: Ask, loads: Loads, ttft_s: float, promise: Promise, now: float) -> Rejection | None:
+        mode = self._admission
+        if mode is Admission.OFF:
+            return None
+        most = limit(ask, self._shares.excess(ask.tenant, now=now))
+        reason = refusal(mode, loads, most, ttft_s=ttft_s, queue_s=self._queue_s)
+        if reason is None:
+            return None
+        self._refused += 1
+        lasts_s = self._beliefs.flights.lasts_s(EXPECTED_OUTPUT_TOKENS * min(promise.tpot_s, 1.0))
+        after_s = retry_after_s(mode, loads, most, ttft_s=ttft_s, queue_s=self._queue_s, lasts_s=lasts_s)
+        return Rejection(ask.request, RejectionCode.UNATTAINABLE, reason, after_s)
+
+    def _terms(self, ask: Ask, promise: Promise) -> Terms:
         return Terms(
             tokens=ask.tokens,
             block_tokens=self._block_tokens,
@@ -178,8 +268,8 @@ class Conductor:
             push_s=LINK_S,
             idle_s=INLINE_IDLE_S,
             busy_s=INLINE_BUSY_S,
-            ttft_s=inf,
-            tpot_s=inf,
+            ttft_s=promise.ttft_s / self._predictions.factor,
+            tpot_s=promise.tpot_s,
         )
 
     def _book(self, ask: Ask, at: Forecast, pair: Pair, now: float) -> None:
@@ -190,6 +280,9 @@ class Conductor:
         bookings = {self._worker(pair.decode): seat}
         if not inline:
             bookings[self._worker(pair.prefill)] = Booking(expires_s, work_s)
+        begins_s = now + ttft_s + (0.0 if inline else HANDOFF_S + pair.push_s)
+        beliefs.flights.placed(ask.request, pair.decode, ask.tokens, begins_s=begins_s)
+        self._shares.had(ask.tenant, work_s + float(at.step_s[1][pair.decode]) * ask.max_new_tokens, now=now)
         here, there = self._store(at, computes), self._store(at, pair.decode)
         source = beliefs.store_table.keys[at.source[computes]] if at.source[computes] != NOBODY else None
         coming, copies = [], []

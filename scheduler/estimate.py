@@ -26,7 +26,7 @@ def prefill_s(profile: Profile, tokens: int, cached: int = 0) -> float:
     return base + linear * (tokens - cached) + square * (tokens * tokens - cached * cached)
 
 
-def step_s(profile: Profile, sequences: int, kv_tokens: int) -> float:
+def step_s(profile: Profile, sequences: float, kv_tokens: float) -> float:
     """Seconds of one decode step of ``sequences`` that attend to ``kv_tokens`` in all."""
     base, each, token = profile.step_s
     return base + each * sequences + token * kv_tokens

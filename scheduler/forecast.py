@@ -9,15 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from scheduler.beliefs import Beliefs
-from scheduler.table import NOBODY
+from scheduler.table import NOBODY, Bools, Floats, Ints
 from scheduler.vocabulary import Ask, WorkerId
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 SOURCES = 2
 """Stores that are considered to fetch from: the best one, and another for workers of the best one's own host."""
@@ -54,6 +49,10 @@ class Forecast:
     linked: Bools
     reachable: Bools
     sequences: Floats
+    kv_tokens: Floats
+    """As all that is promised would have it."""
+    seats: Floats
+    step_s: tuple[Floats, Floats, Floats]
     ranks: Ints
     cached: Ints
     source: Ints
@@ -135,7 +134,8 @@ def forecast(beliefs: Beliefs, ask: Ask, costs: Costs, *, fetches: bool, now: fl
 
     fits = alive & (tokens < column("context"))
     sequences, blocks = column("sequences"), -(-(tokens + 1) // size)  # of the prompt and the first token
-    kv_tokens = column("kv_tokens") + tokens
+    kv_tokens, seats = column("kv_tokens"), column("seats")
+    step_s = (column("step_s0"), column("step_s1"), column("step_s2"))
     return Forecast(
         prefiller=fits & column("prefills"),
         decoder=fits & column("decodes"),
@@ -144,6 +144,9 @@ def forecast(beliefs: Beliefs, ask: Ask, costs: Costs, *, fetches: bool, now: fl
         linked=linked,
         reachable=store_reachable[store],
         sequences=sequences,
+        kv_tokens=kv_tokens,
+        seats=seats,
+        step_s=step_s,
         ranks=table.ranks(),
         cached=cached,
         source=source,
@@ -154,8 +157,8 @@ def forecast(beliefs: Beliefs, ask: Ask, costs: Costs, *, fetches: bool, now: fl
         near_blocks=near,
         near_ttft_s=near_ttft_s,
         reach=reach[store],
-        tpot_s=column("step_s0") + column("step_s1") * (sequences + 1) + column("step_s2") * kv_tokens,
-        room=(sequences < column("seats")) & (blocks <= column("blocks_free")),
+        tpot_s=step_s[0] + step_s[1] * (sequences + 1) + step_s[2] * (kv_tokens + tokens),
+        room=(sequences < seats) & (blocks <= column("blocks_free")),
         lift_s=lift_base + lift_byte * blocks,
         lacked_s=costs.link_s * block_bytes * np.maximum(0, blocks - held[store]),
         sends_s=sends_s[store],

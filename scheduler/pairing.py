@@ -9,22 +9,23 @@ from enum import StrEnum
 
 import numpy as np
 
-from scheduler.forecast import Bools, Floats, Forecast, Ints
+from scheduler.forecast import Forecast
 from scheduler.policies.policy import Policy
-from scheduler.table import NOBODY
+from scheduler.table import NOBODY, Bools, Floats, Ints
 
 SHORT = 8
 """Workers of each kind that are weighed in pairs, besides those of the same hosts."""
 
-NO_ROOM_S = 1e9
+NO_ROOM_S = 1e6
 """Added to the cost of a worker without a free seat or blocks: the last choice."""
 
-BROKEN_S = 1e8
+BROKEN_S = 1e5
 """Added for each promise that would not be kept: whoever keeps them comes first."""
 
-TIE_SEQUENCES_S = 1e-9
-TIE_RANK_S = 1e-13
-"""Ties go to fewer sequences, then to the id: added to costs, since one sum is quicker than a sort by three keys."""
+TIE_SEQUENCES_S = 1e-6
+TIE_RANK_S = 1e-9
+"""Ties go to fewer sequences, then to the id: added to costs, since one sum is quicker than a sort by three keys.
+Beside a million seconds a double still tells 1e-10 s apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +79,14 @@ class Pair:
         return self.decode if self.prefill == NOBODY else self.prefill
 
 
-def choose(at: Forecast, policy: Policy, terms: Terms) -> Pair | None:
-    """None where nobody could decode it."""
+def choose(at: Forecast, policy: Policy, terms: Terms, *, tpot_s: Floats) -> Pair | None:
+    """None where nobody could decode it. tpot_s: by which promises are judged, if not by the forecast's."""
     if not at.decoder.any():
         return None
     tie = TIE_SEQUENCES_S * at.sequences + TIE_RANK_S * at.ranks
     late = BROKEN_S * (at.ttft_s > terms.ttft_s)
     rank = policy.rank(at) + late + tie
-    decode_s = terms.outputs * at.tpot_s + NO_ROOM_S * ~at.room + BROKEN_S * (at.tpot_s > terms.tpot_s) + tie
+    decode_s = terms.outputs * at.tpot_s + NO_ROOM_S * ~at.room + BROKEN_S * (tpot_s > terms.tpot_s) + tie
     prefillers, decoders = _partnered(at, terms)
     if not prefillers.any():
         inline = (rank + decode_s) if policy.by_time else rank + NO_ROOM_S * ~at.room

@@ -51,7 +51,8 @@ class BatcherSnapshot:
     """running: sequences that take part in steps. waiting: queued and loading; loading: those of them that load.
 
     prefill_tokens_queued: tokens still to be prefilled. kv_tokens: tokens whose KV the running sequences
-    attend to. live: every sequence. preemptions: since the beginning.
+    attend to. live: every sequence. preemptions: since the beginning. prefills_queued, prefill_squares_queued:
+    sequences that have tokens [p, n) still to be prefilled, and the sum of their n * n - p * p.
     """
 
     running: int
@@ -61,3 +62,5 @@ class BatcherSnapshot:
     kv_tokens: int
     live: tuple[RequestId, ...]
     preemptions: int
+    prefills_queued: int = 0
+    prefill_squares_queued: int = 0

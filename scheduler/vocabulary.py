@@ -88,12 +88,21 @@ class Profile:
     transfer_s: tuple[float, float] = (0.0, 0.0)
 
 
+class Priority(StrEnum):
+    """How a request weighs against others when there is not room for all."""
+
+    INTERACTIVE = "interactive"
+    BATCH = "batch"
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     """What the gateway asks the conductor.
 
     names: of the full blocks of ``tokens`` tokens (prompt and, when a stream resumes,
-    what it has generated). excluded: workers that refused or failed this request.
+    what it has generated). excluded: workers that refused or failed this request. ttft_slo_s,
+    tpot_slo_s: what it wants instead of what the deployment promises. waited_s: how long it has
+    been asking in vain. resumed: its stream has begun, so nobody may refuse it for being late.
     """
 
     request: RequestId
@@ -101,6 +110,12 @@ class Ask:
     tokens: int
     max_new_tokens: int
     excluded: frozenset[WorkerId] = frozenset()
+    ttft_slo_s: float | None = None
+    tpot_slo_s: float | None = None
+    priority: Priority = Priority.INTERACTIVE
+    tenant: str = ""
+    waited_s: float = 0.0
+    resumed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +156,8 @@ class RejectionCode(StrEnum):
     """No live worker can do it now: HTTP 503 with Retry-After."""
     OVERLOADED = "overloaded"
     """Every candidate is full: HTTP 429 with Retry-After."""
+    UNATTAINABLE = "slo_unattainable"
+    """It would be later than promised: HTTP 429 with Retry-After."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,12 +181,21 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """What a request got, by its gateway's clock; None where there was nothing to measure."""
+
+    ttft_s: float | None = None
+    tpot_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerReport:
     """A worker's view of itself, sent every ~100 ms and after a change of role.
 
     incarnation: random, new at each start. sequence: 1, 2, .. within an incarnation.
     running: sequences in the batch; waiting: those queued or loading. live: ids of
     all of them. prefill_tokens_queued: prompt tokens not yet computed.
+    prefills_queued, prefill_squares_queued: sequences that have such tokens [p, n), and the sum of their n * n - p * p.
     kv_tokens: tokens whose KV the running batch attends to. block_bytes: of one block's KV, 0 if
     that is not told, and copies are then priced as if they had no bytes.
     """
@@ -194,6 +220,8 @@ class WorkerReport:
     live: tuple[RequestId, ...] = ()
     draining: bool = False
     block_bytes: int = 0
+    prefills_queued: int = 0
+    prefill_squares_queued: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Algorithm 1 of Mooncake (arXiv 2407.00079, section 6): the least TTFT, prefixes fetched where that is quicker."""
 
-from scheduler.forecast import Floats, Forecast
+from scheduler.forecast import Forecast
+from scheduler.table import Floats
 
 
 class KvCacheCentric:

@@ -1,6 +1,7 @@
 """The shortest queue, whatever is cached where: the papers' load balancing."""
 
-from scheduler.forecast import Floats, Forecast
+from scheduler.forecast import Forecast
+from scheduler.table import Floats
 
 
 class LeastLoaded:

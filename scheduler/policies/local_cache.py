@@ -1,6 +1,7 @@
 """Cache-aware, but each worker by what its own store holds: Algorithm 1 without transfers of prefixes."""
 
-from scheduler.forecast import Floats, Forecast
+from scheduler.forecast import Forecast
+from scheduler.table import Floats
 
 
 class LocalCache:

@@ -1,6 +1,7 @@
 """The longest prefix, whatever the queue: what simple proxies do. A hot prefix draws everything to one worker."""
 
-from scheduler.forecast import Floats, Forecast
+from scheduler.forecast import Forecast
+from scheduler.table import Floats
 
 
 class LongestPrefix:

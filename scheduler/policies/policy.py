@@ -2,7 +2,8 @@
 
 from typing import Protocol
 
-from scheduler.forecast import Floats, Forecast
+from scheduler.forecast import Forecast
+from scheduler.table import Floats
 
 
 class Policy(Protocol):

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scheduler.forecast import Floats, Forecast
+from scheduler.forecast import Forecast
+from scheduler.table import Floats
 
 if TYPE_CHECKING:
     from random import Random

@@ -5,10 +5,12 @@ import logging
 import secrets
 import time
 from collections.abc import Sequence
+from math import inf
 
 from prometheus_client import CollectorRegistry
 
-from scheduler.conductor import Conductor
+from scheduler.admission import Promise
+from scheduler.conductor import LINK_BYTES_PER_S, Conductor
 from services.conductor.collector import collect_seldom
 from services.conductor.metrics import ConductorCollector
 from services.conductor.server import ConductorService
@@ -44,7 +46,13 @@ def main(argv: Sequence[str]) -> int:
 
 async def serve_conductor(settings: ConductorSettings, stopping: asyncio.Event) -> None:
     """Serve until told to stop."""
-    conductor = Conductor(inline_max_tokens=settings.inline_max_tokens)
+    conductor = Conductor(
+        inline_max_tokens=settings.inline_max_tokens,
+        link_bytes_per_s=LINK_BYTES_PER_S if settings.link_rate is None else settings.link_rate,
+        policy=settings.policy,
+        admission=settings.admission,
+        promise=Promise(settings.slo_ttft_s or inf, settings.slo_tpot_s or inf),
+    )
     service = ConductorService(conductor, name=settings.id, clock=time.monotonic)
     registry = CollectorRegistry()
     registry.register(ConductorCollector(conductor))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from scheduler.conductor import Conductor
+from scheduler.pairing import Decision
 
 
 class ConductorCollector:
@@ -18,6 +19,15 @@ class ConductorCollector:
         snapshot = self._conductor.snapshot()
         yield CounterMetricFamily(
             "moonpool_handoffs", "Requests that moved from a prefill worker to a decode worker", snapshot.handoffs
+        )
+        placements = CounterMetricFamily(
+            "moonpool_placements", "Placements: handed over, or inline, and why", labels=["decision"]
+        )
+        for decision in Decision:
+            placements.add_metric([decision.value], snapshot.decisions.get(decision, 0))
+        yield placements
+        yield CounterMetricFamily(
+            "moonpool_refused_late", "Requests that were refused for being later than promised", snapshot.refused
         )
         workers = GaugeMetricFamily("moonpool_workers", "Live workers", labels=["role"])
         for role, count in Counter(worker.role for worker in snapshot.workers).items():

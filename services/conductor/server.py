@@ -42,7 +42,7 @@ class ConductorService(conductor_pb2_grpc.ConductorServicer):
     async def ReportOutcome(self, request: conductor_pb2.OutcomeReport, context: Context) -> common_pb2.Empty:
         async with answering(context):
             name, outcome = codec.outcome_from_wire(request)
-            self._conductor.outcome(name, outcome, now=self._clock())
+            self._conductor.outcome(name, outcome, now=self._clock(), measured=codec.measured_from_wire(request))
             return common_pb2.Empty()
 
     async def Describe(self, request: common_pb2.Empty, context: Context) -> conductor_pb2.Cluster:

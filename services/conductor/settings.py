@@ -1,8 +1,10 @@
 """What a conductor can be told."""
 
+from typing import Literal
+
 from pydantic import Field
 
-from services.runtime.settings import CalledSettings
+from services.runtime.settings import CalledSettings, Size
 
 
 class ConductorSettings(CalledSettings):
@@ -16,6 +18,21 @@ class ConductorSettings(CalledSettings):
 
     inline_max_tokens: int | None = Field(default=None, ge=0)
     """Decode workers prefill up to this many uncached tokens themselves; 0: always hand over; unset: by cost."""
+
+    policy: Literal["kvcache-centric", "local-cache", "least-loaded", "longest-prefix", "random"] = "kvcache-centric"
+    """How prefill workers are chosen: by predicted TTFT, with or without prefixes of other stores, or by less."""
+
+    link_rate: Size | None = Field(default=None, gt=0)
+    """Bytes per second between the stores of two hosts; unset: 3 GB/s, which is 25 Gbit/s Ethernet."""
+
+    admission: Literal["off", "queue", "baseline", "early", "predictive"] = "off"
+    """Refuse what would be later than promised: looking at the prefill pool, at both pools, or at both as predicted."""
+
+    slo_ttft_s: float | None = Field(default=None, gt=0)
+    """Seconds to the first token that admission promises; unset: none."""
+
+    slo_tpot_s: float | None = Field(default=None, gt=0)
+    """Seconds per output token that admission promises; unset: none."""
 
     metrics_port: int | None = Field(default=None, ge=0, le=65535)
     """Serve Prometheus metrics over HTTP at this port of the loopback interface; 0: any free one; unset: none."""

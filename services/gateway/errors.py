@@ -68,9 +68,9 @@ def too_many_tokens(param: str, *, longest: int, prompt_tokens: int, wanted: int
     return bad_request(message, param, "context_length_exceeded")
 
 
-def busy(message: str, *, retry_after_s: float) -> ApiError:
+def busy(message: str, *, retry_after_s: float, code: str = "rate_limit_exceeded") -> ApiError:
     """429: there is work for everyone here already."""
-    return ApiError(429, message, "rate_limit_error", code="rate_limit_exceeded", retry_after_s=retry_after_s)
+    return ApiError(429, message, "rate_limit_error", code=code, retry_after_s=retry_after_s)
 
 
 def unavailable(message: str, *, retry_after_s: float = 1.0, code: str = "service_unavailable") -> ApiError:

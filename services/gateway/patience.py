@@ -53,6 +53,8 @@ class Troubles:
 
         Who failed before may be back by then, which the conductor knows better: nobody stays excluded.
         """
+        if not begun and rejection.code is RejectionCode.UNATTAINABLE:
+            raise busy(rejection.reason, retry_after_s=rejection.retry_after_s, code=rejection.code.value)
         if not begun and (self._full is not None or rejection.code is RejectionCode.OVERLOADED):
             raise busy(self._full or rejection.reason, retry_after_s=rejection.retry_after_s)
         self._since = now if self._since is None else self._since

@@ -59,6 +59,15 @@ class UpSettings(ProcessSettings):
     inline_max_tokens: int | None = Field(default=None, ge=0)
     """Decode workers prefill up to this many uncached tokens themselves; 0: always hand over; unset: by cost."""
 
+    admission: Literal["off", "queue", "baseline", "early", "predictive"] | None = None
+    """Refuse what would be later than promised, and how that is told; unset: nothing is."""
+
+    slo_ttft_s: float | None = Field(default=None, gt=0)
+    """Seconds to the first token that admission promises; unset: none."""
+
+    slo_tpot_s: float | None = Field(default=None, gt=0)
+    """Seconds per output token that admission promises; unset: none."""
+
     served_model_name: str | None = None
     """The name that clients use; unset: the model's own."""
 

@@ -16,9 +16,11 @@ from scheduler.vocabulary import (
     Ask,
     HitsReport,
     Limits,
+    Measured,
     Outcome,
     OwnerReport,
     Placement,
+    Priority,
     Profile,
     Rejection,
     RejectionCode,
@@ -120,6 +122,12 @@ def ask_to_wire(ask: Ask) -> conductor_pb2.Ask:
         tokens=ask.tokens,
         max_new_tokens=ask.max_new_tokens,
         excluded=sorted(ask.excluded),
+        ttft_slo_s=ask.ttft_slo_s,
+        tpot_slo_s=ask.tpot_slo_s,
+        priority=ask.priority.value,
+        tenant=ask.tenant,
+        waited_s=ask.waited_s,
+        resumed=ask.resumed,
     )
 
 
@@ -130,7 +138,26 @@ def ask_from_wire(wire: conductor_pb2.Ask) -> Ask:
         tokens=wire.tokens,
         max_new_tokens=wire.max_new_tokens,
         excluded=frozenset(WorkerId(worker) for worker in wire.excluded),
+        ttft_slo_s=_promised(wire.ttft_slo_s) if wire.HasField("ttft_slo_s") else None,
+        tpot_slo_s=_promised(wire.tpot_slo_s) if wire.HasField("tpot_slo_s") else None,
+        priority=_priority(wire.priority),
+        tenant=wire.tenant,
+        waited_s=wire.waited_s,
+        resumed=wire.resumed,
     )
+
+
+def _promised(seconds: float) -> float:
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise WireError(f"a time that is to be kept is more than 0 s, not {seconds}")
+    return seconds
+
+
+def _priority(word: str) -> Priority:
+    try:
+        return Priority(word) if word else Priority.INTERACTIVE
+    except ValueError as error:
+        raise WireError(f"no priority is called {word!r}") from error
 
 
 def answer_to_wire(answer: Placement | Rejection) -> conductor_pb2.PlaceAnswer:
@@ -205,8 +232,20 @@ def store_target_from_wire(wire: common_pb2.StoreTarget) -> StoreTarget:
     return StoreTarget(StoreId(wire.store), wire.address)
 
 
-def outcome_to_wire(request: RequestId, outcome: Outcome) -> conductor_pb2.OutcomeReport:
-    return conductor_pb2.OutcomeReport(request=request, outcome=outcome.value)
+def outcome_to_wire(
+    request: RequestId, outcome: Outcome, measured: Measured | None = None
+) -> conductor_pb2.OutcomeReport:
+    ttft_s, tpot_s = (None, None) if measured is None else (measured.ttft_s, measured.tpot_s)
+    return conductor_pb2.OutcomeReport(request=request, outcome=outcome.value, ttft_s=ttft_s, tpot_s=tpot_s)
+
+
+def measured_from_wire(wire: conductor_pb2.OutcomeReport) -> Measured | None:
+    """What an outcome report says besides; None where nothing was measured."""
+    ttft_s = wire.ttft_s if wire.HasField("ttft_s") else None
+    tpot_s = wire.tpot_s if wire.HasField("tpot_s") else None
+    if any(value is not None and not (math.isfinite(value) and value >= 0) for value in (ttft_s, tpot_s)):
+        raise WireError("what was measured is 0 s or more")
+    return None if ttft_s is None and tpot_s is None else Measured(ttft_s, tpot_s)
 
 
 def outcome_from_wire(wire: conductor_pb2.OutcomeReport) -> tuple[RequestId, Outcome]:
@@ -264,6 +303,8 @@ def worker_report_to_wire(report: WorkerReport) -> conductor_pb2.WorkerReport:
         live=report.live,
         draining=report.draining,
         block_bytes=report.block_bytes,
+        prefills_queued=report.prefills_queued,
+        prefill_squares_queued=report.prefill_squares_queued,
     )
 
 
@@ -295,6 +336,8 @@ def worker_report_from_wire(wire: conductor_pb2.WorkerReport) -> WorkerReport:
         live=tuple(RequestId(request) for request in wire.live),
         draining=wire.draining,
         block_bytes=wire.block_bytes,
+        prefills_queued=wire.prefills_queued,
+        prefill_squares_queued=wire.prefill_squares_queued,
     )
 
 

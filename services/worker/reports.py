@@ -54,4 +54,6 @@ class WorkerReports:
             live=tuple(RequestId(key.rpartition("#")[0]) for key in state.live),
             draining=self.loop.draining,
             block_bytes=self.block_bytes,
+            prefills_queued=state.prefills_queued,
+            prefill_squares_queued=state.prefill_squares_queued,
         )

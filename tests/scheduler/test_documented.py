@@ -4,10 +4,11 @@ import re
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from scheduler import beliefs, conductor, lifecycle, sequence
+from scheduler import admission, beliefs, conductor, lifecycle, sequence, shares
 from scheduler.policies import POLICIES
 from tests.scheduler.tables import as_markdown
 
@@ -36,6 +37,7 @@ def test_a_table_is_the_codes(name: str, following: Mapping[tuple[StrEnum, StrEn
         "LINK_S",
         "SSD_BYTES_PER_S",
         "FETCH_GAIN",
+        "QUEUE_S",
         "RETRY_AFTER_S",
     ],
 )
@@ -43,8 +45,18 @@ def test_a_constant_is_the_codes(name: str) -> None:
     assert f"| `{name}` | {getattr(conductor, name)} |" in PAGE
 
 
-def test_a_constant_of_the_beliefs_is_the_codes() -> None:
-    assert f"| `COMING_S` | {beliefs.COMING_S} |" in PAGE
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (beliefs, "COMING_S"),
+        (admission, "BATCH_LOAD"),
+        (admission, "BATCH_PATIENCE_S"),
+        (admission, "FAIR_LOAD"),
+        (shares, "HALF_LIFE_S"),
+    ],
+)
+def test_a_constant_of_another_file_is_the_codes(module: ModuleType, name: str) -> None:
+    assert f"| `{name}` | {getattr(module, name)} |" in PAGE
 
 
 def test_every_policy_is_shown() -> None:

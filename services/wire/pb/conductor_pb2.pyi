@@ -28,11 +28,27 @@ class Ask(_message.Message):
     TOKENS_FIELD_NUMBER: _builtins.int
     MAX_NEW_TOKENS_FIELD_NUMBER: _builtins.int
     EXCLUDED_FIELD_NUMBER: _builtins.int
+    TTFT_SLO_S_FIELD_NUMBER: _builtins.int
+    TPOT_SLO_S_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    WAITED_S_FIELD_NUMBER: _builtins.int
+    RESUMED_FIELD_NUMBER: _builtins.int
     request: _builtins.str
     names: _builtins.bytes
     """16 bytes each, in prefix order"""
     tokens: _builtins.int
     max_new_tokens: _builtins.int
+    ttft_slo_s: _builtins.float
+    """what it wants, instead of what the deployment promises"""
+    tpot_slo_s: _builtins.float
+    priority: _builtins.str
+    """"" or "interactive" | "batch" """
+    tenant: _builtins.str
+    waited_s: _builtins.float
+    """how long it has been asking in vain"""
+    resumed: _builtins.bool
+    """its stream has begun"""
     @_builtins.property
     def excluded(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -43,12 +59,25 @@ class Ask(_message.Message):
         tokens: _builtins.int = ...,
         max_new_tokens: _builtins.int = ...,
         excluded: _abc.Iterable[_builtins.str] | None = ...,
+        ttft_slo_s: _builtins.float | None = ...,
+        tpot_slo_s: _builtins.float | None = ...,
+        priority: _builtins.str = ...,
+        tenant: _builtins.str = ...,
+        waited_s: _builtins.float = ...,
+        resumed: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_tpot_slo_s", b"_tpot_slo_s", "_ttft_slo_s", b"_ttft_slo_s", "tpot_slo_s", b"tpot_slo_s", "ttft_slo_s", b"ttft_slo_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["excluded", b"excluded", "max_new_tokens", b"max_new_tokens", "names", b"names", "request", b"request", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_tpot_slo_s", b"_tpot_slo_s", "_ttft_slo_s", b"_ttft_slo_s", "excluded", b"excluded", "max_new_tokens", b"max_new_tokens", "names", b"names", "priority", b"priority", "request", b"request", "resumed", b"resumed", "tenant", b"tenant", "tokens", b"tokens", "tpot_slo_s", b"tpot_slo_s", "ttft_slo_s", b"ttft_slo_s", "waited_s", b"waited_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__tpot_slo_s: _TypeAlias = _typing.Literal["tpot_slo_s"]  # noqa: Y015
+    _WhichOneofArgType__tpot_slo_s: _TypeAlias = _typing.Literal["_tpot_slo_s", b"_tpot_slo_s"]  # noqa: Y015
+    _WhichOneofReturnType__ttft_slo_s: _TypeAlias = _typing.Literal["ttft_slo_s"]  # noqa: Y015
+    _WhichOneofArgType__ttft_slo_s: _TypeAlias = _typing.Literal["_ttft_slo_s", b"_ttft_slo_s"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tpot_slo_s) -> _WhichOneofReturnType__tpot_slo_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ttft_slo_s) -> _WhichOneofReturnType__ttft_slo_s | None: ...
 
 Global___Ask: _TypeAlias = Ask  # noqa: Y015
 
@@ -138,7 +167,7 @@ class Rejection(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_S_FIELD_NUMBER: _builtins.int
     code: _builtins.str
-    """"unavailable" | "overloaded" """
+    """"unavailable" | "overloaded" | "slo_unattainable" """
     reason: _builtins.str
     retry_after_s: _builtins.float
     def __init__(
@@ -243,6 +272,8 @@ class WorkerReport(_message.Message):
     LIVE_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
     BLOCK_BYTES_FIELD_NUMBER: _builtins.int
+    PREFILLS_QUEUED_FIELD_NUMBER: _builtins.int
+    PREFILL_SQUARES_QUEUED_FIELD_NUMBER: _builtins.int
     worker: _builtins.str
     incarnation: _builtins.int
     sequence: _builtins.int
@@ -260,6 +291,10 @@ class WorkerReport(_message.Message):
     gpu_blocks_total: _builtins.int
     draining: _builtins.bool
     block_bytes: _builtins.int
+    prefills_queued: _builtins.int
+    """sequences with tokens still to be prefilled"""
+    prefill_squares_queued: _builtins.int
+    """sum of n * n - p * p of their tokens [p, n)"""
     @_builtins.property
     def identity(self) -> _common_pb2.Identity: ...
     @_builtins.property
@@ -289,10 +324,12 @@ class WorkerReport(_message.Message):
         live: _abc.Iterable[_builtins.str] | None = ...,
         draining: _builtins.bool = ...,
         block_bytes: _builtins.int = ...,
+        prefills_queued: _builtins.int = ...,
+        prefill_squares_queued: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_store", b"_store", "identity", b"identity", "profile", b"profile", "store", b"store"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_store", b"_store", "address", b"address", "block_bytes", b"block_bytes", "draining", b"draining", "gpu_blocks_free", b"gpu_blocks_free", "gpu_blocks_total", b"gpu_blocks_total", "identity", b"identity", "incarnation", b"incarnation", "kv_tokens", b"kv_tokens", "live", b"live", "max_model_len", b"max_model_len", "max_num_seqs", b"max_num_seqs", "pid", b"pid", "prefill_tokens_queued", b"prefill_tokens_queued", "profile", b"profile", "role", b"role", "running", b"running", "sequence", b"sequence", "store", b"store", "waiting", b"waiting", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_store", b"_store", "address", b"address", "block_bytes", b"block_bytes", "draining", b"draining", "gpu_blocks_free", b"gpu_blocks_free", "gpu_blocks_total", b"gpu_blocks_total", "identity", b"identity", "incarnation", b"incarnation", "kv_tokens", b"kv_tokens", "live", b"live", "max_model_len", b"max_model_len", "max_num_seqs", b"max_num_seqs", "pid", b"pid", "prefill_squares_queued", b"prefill_squares_queued", "prefill_tokens_queued", b"prefill_tokens_queued", "prefills_queued", b"prefills_queued", "profile", b"profile", "role", b"role", "running", b"running", "sequence", b"sequence", "store", b"store", "waiting", b"waiting", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__store: _TypeAlias = _typing.Literal["store"]  # noqa: Y015
     _WhichOneofArgType__store: _TypeAlias = _typing.Literal["_store", b"_store"]  # noqa: Y015
@@ -516,20 +553,34 @@ class OutcomeReport(_message.Message):
 
     REQUEST_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
+    TTFT_S_FIELD_NUMBER: _builtins.int
+    TPOT_S_FIELD_NUMBER: _builtins.int
     request: _builtins.str
     outcome: _builtins.str
     """scheduler.vocabulary.Outcome"""
+    ttft_s: _builtins.float
+    """what the request got, by its gateway's clock"""
+    tpot_s: _builtins.float
     def __init__(
         self,
         *,
         request: _builtins.str = ...,
         outcome: _builtins.str = ...,
+        ttft_s: _builtins.float | None = ...,
+        tpot_s: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_tpot_s", b"_tpot_s", "_ttft_s", b"_ttft_s", "tpot_s", b"tpot_s", "ttft_s", b"ttft_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "request", b"request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_tpot_s", b"_tpot_s", "_ttft_s", b"_ttft_s", "outcome", b"outcome", "request", b"request", "tpot_s", b"tpot_s", "ttft_s", b"ttft_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__tpot_s: _TypeAlias = _typing.Literal["tpot_s"]  # noqa: Y015
+    _WhichOneofArgType__tpot_s: _TypeAlias = _typing.Literal["_tpot_s", b"_tpot_s"]  # noqa: Y015
+    _WhichOneofReturnType__ttft_s: _TypeAlias = _typing.Literal["ttft_s"]  # noqa: Y015
+    _WhichOneofArgType__ttft_s: _TypeAlias = _typing.Literal["_ttft_s", b"_ttft_s"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tpot_s) -> _WhichOneofReturnType__tpot_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ttft_s) -> _WhichOneofReturnType__ttft_s | None: ...
 
 Global___OutcomeReport: _TypeAlias = OutcomeReport  # noqa: Y015
 

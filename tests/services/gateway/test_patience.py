@@ -9,6 +9,7 @@ from services.wire.errors import DeadlinePassed, PeerBusy, PeerError, PeerFailed
 
 PATIENCE = Patience(attempts=3, waiting_s=2.0, resuming_s=10.0)
 NOBODY = Rejection(RequestId("r"), RejectionCode.UNAVAILABLE, "No worker lives.", 1.5)
+LATE = Rejection(RequestId("r"), RejectionCode.UNATTAINABLE, "Its first token would be late.", 3.5)
 OVERLOADED = Rejection(RequestId("r"), RejectionCode.OVERLOADED, "Every worker is full.", 0.7)
 D = WorkerId("d")
 
@@ -53,6 +54,12 @@ def test_a_new_request_is_told_at_once_that_everybody_is_full() -> None:
     with pytest.raises(ApiError) as told:
         Troubles(PATIENCE).rejected(OVERLOADED, begun=False, now=0.0)
     assert (told.value.status, told.value.code, told.value.retry_after_s) == (429, "rate_limit_exceeded", 0.7)
+
+
+def test_a_new_request_is_told_at_once_that_it_would_be_later_than_promised() -> None:
+    with pytest.raises(ApiError) as told:
+        Troubles(PATIENCE).rejected(LATE, begun=False, now=0.0)
+    assert (told.value.status, told.value.code, told.value.retry_after_s) == (429, "slo_unattainable", 3.5)
 
 
 def test_a_stream_that_has_begun_waits_for_room() -> None:

@@ -11,8 +11,10 @@ from kvstore.names import BlockName
 from scheduler.vocabulary import (
     Ask,
     Limits,
+    Measured,
     Outcome,
     Placement,
+    Priority,
     Profile,
     Rejection,
     RejectionCode,
@@ -42,7 +44,21 @@ layouts = st.builds(
 samplings = st.builds(Sampling, seconds, u32, st.floats(0, 1, exclude_min=True), st.floats(0, 1), u64)
 limits = st.builds(Limits, st.integers(1, 2**32 - 1), u32, st.frozensets(u32, max_size=4))
 requests = ids.map(RequestId)
-asks = st.builds(Ask, requests, names, u32, u32, st.frozensets(ids.map(WorkerId), max_size=3))
+slos = st.none() | st.floats(1e-6, 1e6)
+asks = st.builds(
+    Ask,
+    requests,
+    names,
+    u32,
+    u32,
+    st.frozensets(ids.map(WorkerId), max_size=3),
+    slos,
+    slos,
+    st.sampled_from(Priority),
+    texts,
+    seconds,
+    st.booleans(),
+)
 targets = st.builds(Target, ids.map(WorkerId), ids)
 placements = st.builds(Placement, requests, targets, st.none() | targets, seconds, seconds, u32)
 rejections = st.builds(Rejection, requests, st.sampled_from(RejectionCode), texts, seconds)
@@ -71,6 +87,8 @@ worker_reports = st.builds(
     live=st.lists(requests, max_size=3).map(tuple),
     draining=st.booleans(),
     block_bytes=st.integers(0, 2**40),
+    prefills_queued=u32,
+    prefill_squares_queued=u64,
 )
 store_reports = st.builds(
     StoreReport,
@@ -139,6 +157,9 @@ def test_an_answer_comes_back(value: Placement | Rejection) -> None:
 @given(requests, st.sampled_from(Outcome))
 def test_an_outcome_comes_back(request: RequestId, value: Outcome) -> None:
     assert codec.outcome_from_wire(codec.outcome_to_wire(request, value)) == (request, value)
+    assert codec.measured_from_wire(codec.outcome_to_wire(request, value)) is None
+    for measured in (Measured(0.5, None), Measured(None, 0.01), Measured(0.5, 0.01)):
+        assert codec.measured_from_wire(codec.outcome_to_wire(request, value, measured)) == measured
 
 
 @given(worker_reports)
@@ -182,6 +203,12 @@ def test_a_message_without_what_it_must_have_is_refused() -> None:
         codec.outcome_from_wire(conductor_pb2.OutcomeReport(outcome="finished"))
     with pytest.raises(WireError, match="outcome"):
         codec.outcome_from_wire(conductor_pb2.OutcomeReport(request="a", outcome="lost in space"))
+    with pytest.raises(WireError, match="0 s or more"):
+        codec.measured_from_wire(conductor_pb2.OutcomeReport(request="a", outcome="finished", ttft_s=-1.0))
+    with pytest.raises(WireError, match="no priority is called 'urgent'"):
+        codec.ask_from_wire(conductor_pb2.Ask(request="a", priority="urgent"))
+    with pytest.raises(WireError, match="more than 0 s, not 0"):
+        codec.ask_from_wire(conductor_pb2.Ask(request="a", ttft_slo_s=0.0))
     with pytest.raises(WireError, match="placement"):
         codec.answer_from_wire(conductor_pb2.PlaceAnswer(request="a"))
     with pytest.raises(WireError, match="worker"):

@@ -1,0 +1,112 @@
+"""Whether a request is taken, given what it is predicted to get and what it was promised.
+
+A load is predicted over promised: of the prefill, TTFT / its SLO; of the decode, TPOT / its SLO, or
+infinite where there is no room (arXiv 2407.00079, section 7). The modes differ in what they look at, and when:
+
+    off         nothing is refused for being late
+    queue       late ones wait their turn at a worker, up to a deadline
+    baseline    each pool when its stage begins: a refusal after the prefill wastes it
+    early       both on arrival, the decode as it is now, which is one prefill older than what will be met
+    predictive  both on arrival, the decode as it will be when the prefill has ended
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from math import inf, log
+
+from scheduler.vocabulary import Ask, Priority
+
+
+class Admission(StrEnum):
+    OFF = "off"
+    QUEUE = "queue"
+    BASELINE = "baseline"
+    EARLY = "early"
+    PREDICTIVE = "predictive"
+
+    @property
+    def looks_at_decode(self) -> bool:
+        """On arrival."""
+        return self in (Admission.EARLY, Admission.PREDICTIVE)
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What a deployment promises to requests that do not say what they want; inf: nothing."""
+
+    ttft_s: float = inf
+    tpot_s: float = inf
+
+    def to(self, ask: Ask) -> "Promise":
+        return Promise(
+            self.ttft_s if ask.ttft_slo_s is None else ask.ttft_slo_s,
+            self.tpot_s if ask.tpot_slo_s is None else ask.tpot_slo_s,
+        )
+
+
+BATCH_LOAD = 0.8
+"""Load up to which batch requests are taken: interactive ones find a fifth of both pools free."""
+
+BATCH_PATIENCE_S = 120.0
+"""Who has tried for so long is taken whatever the load: batch gives way, but not for ever."""
+
+FAIR_LOAD = 0.7
+"""The tightest limit of a tenant that has had more than its share: below this load everybody is taken."""
+
+LONGEST_RETRY_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Loads:
+    """Predicted over promised; inf where the decode has no room."""
+
+    prefill: float
+    decode: float
+
+    @property
+    def most(self) -> float:
+        return max(self.prefill, self.decode)
+
+
+def limit(ask: Ask, excess: float) -> float:
+    """The load up to which this request is taken. excess: what its tenant has had over its share."""
+    if ask.resumed or (ask.priority is Priority.BATCH and ask.waited_s >= BATCH_PATIENCE_S):
+        return inf
+    most = BATCH_LOAD if ask.priority is Priority.BATCH else 1.0
+    return min(most, max(FAIR_LOAD, 1.0 / excess)) if excess > 1.0 else most
+
+
+def refusal(mode: Admission, loads: Loads, most: float, *, ttft_s: float, queue_s: float) -> str | None:
+    """Why it is refused, a clause; None where it is taken. queue_s: the deadline of ``queue``."""
+    if most == inf or mode is Admission.OFF:
+        return None
+    if mode is Admission.QUEUE:
+        return (
+            f"its first token is expected in {ttft_s:.1f} s, and nobody waits longer than {queue_s:g} s"
+            if (ttft_s > queue_s)
+            else None
+        )
+    if loads.prefill > most:
+        return f"its first token is expected in {ttft_s:.1f} s, which is {loads.prefill:.2f} of what was promised"
+    if mode.looks_at_decode and loads.decode > most:
+        if loads.decode == inf:
+            return "no decode worker will have room for it"
+        return f"its tokens would take {loads.decode:.2f} of the time that was promised"
+    return None
+
+
+def retry_after_s(
+    mode: Admission, loads: Loads, most: float, *, ttft_s: float, queue_s: float, lasts_s: float
+) -> float:
+    """When asking again may help: queues drain a second each second, batches by 1 / t_d of themselves (lasts_s)."""
+    if mode is Admission.QUEUE:
+        return _bounded(ttft_s - queue_s)
+    prefill_s = ttft_s * (1.0 - most / loads.prefill) if loads.prefill > most else 0.0
+    decode_s = 0.0
+    if mode.looks_at_decode and loads.decode > most:
+        decode_s = lasts_s * (log(loads.decode / most) if loads.decode < inf else 1.0)
+    return _bounded(max(prefill_s, decode_s))
+
+
+def _bounded(seconds: float) -> float:
+    return min(max(seconds, 0.1), LONGEST_RETRY_S)

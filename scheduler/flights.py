@@ -1,0 +1,104 @@
+"""When the decodes that were placed will begin, and how long decodes last: the batches of the near future.
+
+Mooncake drops decodes from its prediction once they are older than one uniform duration t_d (arXiv
+2407.00079, section 7.3). Output lengths are far from uniform: of those that run now, many are older than the
+mean, and are still there. Here a running decode leaves with the same chance in every second, 1 / t_d, and t_d is
+learned from requests that finish.
+"""
+
+from dataclasses import dataclass
+from math import exp
+
+import numpy as np
+
+from scheduler.table import NOBODY, Bools, Floats, Table
+from scheduler.vocabulary import RequestId
+
+FLIGHT = np.dtype([("worker", "i8"), ("begins_s", "f8"), ("tokens", "f8")])
+NO_FLIGHT = (NOBODY, -np.inf, 0.0)
+
+PRIOR_SAMPLES = 20.0
+"""Finished requests that weigh as much as what was assumed before there were any."""
+
+MEMORY = 0.999
+"""What a sample still counts after another: the last thousand or so."""
+
+LOST_S = 600.0
+"""A decode that began so long ago, and of which nobody has told the end, has been forgotten by its gateway."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """By row of the workers' table: sequences and KV tokens that each decode worker is predicted to have at a time."""
+
+    sequences: Floats
+    kv_tokens: Floats
+
+
+class Flights:
+    """Requests from their placement to their end. assumed_s: how long a decode lasts, until that is known."""
+
+    def __init__(self) -> None:
+        self._table: Table[RequestId] = Table(FLIGHT, NO_FLIGHT)
+        self._finished, self._lasted_s = 0.0, 0.0
+
+    def placed(self, request: RequestId, worker: int, tokens: int, *, begins_s: float) -> None:
+        """worker: its row."""
+        row = self._table.add(request)
+        self._table.rows[row] = (worker, begins_s, tokens)
+
+    def worker(self, request: RequestId) -> int:
+        """The row of the worker that decodes it; NOBODY where that is not known."""
+        row = self._table.row(request)
+        return NOBODY if row == NOBODY else int(self._table.rows["worker"][row])
+
+    def begun(self, request: RequestId, *, now: float) -> None:
+        row = self._table.row(request)
+        if row != NOBODY:
+            self._table.rows["begins_s"][row] = now
+
+    def ended(self, request: RequestId, *, finished: bool, now: float) -> None:
+        """finished: by itself, so that it says something of how long decodes last."""
+        row = self._table.row(request)
+        if row == NOBODY:
+            return
+        lasted_s = now - float(self._table.rows["begins_s"][row])
+        if finished and lasted_s > 0.0:
+            self._finished = MEMORY * self._finished + 1.0
+            self._lasted_s = MEMORY * self._lasted_s + lasted_s
+        self._table.remove(request)
+
+    def worker_left(self, worker: int) -> None:
+        for row in np.flatnonzero(self._table.rows["worker"] == worker):
+            request = self._table.keys[row] if row < len(self._table.keys) else None
+            if request is not None:
+                self._table.remove(request)
+
+    def expire(self, *, now: float) -> None:
+        for row in np.flatnonzero(self._table.rows["begins_s"][: len(self._table.keys)] < now - LOST_S):
+            request = self._table.keys[row]
+            if request is not None:
+                self._table.remove(request)
+
+    def lasts_s(self, assumed_s: float) -> float:
+        """t_d: the mean of those that finished, and ``assumed_s`` as if of PRIOR_SAMPLES more."""
+        return (self._lasted_s + PRIOR_SAMPLES * assumed_s) / (self._finished + PRIOR_SAMPLES)
+
+    def batches(self, sequences: Floats, kv_tokens: Floats, *, at_s: float, lasts_s: float, now: float) -> Batches:
+        """What all that is promised (sequences and KV tokens, by worker) comes to at a time from now on.
+
+        Those that decode now leave by and by; those that begin until then are there; those that begin later are not.
+        """
+        worker, begins_s = self._table.column("worker"), self._table.column("begins_s")
+        tokens, rows = self._table.column("tokens"), len(sequences)
+        later, soon = begins_s > max(at_s, now), (begins_s > now) & (begins_s <= at_s)
+        staying = exp(-max(0.0, at_s - now) / lasts_s) if lasts_s > 0.0 else 0.0
+
+        def total(of: Bools, each: Floats) -> Floats:
+            return np.bincount(worker[of], weights=each[of], minlength=rows).astype(np.float64)
+
+        ones = np.ones(len(worker))
+        seats_soon, kv_soon = total(soon, ones), total(soon, tokens)
+        seats_now = np.maximum(0.0, sequences - total(later, ones) - seats_soon)
+        kv_now = np.maximum(0.0, kv_tokens - total(later, tokens) - kv_soon)
+        return Batches(staying * seats_now + seats_soon, staying * kv_now + kv_soon)

@@ -1,0 +1,290 @@
+"""Who is taken and who is refused: by mode, priority, tenant and patience."""
+
+from dataclasses import replace
+from math import inf
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scheduler.admission import (
+    BATCH_LOAD,
+    BATCH_PATIENCE_S,
+    FAIR_LOAD,
+    LONGEST_RETRY_S,
+    Admission,
+    Loads,
+    Promise,
+    limit,
+    refusal,
+    retry_after_s,
+)
+from scheduler.conductor import Conductor
+from scheduler.vocabulary import (
+    Ask,
+    Measured,
+    Outcome,
+    Placement,
+    Priority,
+    Rejection,
+    RejectionCode,
+    RequestId,
+    Role,
+    WorkerReport,
+)
+from tests.scheduler.build import ask, store_report, worker_report
+
+PROMISE = Promise(ttft_s=2.0, tpot_s=0.03)
+MODES = [mode.value for mode in Admission]
+BATCH = Priority.BATCH
+
+
+def conductor(mode: str, *workers: WorkerReport, promise: Promise = PROMISE, queue_s: float = 5.0) -> Conductor:
+    made = Conductor(admission=mode, promise=promise, queue_s=queue_s)
+    for worker in workers:
+        made.worker_reported(worker, now=0)
+    made.store_reported(store_report(snapshot=True), now=0)
+    return made
+
+
+def pools(mode: str, *, queued: int = 0, running: int = 0, queue_s: float = 5.0) -> Conductor:
+    """One prefill worker and one decode worker; a sequence more there takes 0.6 ms, and 1,000 of its tokens 1 ms."""
+    prefill = worker_report("p", Role.PREFILL, queued=queued, waiting=1 if queued else 0)
+    decode = worker_report("d", Role.DECODE, running=running, kv_tokens=1000 * running, seats=64, blocks_free=90_000)
+    return conductor(mode, prefill, decode, queue_s=queue_s)
+
+
+def taken(made: Conductor, asked: Ask, *, now: float = 0.0) -> bool:
+    answer = made.place(asked, now=now)
+    assert isinstance(answer, Placement) or answer.code is RejectionCode.UNATTAINABLE
+    return isinstance(answer, Placement)
+
+
+# -- modes ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "late", "later", "slow"),
+    [
+        ("off", True, True, True),
+        ("queue", True, False, True),
+        ("baseline", False, False, True),
+        ("early", False, False, False),
+        ("predictive", False, False, False),
+    ],
+)
+def test_a_mode_refuses_what_it_looks_at(mode: str, late: bool, later: bool, slow: bool) -> None:
+    assert taken(pools(mode), ask(tokens=1000))
+    assert taken(pools(mode, queued=3000), ask(tokens=1000)) is late
+    assert taken(pools(mode, queued=9000), ask(tokens=1000)) is later
+    assert taken(pools(mode, running=20), ask(tokens=1000)) is slow
+
+
+def test_a_refusal_says_what_would_have_been_late_and_when_to_come_back() -> None:
+    answer = pools("early", queued=3000).place(ask(tokens=1000), now=0)
+    assert isinstance(answer, Rejection)
+    assert answer.code is RejectionCode.UNATTAINABLE
+    assert "its first token is expected in 2.8 s, which is 1.39 of what was promised" in answer.reason
+    assert answer.retry_after_s == pytest.approx(0.78, abs=0.05)  # the queue is that much shorter then
+
+    answer = pools("early", running=20).place(ask(tokens=1000), now=0)
+    assert isinstance(answer, Rejection)
+    assert "its tokens would take 1.45 of the time" in answer.reason
+
+
+def test_a_request_may_want_other_times_than_are_promised() -> None:
+    hurried = replace(ask(tokens=1000), ttft_slo_s=0.1)
+    patient = replace(ask(tokens=1000), ttft_slo_s=60.0, tpot_slo_s=1.0)
+
+    assert not taken(pools("early"), hurried)
+    assert taken(pools("early", queued=3000, running=20), patient)
+
+
+def test_a_stream_that_has_begun_is_never_refused_for_being_late() -> None:
+    assert taken(pools("early", queued=9000, running=30), replace(ask(tokens=1000), resumed=True))
+
+
+def test_the_next_candidate_is_tried_before_refusing() -> None:
+    """Each pool has one worker that could not keep the promise."""
+    made = conductor(
+        "early",
+        worker_report("p0", Role.PREFILL, queued=9000, waiting=1),
+        worker_report("p1", Role.PREFILL),
+        worker_report("d0", Role.DECODE, running=20, kv_tokens=20_000, seats=64),
+        worker_report("d1", Role.DECODE, running=5, kv_tokens=5_000, seats=64),
+    )
+    answer = made.place(ask(tokens=1000), now=0)
+
+    assert isinstance(answer, Placement)
+    assert answer.prefill is not None
+    assert (answer.prefill.worker, answer.decode.worker) == ("p1", "d1")
+
+
+def test_what_is_refused_books_nothing() -> None:
+    made = pools("early", queued=2000)
+    before = made.place(ask("x", tokens=500), now=0)
+    made.outcome(RequestId("x"), Outcome.CANCELLED, now=0)
+    for number in range(5):
+        assert not taken(made, ask(f"{number}", tokens=3000))
+
+    after = made.place(ask("x", tokens=500), now=0)
+    assert after == before
+    assert made.snapshot().refused == 5
+
+
+# -- the decode pool as it will be ------------------------------------------------------------------------------------
+
+
+def test_prediction_sees_the_decodes_that_will_have_begun_and_early_does_not() -> None:
+    """Seven prefills are under way: none decodes yet, all will."""
+
+    def accepts(mode: str) -> int:
+        made = pools(mode)
+        asks = [replace(ask(f"{n}", tokens=1000), ttft_slo_s=90.0, tpot_slo_s=0.0155) for n in range(12)]
+        return sum(taken(made, each) for each in asks)
+
+    assert accepts("early") == 12
+    assert 2 <= accepts("predictive") <= 6
+
+
+def test_prediction_sees_that_decodes_will_have_ended_and_early_does_not() -> None:
+    """20 sequences decode, and the prefill takes as long as most of them."""
+
+    def accepts(mode: str) -> bool:
+        made = pools(mode, running=20, queued=9000)
+        return taken(made, replace(ask(tokens=1000), ttft_slo_s=90.0, tpot_slo_s=0.035))
+
+    assert (accepts("early"), accepts("predictive")) == (False, True)
+
+
+def test_how_long_decodes_last_is_learned_from_those_that_finish() -> None:
+    made = pools("predictive")
+    flights = made._beliefs.flights
+    for number in range(200):
+        assert taken(made, ask(f"{number}", tokens=100), now=0)
+        made.outcome(RequestId(f"{number}"), Outcome.HANDED_OVER, now=1)
+        made.outcome(RequestId(f"{number}"), Outcome.FINISHED, now=4)
+
+    assert flights.lasts_s(30.0) == pytest.approx((200 * 3 + 20 * 30) / 220, rel=0.1)
+
+
+def test_the_baseline_looks_at_the_decode_when_the_prefill_is_done() -> None:
+    made = pools("baseline", running=20)
+    assert taken(made, ask("x", tokens=1000))
+    refused = made.decode_begins(RequestId("x"), now=0)
+
+    assert refused is not None
+    assert "its prefill was in vain" in refused.reason
+    for idle in (pools("baseline"), pools("early")):
+        assert taken(idle, ask("x", tokens=1000))
+        assert idle.decode_begins(RequestId("x"), now=0) is None
+
+
+# -- what was measured ------------------------------------------------------------------------------------------------
+
+
+def test_predictions_are_kept_beside_what_happened_and_correct_what_admission_reckons_with() -> None:
+    made = pools("early")
+    first = made.place(ask("0", tokens=1000), now=0)
+    assert isinstance(first, Placement)
+    raw_s = first.predicted_ttft_s
+    for number in range(100):
+        made.place(ask(f"{number}", tokens=1000), now=0)
+        made.outcome(RequestId(f"{number}"), Outcome.FINISHED, now=0, measured=Measured(3 * raw_s, 0.02))
+
+    accuracy = made.snapshot().accuracy
+    assert accuracy.count == 100
+    assert accuracy.ttft_ratio == pytest.approx(3.0)
+    assert accuracy.ttft_error == pytest.approx(2.0)
+    hurried = replace(ask("x", tokens=1000), ttft_slo_s=1.5 * raw_s)
+    answer = made.place(hurried, now=0)
+    assert isinstance(answer, Rejection)
+    assert f"expected in {2.1 * raw_s:.1f} s" in answer.reason
+    assert taken(pools("early"), hurried)
+
+
+# -- priorities and tenants -------------------------------------------------------------------------------------------
+
+
+def test_batch_leaves_room_for_interactive_requests_but_not_for_ever() -> None:
+    made = pools("early", queued=1500)  # load 0.87
+    batch = replace(ask(tokens=1000), priority=BATCH)
+
+    assert not taken(made, batch)
+    assert taken(made, ask(tokens=1000))
+    assert taken(pools("early", queued=9000), replace(batch, waited_s=BATCH_PATIENCE_S))
+
+
+def test_a_tenant_that_has_had_more_than_its_share_waits_while_it_is_full() -> None:
+    made = pools("early")
+    for number in range(4):
+        assert taken(made, replace(ask(f"g{number}", tokens=500), tenant="greedy"))
+        made.outcome(RequestId(f"g{number}"), Outcome.FINISHED, now=0)
+    assert taken(made, replace(ask("m", tokens=50), tenant="modest"))
+    made.outcome(RequestId("m"), Outcome.FINISHED, now=0)
+    made.worker_reported(worker_report("p", Role.PREFILL, sequence=2, queued=1500, waiting=1), now=0)
+
+    assert not taken(made, replace(ask("g", tokens=1000), tenant="greedy"))
+    assert taken(made, replace(ask("m", tokens=1000), tenant="modest"))
+
+
+loads = st.one_of(st.floats(0, 5), st.just(inf))
+
+
+@given(st.sampled_from(list(Admission)), loads, loads, st.floats(0, 2), st.floats(0, 2), st.floats(0, 90))
+def test_admission_is_monotone_in_load(
+    mode: Admission, prefill: float, decode: float, more: float, higher: float, ttft_s: float
+) -> None:
+    """Who is refused at a load is refused at a greater one, and at a tighter limit."""
+
+    def refused(loads: Loads, most: float, ttft_s: float) -> bool:
+        return refusal(mode, loads, most, ttft_s=ttft_s, queue_s=30.0) is not None
+
+    if refused(Loads(prefill, decode), 1.0, ttft_s):
+        assert refused(Loads(prefill + more, decode + more), 1.0, ttft_s + more)
+        assert refused(Loads(prefill, decode), 1.0 / (1.0 + higher), ttft_s)
+        seconds = retry_after_s(mode, Loads(prefill, decode), 1.0, ttft_s=ttft_s, queue_s=30.0, lasts_s=10.0)
+        assert 0.0 < seconds <= LONGEST_RETRY_S
+
+
+@given(st.floats(0, 1e6), st.sampled_from(Priority), st.floats(0, 1e4))
+def test_limits_are_bounded(excess: float, priority: Priority, waited_s: float) -> None:
+    asked = replace(ask(tokens=10), priority=priority, waited_s=waited_s)
+    if priority is BATCH and waited_s >= BATCH_PATIENCE_S:
+        assert limit(asked, excess) == inf
+    else:
+        assert FAIR_LOAD <= limit(asked, excess) <= (BATCH_LOAD if priority is BATCH else 1.0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 12_000), st.integers(0, 8_000), st.sampled_from(["baseline", "early", "predictive"]))
+def test_a_longer_queue_never_lets_in_who_was_refused(queued: int, more: int, mode: str) -> None:
+    if not taken(pools(mode, queued=queued), ask(tokens=1000)):
+        assert not taken(pools(mode, queued=queued + more), ask(tokens=1000))
+
+
+def test_under_overload_tenants_get_even_shares_though_they_ask_unevenly() -> None:
+    """One asks ten times as often as each of the other two; seconds of simulated work, one prefill worker."""
+    made, served = pools("early"), {"a": 0, "b": 0, "c": 0}
+    queue_s, number, sequence = 0.0, 0, 1
+    for moment in range(500):
+        now = 0.25 * moment
+        queue_s = max(0.0, queue_s - 0.25)
+        sequence += 1
+        tokens = round(1500 * queue_s)
+        report = worker_report("p", Role.PREFILL, sequence=sequence, queued=tokens, waiting=1 if tokens else 0)
+        made.worker_reported(report, now=now)
+        made.worker_reported(worker_report("d", Role.DECODE, sequence=sequence, seats=64, blocks_free=90_000), now=now)
+        made.store_reported(store_report(sequence=sequence), now=now)
+        for tenant in ("a", "a", "a", "a", "a", "b", "c"):
+            number += 1
+            name = f"{number}"
+            if (tenant == "a" or moment % 2 == 0) and taken(
+                made, replace(ask(name, tokens=400), tenant=tenant), now=now
+            ):
+                served[tenant] += 1
+                queue_s += 0.27
+                made.outcome(RequestId(name), Outcome.CANCELLED, now=now)  # the reports tell the rest
+    total = sum(served.values())
+
+    assert all(0.22 <= count / total <= 0.45 for count in served.values()), served
