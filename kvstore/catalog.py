@@ -234,6 +234,13 @@ class Catalog:
         mine = [slot if owner is not None and slot in owner.writing else None for slot in slots]
         return [None if slot is None else self._blocks.ref(slot) for slot in mine]
 
+    def lineage(self, name: BlockName) -> list[BlockName]:
+        """The held blocks that ``name`` follows, as far as that is known, and itself, root first; empty if gone."""
+        index = self._blocks.index
+        slot = index.get(name)
+        slots = [] if slot is None else index.leaf_first([slot])
+        return [self._blocks[slot].name for slot in reversed(slots)]
+
     # Reading
 
     def acquire(

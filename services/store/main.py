@@ -8,7 +8,7 @@ from functools import partial
 from kvstore.arena import ArenaError
 from kvstore.catalog import Catalog
 from kvstore.eviction import policy
-from kvstore.vocabulary import Admit
+from kvstore.vocabulary import Admit, Peer
 from scheduler.vocabulary import StoreId
 from services.registry.directory import directory
 from services.registry.entry import Entry, Kind
@@ -21,6 +21,7 @@ from services.store.node import StoreNode, make_arena, new_incarnation
 from services.store.reports import StoreReports
 from services.store.server import StoreService
 from services.store.settings import StoreSettings
+from services.store.spill import Spill
 from services.store.ssd_tier import SsdOptions
 from services.store.transfers import transfers
 from services.wire.address import advertised
@@ -80,7 +81,7 @@ async def _serve(
     metrics = StoreMetrics(node.catalog, node.ssd)
     service = StoreService(node, metrics)
     with metrics_port(settings.metrics_port, metrics.registry):
-        async with transfers(node, metrics.transfers, settings, tls):
+        async with transfers(node, metrics.transfers, settings, tls) as peers:
             reports = StoreReports(
                 node.catalog,
                 store=StoreId(settings.id),
@@ -110,6 +111,9 @@ async def _serve(
                 async with asyncio.TaskGroup() as group:
                     tasks = [group.create_task(node.run(), name="store")]
                     tasks.append(group.create_task(_refused(node), name="refused"))
+                    if settings.spill_to is not None:
+                        spill = Spill(node, peers, reports, _peer(settings.spill_to))
+                        tasks.append(group.create_task(spill.run(), name="spill"))
                     async with directory(settings, conductors=settings.conductor, announce=entry) as others:
                         reporters = Reporters(
                             others, lambda target: Reporter(target, partial(reports.compose, reports.ledger()), tls=tls)
@@ -122,6 +126,11 @@ async def _serve(
                         task.cancel()
             finally:
                 await server.stop(None)
+
+
+def _peer(spill_to: str) -> Peer:
+    store, _, address = spill_to.partition("@")
+    return Peer(store, address)
 
 
 async def _refused(node: StoreNode) -> None:

@@ -93,6 +93,27 @@ class StorePeers:
         )
         pushes[call].begin(self._transfer)
 
+    def copy(
+        self,
+        peer: Peer,
+        names: Sequence[BlockName],
+        *,
+        told: Callable[[Sequence[Grant]], None],
+        over: Callable[[], None],
+    ) -> None:
+        """Push blocks that are sealed here to a store that may evict them again as it likes.
+
+        told: called once, with a grant for each name; over: called once, when nothing of it is under way any more.
+        """
+        if self._transfer is None:
+            told([Grant.REFUSED] * len(names))
+            over()
+            return
+        writing = [None] * len(names)
+        Pushing(
+            self._dealings, peer, names, last_is_short=False, writing=writing, told=told, over=over, keep=False
+        ).begin(self._transfer)
+
     def wrote(self, session: SessionId, refs: Sequence[SlotRef], first_layer: int, layers: int) -> None:
         for pushing in self._pushes.get(session, {}).values():
             pushing.wrote(refs, first_layer, layers)

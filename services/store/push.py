@@ -41,12 +41,17 @@ class Pushing:
         writing: Sequence[SlotRef | None],
         told: Callable[[Sequence[Grant]], None],
         over: Callable[[], None],
+        keep: bool = True,
     ) -> None:
-        """writing: where the worker itself is writing each name. over: called when nothing is left to be done."""
+        """writing: where the worker itself is writing each name. over: called when nothing is left to be done.
+
+        keep: the blocks stay leased there until ``end``; else the push ends itself once they are there.
+        """
         self._dealings, self._peer = dealings, peer
         self._names, self._last_is_short = names, last_is_short
         self._told: Callable[[Sequence[Grant]], None] | None = told
         self._on_over = over
+        self._keep = keep
         self._writing = list(writing)
         self._positions = {ref: at for at, ref in enumerate(writing) if ref is not None}
         self._written = [0] * len(names)  # layers that are complete here
@@ -95,6 +100,7 @@ class Pushing:
         self._answer(grants)
         self._wanted = {at for at, grant in enumerate(grants) if grant is Grant.RESERVED}
         if not self._wanted or self._ended:
+            self._end_unless_kept()
             return
         self._send_written()
         self._session = self._dealings.join(f"push to {self._peer.store}", self._heard)
@@ -120,6 +126,7 @@ class Pushing:
             log.warning("a peer refused blocks as corrupted", extra=fields(peer=self._peer.store, blocks=bad))
         if not self._wanted:
             self._dealings.metrics.took(Way.PUSHED, node.clock() - self._began)
+            self._end_unless_kept()
 
     def ended(self, failure: Failure | None) -> None:
         unfinished = bool(self._wanted) or self._told is not None
@@ -188,11 +195,17 @@ class Pushing:
         if lost and self._flow is not None:
             self._flow.give_up(lost)
             self._wanted.difference_update(lost)
+            if not self._wanted:
+                self._end_unless_kept()
 
     def _answer(self, grants: Sequence[Grant]) -> None:
         told, self._told = self._told, None
         if told is not None:
             told(grants)
+
+    def _end_unless_kept(self) -> None:
+        if not self._keep:
+            self.end()
 
     def _leave(self) -> None:
         self._leases.clear()

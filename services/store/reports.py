@@ -89,11 +89,15 @@ class StoreReports:
         self._ledgers.add(ledger)
         return ledger
 
-    def compose(self, ledger: Ledger, sequence: int, snapshot: bool) -> StoreReport:
-        """The next report to this ledger's conductor, which counts as told now."""
+    def gather(self) -> None:
+        """Bring every ledger up to date."""
         changes = self._catalog.changes()
         for each in self._ledgers:
             each.add(changes)
+
+    def compose(self, ledger: Ledger, sequence: int, snapshot: bool) -> StoreReport:
+        """The next report to this ledger's conductor, which counts as told now."""
+        self.gather()
         snapshot = snapshot or ledger.behind
         if snapshot:
             changes = Changes(tuple(self._catalog.held_names()), (), tuple(self._catalog.disk_names()), ())

@@ -50,6 +50,10 @@ class StoreSettings(CalledSettings):
     """HOST:PORT by which other stores reach it, where that is not what it listens at; port 0: the one it listens at.
     Unset where it listens at every address of the host: that of --advertise."""
 
+    spill_to: str | None = Field(default=None, pattern=r"^[\w.-]+@.+:\d+$")
+    """ID@HOST:PORT of a store that lends its room (its --id and --transfer-listen): it gets a copy of every block
+    sealed here, from which what was evicted is fetched back."""
+
     transfer_bytes_in_flight: Size = Field(default=1 << 30, ge=1)
     """Bytes of blocks that may be on their way here from one other store, and as many to it; more is refused."""
 

@@ -27,6 +27,9 @@ READERS = 4
 WRITERS = 4
 """Requests at a time, each way: two keep a fast disk busy with blocks of 1 MiB, small ones want more."""
 
+HANG_S = 10.0
+"""A disk that ends nothing for so long is as good as gone: thousands of times what a request takes."""
+
 READ = "ssd-read"
 WRITE = "ssd-write"
 """A lane for each: whoever waits for a block does not wait for what is written behind."""
@@ -35,6 +38,8 @@ log = logging.getLogger(__name__)
 
 Moved = tuple[bool, float]
 """Whether the block is intact, and the seconds it took."""
+
+Over = list[tuple[Demote | Promote, Moved | Exception]]
 
 OpenFile = Callable[[Path, int, bytes, KvLayout], SsdFile]
 
@@ -97,6 +102,7 @@ class SsdTier:
         self._adopted: asyncio.Future[tuple[Identity, KvLayout]] = asyncio.get_running_loop().create_future()
         self._opened = asyncio.Event()
         self._moving = 0
+        self._progress_at = 0.0
         self._progress = asyncio.Event()
         self._opener = ThreadPoolExecutor(1, thread_name_prefix="ssd-open")
         self._threads: IoThreads[Demote | Promote, Moved] | None = None
@@ -133,14 +139,18 @@ class SsdTier:
             return
         while True:
             answers: list[Answer] = []
-            for move, result in await self._threads.ended():
+            for move, result in await self._ended(self._threads):
                 answers += self._completed(move, result)
+            if self._hangs():
+                answers += self._switch_off("the disk does not answer")
             self._settle(answers)
             self._progress.set()
 
     def carry_out(self, move: Demote | Promote) -> None:
         """Begin it; ``run`` tells the catalog when it is over."""
         assert self._threads is not None, "there are no moves before the file is open"
+        if not self._moving:
+            self._progress_at = self._clock()
         self._moving += 1
         self._threads.submit(READ if isinstance(move, Promote) else WRITE, move)
 
@@ -148,13 +158,13 @@ class SsdTier:
         """Wait until nothing is left to be written; False where that takes longer."""
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
-                while self._moving or self.pending:
+                while self.state is SsdState.ON and (self._moving or self.pending):
                     await self._more_progress()
         return not self.pending
 
     async def at_rest(self) -> None:
-        """Wait for the moves under way; to be called while no more are begun."""
-        while self._moving:
+        """Wait for the moves under way, unless the tier is off; to be called while no more are begun."""
+        while self._moving and self.state is SsdState.ON:
             await self._more_progress()
 
     async def reset(self) -> None:
@@ -183,6 +193,18 @@ class SsdTier:
             self._threads.close()
         if self._file is not None:
             self._file.close()
+
+    async def _ended(self, threads: IoThreads[Demote | Promote, Moved]) -> Over:
+        """Nothing where that takes so long that somebody should look why."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HANG_S):
+                over = await threads.ended()
+                self._progress_at = self._clock()
+                return over
+        return []
+
+    def _hangs(self) -> bool:
+        return self._moving > 0 and self._clock() - self._progress_at >= HANG_S
 
     async def _more_progress(self) -> None:
         self._progress.clear()

@@ -16,8 +16,8 @@ from services.wire.tls import Tls
 @asynccontextmanager
 async def transfers(
     node: StoreNode, metrics: TransferMetrics, settings: StoreSettings, tls: Tls | None
-) -> AsyncIterator[None]:
-    """The node has peers in this block. Raises Refusal where it can't listen, or nobody could reach it."""
+) -> AsyncIterator[StorePeers]:
+    """The node has these peers in this block. Raises Refusal where it can't listen, or nobody could reach it."""
     listen, address = settings.transfer_listen, settings.transfer_address
     if address is None and split_address(listen)[0] in ("0.0.0.0", "::"):
         if settings.advertise is None:
@@ -40,7 +40,7 @@ async def transfers(
     peers.use(transfer)
     try:
         node.transfer_address = _reached_at(address, transfer.address)
-        yield
+        yield peers
     finally:
         await peers.close()
 

@@ -167,6 +167,12 @@ class Pair:
         async with AsyncExitStack() as stack:
             yield await attach(stack, self.rig, self.here.store, "another")
 
+    @asynccontextmanager
+    async def attached(self, store: Store, worker: str) -> AsyncIterator[Host]:
+        """A worker's session with one more store."""
+        async with AsyncExitStack() as stack:
+            yield await attach(stack, self.rig, store, worker)
+
     async def at_rest(self) -> None:
         """Neither store has anything leased or half-written, for anybody."""
         for host in (self.here, self.there):

@@ -16,6 +16,7 @@ from kvstore.ssd import SsdFile
 from kvstore.ssd_format import FIRST_SLOT
 from scheduler.vocabulary import SsdReport, StoreId
 from services.store import node as node_module
+from services.store import ssd_tier as ssd_tier_module
 from services.store.metrics import StoreMetrics
 from services.store.reports import StoreReports
 from services.store.ssd_tier import SsdState
@@ -279,6 +280,36 @@ async def test_a_second_store_on_the_same_file_does_without(tmp_path: Path) -> N
         assert "in use by another store" in second.ssd.reason
         second.put(FEW)
         assert await second.served(FEW) == list(FEW)
+
+
+class Hanging(Failing):
+    """A disk that does not answer until it is let through."""
+
+    through = threading.Event()
+
+    def write(self, slot: int, name: BlockName, checksum: int, tokens: int, payload: memoryview) -> None:
+        assert self.through.wait(10)
+        super().write(slot, name, checksum, tokens, payload)
+
+
+async def test_a_disk_that_does_not_answer_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ssd_tier_module, "HANG_S", 0.02)
+    Hanging.through.clear()
+
+    def open_hanging(path: Path, size_bytes: int, fingerprint: bytes, layout: KvLayout) -> SsdFile:
+        return Hanging.open(path, size_bytes, fingerprint=fingerprint, layout=layout)
+
+    async with shop(tmp_path, open_file=open_hanging) as it:
+        it.put(FEW)
+        await it.written_behind()
+        assert (it.ssd.state, it.ssd.reason) == (SsdState.OFF, "the disk does not answer")
+        assert await it.served(FEW) == list(FEW)
+        await it.node.reset()
+        it.node.catalog.check()
+        Hanging.through.set()
+    assert len(errors(caplog)) == 1
 
 
 # Opening

@@ -1,0 +1,54 @@
+"""A store that lends its room: copies go there, and what was evicted here comes back."""
+
+from pathlib import Path
+
+from tests.services.rig import PATIENCE_S
+from tests.services.store.pair import LAYOUT, Host, Pair, names, pair, serve
+
+
+async def copied(it: Pair, lender: Host, stories: dict[str, int]) -> None:
+    """Until the lender has all of these prefixes."""
+
+    def there() -> bool:
+        held = set(lender.node.catalog.held_names())
+        return all(held.issuperset(names(count, story)) for story, count in stories.items())
+
+    await it.rig.until("the lender has what it was sent", there, PATIENCE_S)
+
+
+async def test_what_was_evicted_here_is_fetched_back_from_the_store_that_lends(tmp_path: Path) -> None:
+    async with pair(tmp_path, there_worker=False) as it:
+        spill_to = f"there@{it.there.node.transfer_address}"
+        small = await serve(it.rig, "small", dram=6 * LAYOUT.slot_bytes, spill_to=spill_to)
+        async with it.attached(small, "worker-small") as host:
+            first = await host.put(names(4, "a"))
+            await copied(it, it.there, {"a": 4})
+            second = await host.put(names(4, "b"))
+            await copied(it, it.there, {"a": 4, "b": 4})
+            assert not set(names(4, "a")) <= set(host.node.catalog.held_names()), "there is room for one of them"
+            assert await host.acquire(names(4, "a"), source=it.there) == first
+            assert await host.acquire(names(4, "b"), source=it.there) == second
+
+
+async def test_a_prefix_that_grows_is_copied_once(tmp_path: Path) -> None:
+    async with pair(tmp_path, there_worker=False) as it:
+        lending = await serve(
+            it.rig, "growing", dram=16 * LAYOUT.slot_bytes, spill_to=f"there@{it.there.node.transfer_address}"
+        )
+        async with it.attached(lending, "worker-growing") as host:
+            await host.put(names(3))
+            await copied(it, it.there, {"a": 3})
+            await host.put(names(5)[3:])
+            await copied(it, it.there, {"a": 5})
+            await it.rig.until("nothing is under way", lambda: not host.node.catalog.snapshot().leases, PATIENCE_S)
+            assert host.metric("bytes_total", direction="sent") == 5 * LAYOUT.block_bytes
+
+
+async def test_a_lender_that_is_away_costs_nothing_but_its_copies(tmp_path: Path) -> None:
+    async with pair(tmp_path) as it:
+        lonely = await serve(it.rig, "lonely", dram=4 * LAYOUT.slot_bytes, spill_to="nobody@127.0.0.1:1")
+        async with it.attached(lonely, "worker-lonely") as host:
+            await host.put(names(4, "a"))
+            blocks = await host.put(names(4, "b"))
+            await it.rig.until("it was tried", lambda: host.metric("failures_total", reason="away") > 0, PATIENCE_S)
+            assert await host.acquire(names(4, "b")) == blocks
