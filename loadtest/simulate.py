@@ -19,7 +19,7 @@ from kvstore.eviction import POLICIES as EVICTIONS
 from loadtest import profiles
 from loadtest.arguments import Parser, above_0, number, size
 from loadtest.simulator.record import Record, summary
-from loadtest.simulator.simulation import Simulation, Spec
+from loadtest.simulator.simulation import Coupled, Simulation, Spec
 from loadtest.trace_file import read
 from loadtest.traces import TraceError, requests
 from scheduler.conductor import Conductor
@@ -69,6 +69,7 @@ def build(asked: Namespace) -> Simulation:
         dram_bytes=asked.dram,
         ssd_bytes=asked.ssd,
         eviction=asked.eviction,
+        coupled=Coupled(asked.prefix_cache, asked.chunked_prefill) if asked.coupled else None,
         coasting=asked.coasting,
     )
     conductor = Conductor(
@@ -170,6 +171,23 @@ def _parser() -> Parser:
         choices=tuple(EVICTIONS),
         metavar="NAME",
         help=f"in both tiers: {', '.join(EVICTIONS)} [lru]",
+    )
+    add(
+        "--coupled",
+        action="store_true",
+        help="mixed workers without stores, each for itself, as coupled engines are; with --prefill 0 --decode 0",
+    )
+    add(
+        "--prefix-cache",
+        action=BooleanOptionalAction,
+        default=True,
+        help="whether coupled workers find prompts on their device again [yes]",
+    )
+    add(
+        "--chunked-prefill",
+        action=BooleanOptionalAction,
+        default=True,
+        help="whether coupled workers cut prompts into chunks [yes]",
     )
     add("--block-tokens", type=number, default=512, metavar="N", help="tokens in a block [512, the traces']")
     add("--seed", type=number, default=0, metavar="N", help="of all that is drawn: same seed, same result [0]")

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import floor
+from math import floor, inf
 from typing import TYPE_CHECKING
 
 from kvstore.catalog import Catalog
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 REPORT_S = 0.1
 """The live services' interval."""
 
+STEP_S = 0.25
+"""The longest step that has prefill in it; the live worker's bound."""
+
 SILENCE_S = 1.0
 """The longest that a host says nothing, though nobody asks: the conductor believes it dead after 1.5 s."""
 
@@ -42,9 +45,18 @@ def _nobody(record: Record) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Coupled:
+    """What a coupled node does: find prompts on its own device again, cut prompts into chunks beside decodes."""
+
+    prefix_cache: bool = True
+    chunked_prefill: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Spec:
     """A cluster. dram_bytes: of each host's store, None for the machine's; ssd_bytes: 0 for none.
 
+    coupled: every mixed worker for itself, as engines without a shared cache are; None: with stores.
     coasting: see ``CoastingBatcher``.
     """
 
@@ -60,11 +72,14 @@ class Spec:
     max_num_batched_tokens: int = 8192
     max_waiting: int = 1_000_000
     max_new_tokens: int = 2048
+    coupled: Coupled | None = None
     coasting: bool = True
 
     def __post_init__(self) -> None:
         if self.decode + self.mixed < 1:
             raise ValueError("a cluster needs a worker that decodes")
+        if self.coupled is not None and (self.prefill or self.decode):
+            raise ValueError("coupled workers are mixed ones; nobody could hand over to them")
         if min(self.prefill, self.decode, self.mixed) < 0:
             raise ValueError("there can't be fewer than 0 workers")
         if self.block_tokens < 1 or self.block_tokens > self.machine.device_tokens:
@@ -83,6 +98,14 @@ class Spec:
         return self.machine.dram_bytes if self.dram_bytes is None else self.dram_bytes
 
 
+def _limits(spec: Spec) -> BatchLimits:
+    """Without chunks a prompt is computed in one step, however long, and whoever decodes waits for it."""
+    tokens, step_s = spec.max_num_batched_tokens, STEP_S
+    if spec.coupled is not None and not spec.coupled.chunked_prefill:
+        tokens, step_s = spec.machine.max_model_len, inf
+    return BatchLimits(spec.max_num_seqs, tokens, spec.machine.max_model_len, spec.max_waiting, step_s)
+
+
 class Simulation:
     """See the module. chance: for the beats of the hosts."""
 
@@ -93,7 +116,7 @@ class Simulation:
         layout = KvLayout(spec.block_tokens, (spec.block_bytes,), "simulated")
         weights = hashlib.sha256(machine.name.encode()).hexdigest()
         identity = Identity(machine.name, weights, "simulated", spec.block_tokens, layout.digest)
-        limits = BatchLimits(spec.max_num_seqs, spec.max_num_batched_tokens, machine.max_model_len, spec.max_waiting)
+        limits = _limits(spec)
         self.stores: dict[StoreId, Store] = {}
         self.workers: dict[WorkerId, Worker] = {}
         for role, number in ((Role.PREFILL, spec.prefill), (Role.DECODE, spec.decode), (Role.MIXED, spec.mixed)):
@@ -122,6 +145,8 @@ class Simulation:
                     links=self.links,
                     identity=identity,
                     coasting=spec.coasting,
+                    private=spec.coupled is not None,
+                    device_cache=spec.coupled is None or spec.coupled.prefix_cache,
                 )
         self._conductor = conductor
         self._cluster = Cluster(

@@ -66,6 +66,13 @@ class Part:
             self.steps.append([step, step + tokens])
 
 
+class Forgetful(DeviceBlocks):
+    """Blocks of which nobody ever finds one again."""
+
+    def match(self, names: Sequence[BlockName]) -> list[int]:
+        return []
+
+
 @dataclass(slots=True)
 class _Flight:
     """A batch that runs, and when it and those like it behind it end."""
@@ -76,7 +83,11 @@ class _Flight:
 
 
 class Worker:
-    """See the module. coasting False: every step is an event of its own."""
+    """See the module.
+
+    coasting False: every step is an event of its own. private: it neither looks into its store nor publishes there.
+    device_cache False: nothing is ever found on the device.
+    """
 
     def __init__(
         self,
@@ -90,14 +101,16 @@ class Worker:
         links: Links,
         identity: Identity,
         coasting: bool = True,
+        private: bool = False,
+        device_cache: bool = True,
     ) -> None:
         self.name, self.role, self.store = name, role, store
         self.ends = array("d")
         """When each step ended."""
         self._machine, self._limits, self._identity = machine, limits, identity
-        self._events, self._links, self._coasting = events, links, coasting
+        self._events, self._links, self._coasting, self._private = events, links, coasting, private
         size = store.layout.block_tokens
-        self._device = DeviceBlocks(machine.device_tokens // size)
+        self._device = (DeviceBlocks if device_cache else Forgetful)(machine.device_tokens // size)
         self._batcher = CoastingBatcher(self._device, block_tokens=size, limits=limits, profile=machine.profile)
         self._session = store.join(name)
         self._parts: dict[RequestId, Part] = {}
@@ -144,7 +157,7 @@ class Worker:
             self._begin()
 
     def _load(self, part: Part, load: Load) -> None:
-        if not load.missing:
+        if self._private or not load.missing:
             self._lift(part, load, [])
         else:
             self.store.acquire(
@@ -280,7 +293,7 @@ class Worker:
                 self._seal(part, names)
                 if part.push is not None:
                     part.push.computed(names)
-            else:
+            elif not self._private:
                 place = part.running.names.index(names[0])
                 self.store.publish(self._session, part.running.names[place - 1] if place else None, names)
         parts = [self._parts.get(piece.request) for piece in batch.slices]
@@ -321,7 +334,7 @@ class Worker:
             sequence=self._reports,
             role=self.role,
             address=self.name,
-            store=self.store.name,
+            store=None if self._private else self.store.name,
             pid=0,
             identity=self._identity,
             profile=self._machine.profile,

@@ -7,7 +7,7 @@ import pytest
 
 from loadtest.request import Request, Span
 from loadtest.simulator.record import Record
-from loadtest.simulator.simulation import Spec
+from loadtest.simulator.simulation import Coupled, Spec
 from loadtest.workload import chats, poisson, shared_prefixes, swarm
 from loadtest.workload.chats import Chat
 from loadtest.workload.lengths import Lengths
@@ -122,12 +122,23 @@ WORKLOADS = {
         spec(prefill=0, decode=0, mixed=3),
         spec(machine=machine(device_tokens=70 * 64), max_num_seqs=6),
         spec(dram_bytes=60 * 64 * 1024, ssd_bytes=500 * 70 * 1024),
+        spec(prefill=0, decode=0, mixed=3, coupled=Coupled(chunked_prefill=False)),
     ],
-    ids=["2P+2D", "mixed", "small device", "SSD"],
+    ids=["2P+2D", "mixed", "small device", "SSD", "coupled"],
 )
 def test_coasting_is_equal_to_stepping(name: str, cluster: Spec) -> None:
     """To the last bit: the shortcut changes no decision, no time and no hit."""
     assert run(cluster, WORKLOADS[name]) == run(replace(cluster, coasting=False), WORKLOADS[name])
+
+
+@pytest.mark.parametrize(("chunked", "gap_s"), [(True, 0.25), (False, 0.78)])
+def test_a_decode_on_a_coupled_node_waits_for_a_chunk_or_for_a_whole_prompt(chunked: bool, gap_s: float) -> None:
+    """7,000 tokens take 0.75 s, while the first request decodes."""
+    both = [*alone(64, output=10), Request(0.51, (Span(3, 7000),), Span(4, 1))]
+    one = spec(prefill=0, decode=0, mixed=1, coupled=Coupled(chunked_prefill=chunked))
+    first, _ = run(one, both)
+
+    assert first.tbt_s == pytest.approx(gap_s, rel=0.1)
 
 
 def test_a_follower_comes_when_the_one_before_it_has_ended() -> None:
@@ -176,6 +187,7 @@ def test_an_ssd_keeps_what_dram_forgets() -> None:
     [
         ({"decode": 0}, "a worker that decodes"),
         ({"prefill": -1}, "fewer than 0"),
+        ({"coupled": Coupled()}, "coupled workers are mixed ones"),
         ({"dram_bytes": 10}, "no room for a block"),
         ({"block_tokens": 100_000}, "the device has room for 12800 tokens"),
     ],
