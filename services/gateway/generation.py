@@ -37,7 +37,7 @@ class Account:
     placing_s: all placements together, waiting for somebody to appear included. queue_s and
     prefill_s: the first token's, as its worker stamped them. cached_tokens: of the prompt, reused;
     None until known. placements: how often it was to be placed; with a prefill worker: handoffs, without:
-    inlines; after the first token: moves.
+    inlines; after the first token: moves. missing_blocks: of handoffs, computed anew by who was to decode.
     """
 
     prefill: WorkerId | None = None
@@ -48,6 +48,7 @@ class Account:
     moves: int = 0
     handoffs: int = 0
     inlines: int = 0
+    missing_blocks: int = 0
     cached_tokens: int | None = None
     queue_s: float | None = None
     prefill_s: float | None = None

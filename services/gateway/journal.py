@@ -76,6 +76,7 @@ class Journal:
             prefill=account.prefill if account else None,
             decode=account.decode if account else None,
             placements=account.placements if account else None,
+            missing_blocks=account.missing_blocks if account and account.handoffs else None,
             text_s=self.text_s,
             placing_s=account.placing_s if account else None,
             queue_s=account.queue_s if account else None,

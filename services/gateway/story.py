@@ -171,7 +171,9 @@ class Story:
                         event = await events.next()
                     match None if event is None else event.WhichOneof("kind"):
                         case "confirmed":
+                            assert event is not None
                             taken = True
+                            self.account.missing_blocks += event.confirmed.missing_blocks
                             self._happened(Event.CONFIRMED)
                             await handoff.aclose()
                         case "tokens":

@@ -20,7 +20,8 @@ QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     directory = tmp_path_factory.mktemp("real")
-    with running(directory, "--inline-max-tokens", "0", engine="torch", data_dir=default_data_dir()) as ready:
+    flags = ("--inline-max-tokens", "0", "--ssd", "0")  # what is cached is not to come from an earlier test
+    with running(directory, *flags, engine="torch", data_dir=default_data_dir()) as ready:
         yield ready
 
 
@@ -80,7 +81,7 @@ def test_in_float32_a_handoff_changes_no_token(float32: tuple[Cluster, Cluster],
 @pytest.fixture(scope="module")
 def float32(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster, Cluster]]:
     """Two clusters of the same model: one hands every prompt over, one has a single decode worker that does it all."""
-    flags = ["--dtype", "float32", "--threads", "1", "--max-model-len", "1024"]
+    flags = ["--dtype", "float32", "--threads", "1", "--max-model-len", "1024", "--ssd", "0"]
     names = ("over", "inline")
     over, inline = (tmp_path_factory.mktemp(name) for name in names)
     with (
