@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import floor, inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from kvstore.catalog import Catalog
 from kvstore.eviction import policy
@@ -17,6 +17,7 @@ from kvstore.layout import PAGE_BYTES, Identity, KvLayout
 from kvstore.names import root_name
 from loadtest.request import Request
 from loadtest.simulator.events import Events
+from loadtest.simulator.faults import Death, Fault, Silence, Slow
 from loadtest.simulator.links import Links
 from loadtest.simulator.machine import Machine
 from loadtest.simulator.record import Record
@@ -123,7 +124,7 @@ class Simulation:
             for place in range(number):
                 store = Store(
                     StoreId(f"store of {role} {place}"),
-                    Catalog(policy=policy(spec.eviction), disk_policy=policy(spec.eviction)),
+                    lambda: Catalog(policy=policy(spec.eviction), disk_policy=policy(spec.eviction)),
                     events=self.events,
                     links=self.links,
                     stores=self.stores,
@@ -160,6 +161,8 @@ class Simulation:
         )
         self._beats = {name: REPORT_S * chance.random() for name in self.workers}
         self._ticked_s = 0.0
+        self._lacking: set[StoreId] = set()  # stores of which the conductor wants all names
+        self._silent_s: dict[WorkerId, float] = {}
         self._requests: Sequence[Request] = ()
         self._tell: Callable[[Record], None] = _nobody
         self._records: list[Record] = []
@@ -168,7 +171,13 @@ class Simulation:
         self._asked = 0
         self._open = 0  # asked and not over, or still to come
 
-    def run(self, requests: Sequence[Request], *, over: Callable[[Record], None] = _nobody) -> list[Record]:
+    def run(
+        self,
+        requests: Sequence[Request],
+        *,
+        faults: Sequence[Fault] = (),
+        over: Callable[[Record], None] = _nobody,
+    ) -> list[Record]:
         """What became of each that was asked, in the order of the workload; ``over`` is told as it happens."""
         assert not self._requests, "a simulation runs once"
         self._requests, self._tell = requests, over
@@ -182,6 +191,8 @@ class Simulation:
             self._report(worker)
         for at_s, place in first:
             self.events.at(at_s, partial(self._ask, place, planned=True))
+        for fault in faults:
+            self.events.at(fault.at_s, partial(self._goes_wrong, fault))
         self.events.run()
         assert not self._open, f"{self._open} requests hang"
         return sorted(self._records, key=lambda record: record.place)
@@ -209,11 +220,35 @@ class Simulation:
     # -- reports ------------------------------------------------------------------------------------------------
 
     def _report(self, worker: Worker) -> None:
-        now = self.events.now
-        self._conductor.store_reported(worker.store.report(), now=now)
-        self._conductor.worker_reported(worker.report(), now=now)
+        now, store = self.events.now, worker.store
+        if not worker.dead:
+            of_store, of_worker = store.report(snapshot=store.name in self._lacking), worker.report()
+            if now >= self._silent_s.get(worker.name, 0.0):  # else both are lost on the way
+                lacking = self._conductor.store_reported(of_store, now=now)
+                (self._lacking.add if lacking else self._lacking.discard)(store.name)
+                self._conductor.worker_reported(of_worker, now=now)
         if self._open:
             self.events.at(self._next_beat(worker), partial(self._report, worker))
+
+    # -- what goes wrong ----------------------------------------------------------------------------------------
+
+    def _goes_wrong(self, fault: Fault) -> None:
+        """What lasts ends by itself; of a host that is dead already nothing more can be had."""
+        worker = list(self.workers.values())[fault.host]
+        if worker.dead:
+            return
+        match fault:
+            case Death():
+                worker.store.die()
+                worker.die()
+                self.events.at(fault.back_s, worker.begin)
+            case Slow():
+                worker.slow(fault.factor)
+                self.events.at(fault.until_s, partial(worker.slow, 1.0))
+            case Silence():
+                self._silent_s[worker.name] = max(fault.until_s, self._silent_s.get(worker.name, 0.0))
+            case _:
+                assert_never(fault)
 
     def _next_beat(self, worker: Worker) -> float:
         """The last before somebody asks again, as far as that is known."""

@@ -15,6 +15,7 @@ from kvstore.names import BlockName
 from kvstore.vocabulary import (
     Allocation,
     Answer,
+    Changes,
     Demote,
     Fetch,
     Lease,
@@ -61,7 +62,7 @@ class Store:
     def __init__(
         self,
         name: StoreId,
-        catalog: Catalog,
+        catalog: Callable[[], Catalog],
         *,
         events: Events,
         links: Links,
@@ -74,17 +75,31 @@ class Store:
     ) -> None:
         self.name = name
         self.layout = layout
-        self._catalog = catalog
         self._events, self._links, self._stores = events, links, stores
         self._identity = identity
-        catalog.adopt(identity, layout, slots)
+        self._make, self._slots = catalog, slots
         self._ssd, self._ssd_slots = ssd, ssd_slots
-        if ssd is not None:
-            catalog.attach_disk(ssd_slots, [])
         self._calls: dict[tuple[SessionId, int], _Call] = {}
         self._called = 0
         self._joined = 0
+        self.incarnation = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        """An empty store of a new incarnation."""
+        self.incarnation += 1
         self._reports = 0
+        self._catalog = self._make()
+        self._catalog.adopt(self._identity, self.layout, self._slots)
+        if self._ssd is not None:
+            self._catalog.attach_disk(self._ssd_slots, [])
+
+    def die(self) -> None:
+        """All it held is lost, the SSD's part too; it is there again at once, empty. Who waits for it gets nothing."""
+        calls, self._calls = self._calls, {}
+        self._begin()
+        for call in calls.values():
+            self._events.after(0.0, partial(call.leased, []))
 
     @property
     def now(self) -> float:
@@ -174,38 +189,42 @@ class Store:
             match move:
                 case Demote():
                     assert self._ssd is not None, "there is an SSD tier"
-                    self._ssd.write(self.layout.block_bytes, partial(self._demoted, move))
+                    self._ssd.write(self.layout.block_bytes, partial(self._demoted, self._catalog, move))
                 case Promote():
                     assert self._ssd is not None, "there is an SSD tier"
-                    self._ssd.read(self.layout.block_bytes, partial(self._promoted, move))
+                    self._ssd.read(self.layout.block_bytes, partial(self._promoted, self._catalog, move))
                 case Fetch():
                     _Fetching(self, self._stores[StoreId(move.peer.store)], self._links, move).begin()
                 case _:
                     assert_never(move)
 
-    def _demoted(self, move: Demote) -> None:
-        self._catalog.demoted(move, done=True, now=self._events.now)
-        self._settle([])
+    def _demoted(self, catalog: Catalog, move: Demote) -> None:
+        if catalog is self._catalog:
+            catalog.demoted(move, done=True, now=self._events.now)
+            self._settle([])
 
-    def _promoted(self, move: Promote) -> None:
-        self._settle(self._catalog.promoted(move, done=True, now=self._events.now))
+    def _promoted(self, catalog: Catalog, move: Promote) -> None:
+        if catalog is self._catalog:
+            self._settle(catalog.promoted(move, done=True, now=self._events.now))
 
     def _tick(self) -> None:
         self._settle(self._catalog.tick(now=self._events.now))
 
     # -- reports ------------------------------------------------------------------------------------------------
 
-    def report(self) -> StoreReport:
-        """What was gained and lost since the last one; the first is a snapshot, of nothing."""
+    def report(self, *, snapshot: bool = False) -> StoreReport:
+        """What was gained and lost since the last one; the first is a snapshot, and others where that is asked for."""
         self._reports += 1
         changes = self._catalog.changes()
+        if snapshot:
+            changes = Changes(tuple(self._catalog.held_names()), (), tuple(self._catalog.disk_names()), ())
         state = self._catalog.snapshot()
         ssd = None
         if self._ssd is not None and state.disk is not None:
             ssd = SsdReport("on", "", state.disk.total, state.disk.held, state.disk.pending)
         return StoreReport(
             store=self.name,
-            incarnation=1,
+            incarnation=self.incarnation,
             sequence=self._reports,
             address=self.name,
             pid=0,
@@ -215,7 +234,7 @@ class Store:
             slots_writing=state.writing,
             slots_sealed=state.sealed,
             leases=state.leases,
-            snapshot=self._reports == 1,
+            snapshot=snapshot or self._reports == 1,
             gained=changes.gained,
             lost=changes.lost,
             ssd_gained=changes.ssd_gained,
@@ -239,6 +258,7 @@ class _Fetching:
     def __init__(self, store: Store, peer: Store, links: Links, fetch: Fetch) -> None:
         self._store, self._peer, self._links, self._fetch = store, peer, links, fetch
         self._session = peer.join(f"fetch to {store.name}")
+        self._incarnation = peer.incarnation
 
     def begin(self) -> None:
         """What the peer has on its SSD it promotes first; what is missing there is missing here."""
@@ -250,6 +270,7 @@ class _Fetching:
         self._links.send(self._peer.name, self._store.name, size, partial(self._arrived, len(leases)))
 
     def _arrived(self, blocks: int) -> None:
-        self._store.seal(self._fetch.session, self._fetch.targets[:blocks])
+        if self._peer.incarnation == self._incarnation:  # else it died on the way, and nothing came whole
+            self._store.seal(self._fetch.session, self._fetch.targets[:blocks])
         self._store.end(self._fetch.session)
         self._peer.end(self._session)

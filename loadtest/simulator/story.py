@@ -111,6 +111,7 @@ class Story:
             taken=_nothing,
             first=lambda first: self._first(first, None if inline else decode),
             ended=self._ended,
+            lost=lambda: self.lost(worker),
             source=placement.source,
             push_to=None if inline else decode.store,
         )
@@ -159,13 +160,24 @@ class Story:
         self._happened(Event.FIRST_TOKEN)
         if self._given + 1 < self._request.output_tokens:
             # Not within the step that gave it: the worker has others to tell, and calls take their turn.
-            self._cluster.events.after(0.0, partial(self._hand_over, decode))
+            self._cluster.events.after(0.0, partial(self._hand_over, decode, self._parts[0][1]))
 
-    def _hand_over(self, decode: Worker) -> None:
+    def _hand_over(self, decode: Worker, prefilled: Part) -> None:
         """What d's store had no room for is fetched from p's."""
+        if not self._parts or self._parts[0][1] is not prefilled:
+            return  # p has died since
         running, prefill = self._running(handed_over=True), self._parts[0][0].store.name
         source = None if decode.store.name == prefill else StoreTarget(prefill, prefill)
-        self._take(decode, Part(running, self._request.output.content, self._taken, _nothing, self._ended, source))
+        part = Part(
+            running,
+            self._request.output.content,
+            taken=self._taken,
+            first=_nothing,
+            ended=self._ended,
+            lost=lambda: self.lost(decode),
+            source=source,
+        )
+        self._take(decode, part)
 
     def _taken(self) -> None:
         """The decode worker has its leases: p's part is over, and so is the push."""
@@ -175,7 +187,9 @@ class Story:
 
     def _ended(self) -> None:
         self._happened(Event.ENDED)
-        self._record = replace(self._record, tbt_s=tbt_s(self._all_times()), ended_s=self._cluster.events.now)
+        times = self._all_times()
+        assert len(times) == self._request.output_tokens, f"{len(times)} of {self._request.output_tokens} tokens came"
+        self._record = replace(self._record, tbt_s=tbt_s(times), ended_s=self._cluster.events.now)
         self._end()
 
     def _all_times(self) -> list[float]:

@@ -43,7 +43,7 @@ class Part:
 
     token: what it samples, always. source: where its store fetches what it lacks. push_to: the decode worker's
     store, for a hand-over between hosts. taken: all that could be leased is, and what is missing will be computed.
-    first: its first token. ended: its last one.
+    first: its first token. ended: its last one. lost: the worker died.
     """
 
     running: Running
@@ -51,6 +51,7 @@ class Part:
     taken: Callable[[], None]
     first: Callable[[FirstToken], None]
     ended: Callable[[], None]
+    lost: Callable[[], None]
     source: StoreTarget | None = None
     push_to: Store | None = None
     steps: list[list[int]] = field(default_factory=list)
@@ -109,20 +110,49 @@ class Worker:
         """When each step ended."""
         self._machine, self._limits, self._identity = machine, limits, identity
         self._events, self._links, self._coasting, self._private = events, links, coasting, private
-        size = store.layout.block_tokens
-        self._device = (DeviceBlocks if device_cache else Forgetful)(machine.device_tokens // size)
-        self._batcher = CoastingBatcher(self._device, block_tokens=size, limits=limits, profile=machine.profile)
-        self._session = store.join(name)
-        self._parts: dict[RequestId, Part] = {}
+        self._device_cache = device_cache
+        self._factor = 1.0
+        self._incarnation = 0
         self._flight: _Flight | None = None
         self._applying = False
         self._copied_s = 0.0
+        self.begin()
+
+    def begin(self) -> None:
+        """A worker of a new incarnation, with nothing on its device."""
+        self.dead = False
+        self._incarnation += 1
         self._reports = 0
+        size = self.store.layout.block_tokens
+        self._device = (DeviceBlocks if self._device_cache else Forgetful)(self._machine.device_tokens // size)
+        profile = self._machine.profile
+        self._batcher = CoastingBatcher(self._device, block_tokens=size, limits=self._limits, profile=profile)
+        self._session = self.store.join(self.name)
+        self._parts: dict[RequestId, Part] = {}
+
+    def die(self) -> None:
+        """Whoever was served here is told; until ``begin`` nobody is."""
+        if self._flight is not None:
+            self._catch_up()
+        if self._flight is not None:
+            self._flight.lands.cancel()
+        parts, self._parts, self._flight, self.dead = self._parts, {}, None, True
+        for part in parts.values():
+            if part.push is not None:
+                part.push.end()  # its connection is gone
+            part.lost()
+
+    def slow(self, factor: float) -> None:
+        """Steps that begin from now on take ``factor`` times what the profile says."""
+        self._interrupt()
+        self._factor = factor
 
     # -- requests -----------------------------------------------------------------------------------------------
 
     def take(self, part: Part) -> str | None:
         """Begin with it, or say in a sentence why not."""
+        if self.dead:
+            return "nobody answers"
         refusal = self._batcher.add(part.running, now=self._events.now)
         if refusal is None:
             self._parts[part.running.request] = part
@@ -131,8 +161,9 @@ class Worker:
 
     def leave(self, part: Part) -> None:
         """Nobody waits for it any more: what it still has here is given back. For parts that have ended, too."""
-        if self._parts.pop(part.running.request, None) is None:
+        if self._parts.get(part.running.request) is not part:
             return
+        del self._parts[part.running.request]
         self._interrupt()
         self._batcher.cancel(part.running.request)
         if part.push is not None:
@@ -151,6 +182,8 @@ class Worker:
         """Something has changed that may let somebody be admitted or run."""
         if self._applying:
             return  # whoever applies does so when all its tokens are given out
+        if self.dead:
+            return
         for load in self._batcher.admit(now=self._events.now):
             self._load(self._parts[load.request], load)
         if self._flight is None:
@@ -164,10 +197,14 @@ class Worker:
                 self._session,
                 load.missing,
                 wait_s=WAIT_S,
-                leased=partial(self._lift, part, load),
+                leased=partial(self._leased, self._incarnation, part, load),
                 handoff=part.running.handed_over,
                 source=part.source,
             )
+
+    def _leased(self, incarnation: int, part: Part, load: Load, leases: Sequence[Lease]) -> None:
+        if incarnation == self._incarnation and not self.dead:
+            self._lift(part, load, leases)
 
     def _lift(self, part: Part, load: Load, leases: Sequence[Lease]) -> None:
         """Copies queue for one another, not for the steps."""
@@ -177,9 +214,11 @@ class Worker:
         self._copied_s = max(now, self._copied_s)
         if leases:
             self._copied_s += estimate.transfer_s(self._machine.profile, len(leases) * self.store.layout.block_bytes)
-        self._events.at(self._copied_s, partial(self._lifted, part, load, leases))
+        self._events.at(self._copied_s, partial(self._lifted, self._incarnation, part, load, leases))
 
-    def _lifted(self, part: Part, load: Load, leases: Sequence[Lease]) -> None:
+    def _lifted(self, incarnation: int, part: Part, load: Load, leases: Sequence[Lease]) -> None:
+        if incarnation != self._incarnation or self.dead:
+            return
         if part.running.request in self._parts:
             if load.handoff:
                 self._reserve(part, load, cached=load.reused + len(leases))
@@ -233,11 +272,11 @@ class Worker:
         """When each of ``steps`` batches like this one ends; to the last bit as if they were run one by one."""
         now, profile = self._events.now, self._machine.profile
         if steps == 1:
-            return [now + batch_s(profile, batch)]
+            return [now + self._factor * batch_s(profile, batch)]
         sequences, kv_tokens = len(batch.slices), sum(piece.end for piece in batch.slices)
         base, each, token = profile.step_s
         seconds = (base + each * sequences) + token * (kv_tokens + sequences * np.arange(steps))
-        ends: list[float] = np.cumsum(np.concatenate(([now], seconds)))[1:].tolist()
+        ends: list[float] = np.cumsum(np.concatenate(([now], self._factor * seconds)))[1:].tolist()
         return ends
 
     def _landed(self) -> None:
@@ -330,7 +369,7 @@ class Worker:
         self._reports += 1
         return WorkerReport(
             worker=self.name,
-            incarnation=1,
+            incarnation=self._incarnation,
             sequence=self._reports,
             role=self.role,
             address=self.name,
@@ -348,6 +387,8 @@ class Worker:
             gpu_blocks_total=self._device.total,
             live=state.live,
             block_bytes=self.store.layout.block_bytes,
+            prefills_queued=state.prefills_queued,
+            prefill_squares_queued=state.prefill_squares_queued,
         )
 
     def check(self) -> None:
