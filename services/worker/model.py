@@ -5,6 +5,7 @@ that session's arena is mapped. A block that can't be lifted has to be computed;
 can't be lowered is merely not kept.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,10 +25,11 @@ class Lowering:
 
 @dataclass(frozen=True, slots=True)
 class StepDone:
-    """tokens: one entry per slice. checksums: one per lowering; None where its arena is gone."""
+    """tokens: one entry per slice. checksums: one per lowering; None where its arena is gone. seconds: computing."""
 
     tokens: tuple[int | None, ...]
     checksums: tuple[int | None, ...]
+    seconds: float
 
 
 class Model:
@@ -47,8 +49,10 @@ class Model:
             if lowered is not None:
                 lowered(layer)
 
+        started = time.perf_counter()
         result = self._engine.run(batch, on_layer if copies else None)
-        return StepDone(result.tokens, self._checksums(lowerings))
+        seconds = time.perf_counter() - started
+        return StepDone(result.tokens, self._checksums(lowerings), seconds)
 
     def lift(self, leased: Sequence[Lease], blocks: Sequence[int], epoch: int) -> int:
         """Copy slots that were leased in this epoch to device blocks; so many of the first are what they should be."""

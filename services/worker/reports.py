@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from kvstore.device import DeviceBlocks
 from kvstore.layout import Identity
 from scheduler.batching import Batcher
-from scheduler.vocabulary import Profile, RequestId, Role, WorkerId, WorkerReport
+from scheduler.correction import Correction
+from scheduler.vocabulary import RequestId, Role, WorkerId, WorkerReport
 from services.worker.loop import Loop
 from services.worker.store_link import StoreLink
 
@@ -20,7 +21,7 @@ class WorkerReports:
     role: Role
     address: str
     identity: Identity
-    profile: Profile
+    correction: Correction
     block_bytes: int
     max_num_seqs: int
     max_model_len: int
@@ -42,7 +43,7 @@ class WorkerReports:
             store=None if session is None else session.store,
             pid=os.getpid(),
             identity=self.identity,
-            profile=self.profile,
+            profile=self.correction.profile(),
             max_num_seqs=self.max_num_seqs,
             max_model_len=self.max_model_len,
             running=state.running,

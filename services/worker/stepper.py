@@ -13,6 +13,7 @@ from engine.port import OnLayer
 from kvstore.vocabulary import SlotRef
 from scheduler.batch import Batch, Fill
 from scheduler.batching import Batcher
+from scheduler.correction import Correction
 from scheduler.progress import Progress
 from scheduler.vocabulary import RequestId
 from services.worker.claim import Claim, seal
@@ -37,6 +38,7 @@ class Stepper:
         model: Model,
         publisher: Publisher,
         metrics: WorkerMetrics,
+        correction: Correction,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -45,6 +47,7 @@ class Stepper:
         self._model = model
         self._publisher = publisher
         self._metrics = metrics
+        self._correction = correction
         self._clock = clock
 
     async def run(self, batch: Batch, tickets: Tickets) -> list[Progress]:
@@ -57,6 +60,7 @@ class Stepper:
                 if ticket.handoff is not None:
                     uses.enter_context(ticket.handoff.used())
             done = await self._thread.run(partial(self._model.step, batch, lowerings, _pushed(claims, tickets)))
+            self._correction.ran(batch, done.seconds)
             progress = self._done(batch, done, claims, tickets)
         self._metrics.stepped(self._clock() - started_s, tokens=batch.tokens, sampled=len(progress))
         return progress

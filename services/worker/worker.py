@@ -13,6 +13,7 @@ from engine.port import Engine
 from kvstore.device import DeviceBlocks
 from kvstore.layout import Identity
 from scheduler.batching import Batcher
+from scheduler.correction import Correction
 from scheduler.progress import BatchLimits
 from scheduler.vocabulary import Profile, WorkerId
 from services.wire.address import advertised
@@ -76,7 +77,8 @@ def make_worker(
         introduction = Introduction(settings.id, incarnation, identity, engine.layout, lock.path)
         link = StoreLink(introduction, thread, model, tls)
     publisher = Publisher(link, device, thread, model, metrics, limit=max(1, engine.blocks_total // PUBLISHED_SHARE))
-    stepper = Stepper(batcher, thread, model, publisher, metrics)
+    correction = Correction(profile)
+    stepper = Stepper(batcher, thread, model, publisher, metrics, correction)
     max_tickets = settings.max_num_seqs + settings.max_waiting
     loader = Loader(link, device, thread, model, metrics, block_bytes=engine.layout.block_bytes)
     loop = Loop(batcher, stepper, loader, publisher, metrics, max_tickets=max_tickets)
@@ -88,7 +90,7 @@ def make_worker(
         role=settings.role,
         address=advertised(settings.listen, settings.advertise),
         identity=identity,
-        profile=profile,
+        correction=correction,
         block_bytes=engine.layout.block_bytes,
         max_num_seqs=settings.max_num_seqs,
         max_model_len=min(max_model_len, engine.blocks_total * engine.layout.block_tokens),
