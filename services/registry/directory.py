@@ -73,8 +73,8 @@ async def directory(
     if settings.redis_url is None:
         yield flags
         return
+    registry = RedisRegistry(settings.redis_url, settings.deployment, announce=announce)
     async with asyncio.TaskGroup() as group:
-        registry = RedisRegistry(settings.redis_url, settings.deployment, announce=announce)
         task = group.create_task(registry.run(), name="registry")
         try:
             yield Found(flags, registry, settings.host_name)

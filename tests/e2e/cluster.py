@@ -19,8 +19,8 @@ import psutil
 READY_S = 90.0
 """Two workers import torch and warm up on two shared cores; seconds where the machine is quiet."""
 
-SSD = "64MiB"
-"""Of each store, unless flags say otherwise: by default it would be gigabytes."""
+DRAM, SSD = "256MiB", "64MiB"
+"""Of each store, unless flags say otherwise: by default they would be gigabytes."""
 
 SLOW_TOY = {"MOONPOOL_TOY_PROFILE": '{"prefill_s": [0, 0.002, 0], "step_s": [0.02, 0, 0], "transfer_s": [0, 0]}'}
 """A toy engine that takes its time, 2 ms a prompt token and 20 ms a step, so that there is a middle to stop in."""
@@ -67,7 +67,7 @@ class Cluster:
         self.log = directory / "up.log"
         command = [sys.executable, "-m", "moonpool", "up", "--engine", engine, "--port", str(self.port)]
         command += ["--data-dir", str(data_dir or directory / "data"), "--arena-dir", str(self.arena_dir)]
-        command += ["--ssd", SSD, *flags]
+        command += ["--dram", DRAM, "--ssd", SSD, *flags]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("MOONPOOL_")}
         environment |= {"TMPDIR": str(self.temp_dir), **(settings or {})}
         with self.log.open("wb") as log:
