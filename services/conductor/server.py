@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 
 from scheduler.conductor import Conductor
+from scheduler.journal import Journal
 from services.wire import codec
 from services.wire.answering import Context, answering
 from services.wire.pb import common_pb2, conductor_pb2, conductor_pb2_grpc
@@ -17,9 +18,9 @@ Clock = Callable[[], float]
 
 
 class ConductorService(conductor_pb2_grpc.ConductorServicer):
-    """Serves one Conductor."""
+    """Serves one Conductor, or the Journal before it."""
 
-    def __init__(self, conductor: Conductor, *, name: str, clock: Clock) -> None:
+    def __init__(self, conductor: Conductor | Journal, *, name: str, clock: Clock) -> None:
         self._conductor = conductor
         self._name = name
         self._clock = clock
