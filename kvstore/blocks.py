@@ -58,6 +58,10 @@ class Blocks:
     def __getitem__(self, slot: int) -> Block:
         return self._blocks[slot]
 
+    def holds(self, slot: int) -> bool:
+        """Whether its block can be found; not once it was dropped, though a pin may keep its bytes."""
+        return slot not in self._disowned
+
     @property
     def evictable(self) -> int:
         return len(self._policy)

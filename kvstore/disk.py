@@ -26,6 +26,8 @@ class DiskBlocks:
         self.evicted = 0
         self.torn = 0
         """Blocks that were not intact when they were read."""
+        self.lost_pending = 0
+        """Blocks that were evicted from DRAM before they were written."""
         self.block_tokens = block_tokens
         self._policy = policy
         self._held: dict[BlockName, int] = {}
@@ -81,17 +83,21 @@ class DiskBlocks:
         self._checksums[slot] = checksum
         return SlotRef(slot, self.slots.generation(slot))
 
-    def written(self, slot: int, *, done: bool, stamp: int, depth: int) -> None:
-        """It is held from now on, unless the writing failed or all was dropped meanwhile. stamp: of its last use."""
+    def written(self, slot: int, *, done: bool, stamp: int, depth: int) -> bool:
+        """Whether it is held from now on: not if the writing failed, or all was dropped meanwhile.
+
+        stamp: of its last use, perhaps some time ago.
+        """
         self._writing.remove(slot)
         name = self._names[slot]
         if done and name is not None and slot not in self._disowned:
             self.slots.seal(slot)
             self._hold(name, slot, stamp, depth)
-        else:
-            self.slots.discard(slot)
-            self._names[slot] = None
-            self._disowned.discard(slot)
+            return True
+        self.slots.discard(slot)
+        self._names[slot] = None
+        self._disowned.discard(slot)
+        return False
 
     # Reading
 

@@ -44,7 +44,6 @@ class Plan:
         self._promotes = promotes
         self._reclaiming = False
         self._stamp = 0
-        self._lost_pending = 0
         self._disk_changes = NameChanges()
         self._wanted: deque[Promote] = deque()
         self._fetches: list[Fetch] = []
@@ -76,7 +75,9 @@ class Plan:
 
     def _evict(self, slot: int) -> None:
         """A block that is on the SSD loses a copy; one that is still to be written is lost."""
-        self._lost_pending += self.behind.lose(self.dram.drop(slot).name)
+        lost = self.behind.lose(self.dram.drop(slot).name)
+        if lost and self.disk is not None:
+            self.disk.lost_pending += 1
         self.evicted += 1
 
     # The life of a block
@@ -84,6 +85,7 @@ class Plan:
     def seal(self, slot: int, checksum: int, *, now: float) -> Block:
         """It is held from now on; ``settle`` it once whoever is to have a lease on it has one."""
         block = self.dram.seal(slot, checksum)
+        block.stamp = self._stamp  # until it is settled, as it is when its last lease ends
         if self.disk is not None and not block.short and block.name not in self.disk:
             self.behind.sealed(block.name, now=now)
         return block
@@ -124,6 +126,7 @@ class Plan:
 
     def attach(self, slots_total: int, block_tokens: int, entries: Iterable[DiskEntry]) -> None:
         assert self.disk is None, "the SSD tier is attached already"
+        assert not {**self._demoting, **self._promoting}, "moves of a former disk are under way, perhaps in this file"
         self.disk = DiskBlocks(slots_total, block_tokens, self._disk_policy, self._disk_changes)
         self._stamp = self.disk.find(entries, self._stamp + 1)
         self._write_behind_what_is_held()
@@ -173,12 +176,13 @@ class Plan:
 
     def demoted(self, move: Demote, *, done: bool) -> None:
         disk, since = self._demoting.pop(move.source)
-        block = self.dram[move.source.slot]
-        if disk is self.disk:
-            disk.written(move.target.slot, done=done, stamp=block.stamp, depth=block.depth)
-        self.dram.unpin(move.source.slot)
-        again = disk is not self.disk and self.dram.index.get(block.name) == move.source.slot
-        if again and self.disk is not None and block.name not in self.disk:
+        slot = move.source.slot
+        block = self.dram[slot]
+        here = disk is self.disk
+        kept = here and disk.written(move.target.slot, done=done, stamp=block.stamp, depth=block.depth)
+        self.dram.unpin(slot)
+        emptied = here and done and not kept
+        if emptied and self.dram.index.get(block.name) == slot:
             self.behind.add(block.name, now=since)
 
     def promoted(self, move: Promote, *, done: bool) -> None:
@@ -219,7 +223,8 @@ class Plan:
         if self.disk is None:
             return None
         slots = self.disk.slots
-        pending = [since for disk, since in self._demoting.values() if disk is self.disk]
+        under_way = ((ref, since) for ref, (disk, since) in self._demoting.items() if disk is self.disk)
+        pending = [since for ref, since in under_way if self.dram.holds(ref.slot)]
         oldest = self.behind.oldest
         return DiskSnapshot(
             total=slots.total,
@@ -230,7 +235,7 @@ class Plan:
             oldest_pending=min([*pending, *([] if oldest is None else [oldest])], default=None),
             evicted=self.disk.evicted,
             dropped_torn=self.disk.torn,
-            lost_pending=self._lost_pending,
+            lost_pending=self.disk.lost_pending,
         )
 
     def check(self) -> None:
