@@ -65,6 +65,7 @@ WORKER_COLUMNS = (
     _plain("id"),
     _plain("role"),
     _plain("pid"),
+    _plain("store"),
     _plain("running"),
     _plain("waiting"),
     _of("gpu blocks free", "gpu_blocks_free", "gpu_blocks_total"),

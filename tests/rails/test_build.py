@@ -28,7 +28,7 @@ def test_every_dependency_is_pinned() -> None:
     pinned = {
         normal(line.split("==")[0]) for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
     }
-    names = {normal(re.split(r"[\[=<>!~ ]", requirement)[0]) for requirement in wanted}
+    names = {normal(re.split(r"[\[=<>!~; ]", requirement)[0]) for requirement in wanted}
     assert names <= pinned
 
 
