@@ -19,8 +19,7 @@ class Meddler:
     """Passes everything on, at ``address``; its orders are carried out once, ``at`` so many bytes from now on."""
 
     def __init__(self, target: str) -> None:
-        host, _, port = target.rpartition(":")
-        self._target = host, int(port)
+        self.target = target
         self._passed = dict.fromkeys(Way, 0)
         self._cut_at: dict[Way, int] = {}
         self._flip_at: dict[Way, int] = {}
@@ -56,7 +55,12 @@ class Meddler:
         if self._dead:
             writer.transport.abort()
             return
-        other_reader, other_writer = await asyncio.open_connection(*self._target)
+        host, _, port = self.target.rpartition(":")
+        try:
+            other_reader, other_writer = await asyncio.open_connection(host, int(port))
+        except ConnectionError:
+            writer.transport.abort()
+            return
         self._writers |= {writer, other_writer}
         try:
             async with asyncio.TaskGroup() as tasks:

@@ -117,6 +117,7 @@ class Rig:
         store: str | None = None,
         conductors: Sequence[str] = (),
         engine: Engine | None = None,
+        warm_within_s: float = PATIENCE_S,
         **settings: Any,
     ) -> WorkerRun:
         given = WorkerSettings(
@@ -134,7 +135,7 @@ class Rig:
         stopping = asyncio.Event()
         work = serve_worker(given, stopping, make=lambda _: (made, "toy"), on_ready=ready.set_result)
         task = asyncio.create_task(work, name=name)
-        worker = WorkerRun(stopping, task, await first(ready, task), given.listen)
+        worker = WorkerRun(stopping, task, await first(ready, task, warm_within_s), given.listen)
         self.runs.append(worker)
         return worker
 
@@ -176,11 +177,12 @@ class Rig:
                     run.node.catalog.check()
 
 
-async def first(ready: "asyncio.Future[T]", task: "asyncio.Task[None]") -> T:
+async def first(ready: "asyncio.Future[T]", task: "asyncio.Task[None]", within_s: float = PATIENCE_S) -> T:
     """What ``ready`` becomes, or what the task raised before."""
     both: list[asyncio.Future[Any]] = [ready, task]
-    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE_S)
+    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED, timeout=within_s)
     if not ready.done():
+        assert task.done(), f"{task.get_name()} is not ready within {within_s} s"
         await task
         raise AssertionError(f"{task.get_name()} ended before it was ready")
     return ready.result()

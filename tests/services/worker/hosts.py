@@ -1,15 +1,17 @@
 """Two hosts in one process: a store and a worker each, so that every block handed over crosses a socket."""
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.port import Engine
+from kvstore.names import block_names
 from scheduler.vocabulary import StoreId, StoreTarget
 from services.store.peers import StorePeers
 from tests.services.meddler import Meddler, meddler
-from tests.services.rig import Client, Rig, Store, Story, WorkerRun, hand_over, rig, toy
+from tests.services.rig import Client, Rig, Store, Story, WorkerRun, hand_over, rig, root, toy
 from tests.services.worker.oracle import Asked
 
 SLOT_BYTES = toy().layout.slot_bytes
@@ -27,6 +29,20 @@ class Host:
     @property
     def target(self) -> StoreTarget:
         return StoreTarget(StoreId(self.store.node.name), self.line.address)
+
+    async def restart(self, it: Rig) -> None:
+        """The store stops, and another comes in its place, with what is on its SSD."""
+        dram, tier = self.store.node.arena.size_bytes, self.store.node.ssd
+        ssd = 0 if tier is None else tier.options.size_bytes
+        if not self.store.task.done():
+            await self.store.stop()
+        self.store = await it.store(self.store.node.name, dram=dram, ssd=ssd)
+        self.line.target = self.store.target.address
+
+    async def connected(self, it: Rig) -> None:
+        link = self.run.worker.link
+        assert link is not None
+        await it.until("the session is back", lambda: link.session is not None)
 
     def count(self, metric: str, **labels: str) -> float:
         """Of this store's transfers."""
@@ -70,12 +86,10 @@ class Hosts:
 
     async def cached_near(self, asked: Asked) -> None:
         """Its whole blocks are in the near store afterwards."""
-        before = self.near.store.node.catalog.snapshot().sealed
         await self.near.client.decode(asked.prompt, max_tokens=1)
-        blocks = len(asked.prompt) // toy().layout.block_tokens
-        await self.it.until(
-            "its blocks are published", lambda: self.near.store.node.catalog.snapshot().sealed == before + blocks
-        )
+        names = set(block_names(root(), asked.prompt, self.near.run.worker.identity.block_tokens))
+        catalog = self.near.store.node.catalog
+        await self.it.until("its blocks are published", lambda: names <= set(catalog.held_names()))
 
     async def looked_up(self, asked: Asked) -> Story:
         """Inline at d, which is told that the near store may have a longer prefix."""
@@ -85,13 +99,21 @@ class Hosts:
 
 
 @asynccontextmanager
-async def two_hosts(directory: Path, *, slots: int = 2000) -> AsyncIterator[Hosts]:
+async def two_hosts(
+    directory: Path,
+    *,
+    dram: int = 2000 * SLOT_BYTES,
+    ssd: int = 0,
+    engines: Sequence[Engine] | None = None,
+) -> AsyncIterator[Hosts]:
+    """engines: of the workers; unset: toys. Slots are not verified when they are lifted: stores must have done that."""
     async with rig(directory) as it:
-        stores = [await it.store(name, dram=slots * SLOT_BYTES) for name in ("store-0", "store-1")]
-        names = ("prefill-0", "decode-0")
+        stores = [await it.store(name, dram=dram, ssd=ssd) for name in ("store-0", "store-1")]
         runs = [
-            await it.worker(name, store=f"store-{number}", verify_lifts=False, max_num_seqs=8)
-            for number, name in enumerate(names)
+            await it.worker(name, store=store, engine=engine, warm_within_s=120.0, verify_lifts=False)
+            for name, store, engine in zip(
+                ("prefill-0", "decode-0"), ("store-0", "store-1"), engines or (toy(), toy()), strict=True
+            )
         ]
         async with meddler(stores[0].target.address) as near, meddler(stores[1].target.address) as far:
             hosts = [

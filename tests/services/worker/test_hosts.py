@@ -1,5 +1,6 @@
 """One answer, whatever happens to blocks on their way between two hosts: what is lost or changed is computed."""
 
+import asyncio
 import random
 from pathlib import Path
 
@@ -8,8 +9,8 @@ import pytest
 from services.store import peers_loop
 from tests.services.meddler import Way
 from tests.services.rig import BLOCK_TOKENS
-from tests.services.worker.hosts import block_bytes, two_hosts
-from tests.services.worker.oracle import alone, asked
+from tests.services.worker.hosts import SLOT_BYTES, Hosts, block_bytes, two_hosts
+from tests.services.worker.oracle import Asked, alone, asked
 
 CASES = 16
 
@@ -129,3 +130,52 @@ async def test_what_is_changed_in_flight_is_never_served(tmp_path: Path, path: s
                 host.line.heal()
         assert flipped >= 5
         assert hosts.far.count("blocks_refused") > 0
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("block_by_block")
+@pytest.mark.parametrize("seed", range(8))
+async def test_whatever_goes_wrong_between_hosts_the_text_is_the_same(tmp_path: Path, seed: int) -> None:
+    """Connections break and bytes change, sessions end, stores restart and have no room, at any moment."""
+    chance = random.Random(seed)
+    async with two_hosts(tmp_path, dram=60 * SLOT_BYTES, ssd=200 * 2 * SLOT_BYTES) as hosts:
+        free = asyncio.Semaphore(6)
+
+        async def one(number: int, each: Asked) -> None:
+            async with free:
+                path = (hosts.pushed, hosts.pushed, hosts.fetched, hosts.looked_up)[number % 4]
+                assert (await path(each)).tokens == alone(each), number
+
+        troubled = asyncio.create_task(trouble(hosts, chance))
+        try:
+            made = [asked(chance) for _ in range(50)]
+            await hosts.it.together(one(number, each) for number, each in enumerate([*made, *made]))
+        finally:
+            troubled.cancel()
+            await asyncio.wait([troubled])
+        for host in (hosts.near, hosts.far):
+            host.line.heal()
+            if host.store.task.done():
+                await host.restart(hosts.it)
+            await host.connected(hosts.it)
+
+
+async def trouble(hosts: Hosts, chance: random.Random) -> None:
+    while True:
+        await asyncio.sleep(chance.uniform(0.01, 0.1))
+        host, way, at = chance.choice([hosts.near, hosts.far]), chance.choice(list(Way)), chance.randrange(4000)
+        match chance.choice(["cut", "cut for good", "flip", "flip", "heal", "session", "restart"]):
+            case "cut":
+                host.line.cut(way, at, forever=False)
+            case "cut for good":
+                host.line.cut(way, at)
+            case "flip":
+                host.line.flip(way, at)
+            case "heal":
+                host.line.heal()
+            case "session":
+                link = host.run.worker.link
+                if link is not None and link.session is not None:
+                    link.session.end()
+            case "restart":
+                await host.restart(hosts.it)
