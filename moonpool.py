@@ -21,7 +21,7 @@ COMMANDS = {
     "status": ("services.status.main", "show what a running deployment is doing"),
     "simulate": ("loadtest.simulate", "replay a trace on a simulated cluster"),
     "reproduce": ("loadtest.reproduce.main", "run the papers' experiments, simulated"),
-    "bench": ("", "measure a part against its limit: conductor, engine, store"),
+    "bench": ("", "measure a part against its limit: conductor, engine, store, transfer"),
 }
 """Each command's module, and what it does. The module of ``bench`` is its part's."""
 
@@ -29,6 +29,7 @@ BENCHES = {
     "conductor": "services.bench.conductor",
     "engine": "services.bench.engine",
     "store": "services.bench.store",
+    "transfer": "services.bench.transfer",
 }
 
 

@@ -17,8 +17,8 @@ from kvstore.names import BlockName
 from kvstore.tcp_lane import Connection
 from kvstore.transfer import Failure, InflowEvents, OutflowEvents, Reason
 
-PORTION_BYTES = 4 << 20
-"""What is sent before other calls have their turn and answers are read: 1 ms at 4 GB/s."""
+PORTION_BYTES = 8 << 20
+"""What is sent before other calls have their turn and answers are read: 2 ms at 4 GB/s."""
 
 
 class Outgoing:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,12 +71,23 @@ class Bench:
 
 
 @asynccontextmanager
-async def store_process(directory: Path, arena_dir: Path, layout: KvLayout, slots: int) -> AsyncIterator[Bench]:
-    """A store with that many slots in memory and no SSD, and a session with it. Raises StoreProcessFailed."""
+async def store_process(
+    directory: Path,
+    arena_dir: Path,
+    layout: KvLayout,
+    slots: int,
+    *,
+    name: str = "bench-store",
+    more: Sequence[str] = (),
+) -> AsyncIterator[Bench]:
+    """A store with that many slots in memory and no SSD, and a session with it. Raises StoreProcessFailed.
+
+    more: flags.
+    """
     target = f"unix:{directory / 'store.sock'}"
-    flags = [f"--listen={target}", "--id=bench-store", f"--dram={slots * layout.slot_bytes}", "--log-level=warning"]
+    flags = [f"--listen={target}", f"--id={name}", f"--dram={slots * layout.slot_bytes}", "--log-level=warning"]
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "moonpool", "store", *flags, f"--arena-dir={arena_dir}"),
+        *(sys.executable, "-m", "moonpool", "store", *flags, f"--arena-dir={arena_dir}", *more),
         env={**os.environ, SUPERVISOR_PID: str(os.getpid())},
         stdout=STDERR,
     )

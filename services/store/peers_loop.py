@@ -15,7 +15,7 @@ from services.store.node import StoreNode
 from services.store.peers_allowance import Allowance
 from services.store.peers_metrics import TransferMetrics
 
-DONE_BYTES = 4 << 20
+DONE_BYTES = 8 << 20
 """Few enough that they are still in a cache when their checksums are computed, enough to be worth a message."""
 
 log = logging.getLogger("services.store.peers")

@@ -28,7 +28,8 @@ class Serving:
         self._deadline_s = deadline_s
         self._asked = 0  # names[:_asked] were asked of the catalog
         self._got = 0  # names[:_got] are leased, or were
-        self._leased: dict[int, SlotRef] = {}  # by position: on their way
+        self._leased: dict[int, SlotRef] = {}  # by position
+        self._there: set[int] = set()  # of these, what has arrived
         self._taken = 0  # blocks that are counted as under way
         self._missing = self._over = False
         self._portions = count(1)
@@ -47,12 +48,11 @@ class Serving:
         raise AssertionError("whoever fetches grants nothing")
 
     def sealed(self, positions: Sequence[int], sealed: Sequence[bool]) -> None:
-        refs = [self._leased.pop(at) for at in positions]
-        self._dealings.node.catalog.release(self._session, refs)
+        self._there.update(positions)
         self._dealings.metrics.moved(Way.SERVED, sum(sealed))
-        self._give(len(refs))
-        self._ask_soon()
-        self._dealings.node.settle()
+        if len(self._there) >= min(self._portion, len(self._leased)):
+            self._release()
+            self._ask_soon()
 
     def ended(self, failure: Failure | None) -> None:
         self._over = True
@@ -103,6 +103,14 @@ class Serving:
         node.settle(
             node.catalog.acquire(self._session, next(self._portions), names, deadline=self._deadline, now=node.clock())
         )
+
+    def _release(self) -> None:
+        """What has arrived, a portion at a time, as each release is a use of the whole prefix."""
+        refs = [self._leased.pop(at) for at in sorted(self._there)]
+        self._there.clear()
+        self._dealings.node.catalog.release(self._session, refs)
+        self._give(len(refs))
+        self._dealings.node.settle()
 
     def _give(self, blocks: int) -> None:
         self._taken -= blocks

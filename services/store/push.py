@@ -115,9 +115,6 @@ class Pushing:
 
     def sealed(self, positions: Sequence[int], sealed: Sequence[bool]) -> None:
         assert self._session is not None, "blocks are sent from under leases"
-        node = self._dealings.node
-        node.catalog.release(self._session, [self._leases.pop(at) for at in positions])
-        node.settle()
         self._wanted.difference_update(positions)
         self._dealings.metrics.moved(Way.PUSHED, sum(sealed))
         if not all(sealed):
@@ -125,6 +122,11 @@ class Pushing:
             bad = len(sealed) - sum(sealed)
             log.warning("a peer refused blocks as corrupted", extra=fields(peer=self._peer.store, blocks=bad))
         if not self._wanted:
+            # All at once, as each release is a use of the whole prefix. The worker's own leases last longer.
+            node = self._dealings.node
+            node.catalog.release(self._session, [self._leases[at] for at in sorted(self._leases)])
+            node.settle()
+            self._leases.clear()
             self._dealings.metrics.took(Way.PUSHED, node.clock() - self._began)
             self._end_unless_kept()
 
