@@ -41,7 +41,9 @@ check: $(EVERYTHING) ## format, lint, types, import arrows, generated code and p
 		done && echo "generated code is fresh"
 
 bench: $(RUNTIME) ## measure each part against this machine's limits
-	$(BIN)/moonpool bench engine $(ARGS)
+	@for part in $$($(BIN)/python -c 'import moonpool; print(*moonpool.BENCHES)'); do \
+		$(BIN)/moonpool bench "$$part" $(ARGS) || exit 1; \
+	done
 
 proto: $(EVERYTHING) ## generate services/wire/pb from proto/
 	$(call PROTOC,.)
