@@ -7,6 +7,7 @@ from argparse import BooleanOptionalAction, Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from math import inf
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -22,6 +23,7 @@ from loadtest.simulator.record import Record, summary
 from loadtest.simulator.simulation import Coupled, Simulation, Spec
 from loadtest.trace_file import read
 from loadtest.traces import TraceError, requests
+from scheduler.admission import Admission, Promise
 from scheduler.conductor import Conductor
 from scheduler.policies import POLICIES
 
@@ -74,6 +76,8 @@ def build(asked: Namespace) -> Simulation:
     )
     conductor = Conductor(
         policy=asked.policy,
+        admission=asked.admission,
+        promise=Promise(asked.ttft_slo or inf, asked.tbt_slo or inf),
         seed=asked.seed,
         inline_max_tokens=asked.inline_max_tokens,
         link_bytes_per_s=machine.link_bytes_per_s,
@@ -147,6 +151,13 @@ def _parser() -> Parser:
         choices=POLICIES,
         metavar="NAME",
         help=f"how requests are placed: {', '.join(POLICIES)} [{POLICIES[0]}]",
+    )
+    add(
+        "--admission",
+        default="off",
+        choices=tuple(each.value for each in Admission),
+        metavar="NAME",
+        help=f"what is refused: {', '.join(Admission)}; what is promised are the two SLOs [off]",
     )
     add(
         "--inline-max-tokens",

@@ -16,8 +16,9 @@ class Record:
     """One request that was offered.
 
     asked_s: when it came, in virtual seconds. ttft_s None: it had no first token. tbt_s None: fewer than two
-    tokens. ended_s None: it was rejected, for ``rejected``, or lost. cached_tokens: of the prompt, reused at its
-    first prefill; cached_blocks: whole ones of ``blocks``, a partial last one counted as a block.
+    tokens. ended_s None: it was rejected, for ``rejected``; where it had a first token, after its prefill.
+    cached_tokens: of the prompt, reused at its first prefill; cached_blocks: whole ones of ``blocks``, a partial
+    last one counted as a block.
     """
 
     place: int

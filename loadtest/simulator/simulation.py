@@ -46,6 +46,15 @@ def _nobody(record: Record) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """Both pools at one moment, the mean of their workers: prefill seconds queued, seconds of a decode step."""
+
+    at_s: float
+    queued_s: float
+    step_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Coupled:
     """What a coupled node does: find prompts on its own device again, cut prompts into chunks beside decodes."""
 
@@ -97,6 +106,10 @@ class Spec:
     @property
     def store_bytes(self) -> int:
         return self.machine.dram_bytes if self.dram_bytes is None else self.dram_bytes
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
 
 
 def _limits(spec: Spec) -> BatchLimits:
@@ -163,6 +176,7 @@ class Simulation:
         self._ticked_s = 0.0
         self._lacking: set[StoreId] = set()  # stores of which the conductor wants all names
         self._silent_s: dict[WorkerId, float] = {}
+        self.samples: list[Sample] = []
         self._requests: Sequence[Request] = ()
         self._tell: Callable[[Record], None] = _nobody
         self._records: list[Record] = []
@@ -177,8 +191,12 @@ class Simulation:
         *,
         faults: Sequence[Fault] = (),
         over: Callable[[Record], None] = _nobody,
+        sample_s: float | None = None,
     ) -> list[Record]:
-        """What became of each that was asked, in the order of the workload; ``over`` is told as it happens."""
+        """What became of each that was asked, in the order of the workload; ``over`` is told as it happens.
+
+        sample_s: how often to look at the pools, see ``samples``.
+        """
         assert not self._requests, "a simulation runs once"
         self._requests, self._tell = requests, over
         first = sorted((request.at_s, place) for place, request in enumerate(requests) if request.after is None)
@@ -191,6 +209,8 @@ class Simulation:
             self._report(worker)
         for at_s, place in first:
             self.events.at(at_s, partial(self._ask, place, planned=True))
+        if sample_s is not None:
+            self._sample(sample_s)
         for fault in faults:
             self.events.at(fault.at_s, partial(self._goes_wrong, fault))
         self.events.run()
@@ -229,6 +249,13 @@ class Simulation:
                 self._conductor.worker_reported(of_worker, now=now)
         if self._open:
             self.events.at(self._next_beat(worker), partial(self._report, worker))
+
+    def _sample(self, every_s: float) -> None:
+        queued_s = [worker.queued_s for worker in self.workers.values() if worker.role.prefills]
+        step_s = [worker.step_s for worker in self.workers.values() if worker.role.decodes]
+        self.samples.append(Sample(self.events.now, _mean(queued_s), _mean(step_s)))
+        if self._open:
+            self.events.after(every_s, partial(self._sample, every_s))
 
     # -- what goes wrong ----------------------------------------------------------------------------------------
 

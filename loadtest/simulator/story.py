@@ -24,6 +24,7 @@ from scheduler.sequence import Running
 from scheduler.vocabulary import (
     Ask,
     Limits,
+    Measured,
     Outcome,
     Placement,
     Rejection,
@@ -42,7 +43,11 @@ class Decides(Protocol):
 
     def place(self, ask: Ask, *, now: float) -> Placement | Rejection: ...
 
-    def outcome(self, request: RequestId, outcome: Outcome, *, now: float) -> None: ...
+    def decode_begins(self, request: RequestId, *, now: float) -> Rejection | None: ...
+
+    def outcome(
+        self, request: RequestId, outcome: Outcome, *, now: float, measured: Measured | None = None
+    ) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +88,19 @@ class Story:
         """Place it; again with the tokens so far, where a worker refused or died."""
         cluster = self._cluster
         names = tuple(block_names(cluster.root, self._tokens, cluster.block_tokens))
-        ask = Ask(self._id, names, len(self._tokens), cluster.max_new_tokens, self._excluded)
+        ask = Ask(self._id, names, len(self._tokens), cluster.max_new_tokens, self._excluded, resumed=bool(self._times))
         answer = cluster.conductor.place(ask, now=cluster.events.now)
         if isinstance(answer, Rejection):
-            self._happened(Event.GAVE_UP)
-            self._record = replace(self._record, rejected=answer.reason)
-            self._end()
+            self._rejected(answer)
             return
         self._record = replace(self._record, placements=self._record.placements + 1)
         self._happened(Event.PLACED_INLINE if answer.prefill is None else Event.PLACED)
         self._placed(answer)
+
+    def _rejected(self, rejection: Rejection) -> None:
+        self._happened(Event.GAVE_UP)
+        self._record = replace(self._record, rejected=rejection.reason)
+        self._end()
 
     def _placed(self, placement: Placement) -> None:
         workers, inline = self._cluster.workers, placement.prefill is None
@@ -166,6 +174,10 @@ class Story:
         """What d's store had no room for is fetched from p's."""
         if not self._parts or self._parts[0][1] is not prefilled:
             return  # p has died since
+        rejection = self._cluster.conductor.decode_begins(self._id, now=self._cluster.events.now)
+        if rejection is not None:
+            self._rejected(rejection)
+            return
         running, prefill = self._running(handed_over=True), self._parts[0][0].store.name
         source = None if decode.store.name == prefill else StoreTarget(prefill, prefill)
         part = Part(
@@ -208,7 +220,14 @@ class Story:
     def _happened(self, event: Event) -> None:
         outcome = self._life.happened(event)
         if outcome is not None:
-            self._cluster.conductor.outcome(self._id, outcome, now=self._cluster.events.now)
+            now = self._cluster.events.now
+            self._cluster.conductor.outcome(self._id, outcome, now=now, measured=self._measured())
+
+    def _measured(self) -> Measured:
+        """By the gateway's clock, as far as it got."""
+        times = self._all_times()
+        tpot_s = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else None
+        return Measured(self._record.ttft_s, tpot_s)
 
 
 def _nothing(*_: object) -> None:

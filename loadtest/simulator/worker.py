@@ -391,6 +391,19 @@ class Worker:
             prefill_squares_queued=state.prefill_squares_queued,
         )
 
+    @property
+    def queued_s(self) -> float:
+        """How long the prefills take that are queued here, one after the other."""
+        state, (base, linear, square) = self._batcher.snapshot(), self._machine.profile.prefill_s
+        tokens = linear * state.prefill_tokens_queued + square * state.prefill_squares_queued
+        return base * state.prefills_queued + tokens
+
+    @property
+    def step_s(self) -> float:
+        """How long one decode step of all sequences that run here takes; 0 where none runs."""
+        report = self._batcher.snapshot()
+        return estimate.step_s(self._machine.profile, report.running, report.kv_tokens) if report.running else 0.0
+
     def check(self) -> None:
         """Assert that blocks conserve, and that nothing is held for nobody."""
         self._device.check()

@@ -82,9 +82,9 @@ def test_a_host_that_is_not_heard_is_not_asked_and_its_store_is_learned_anew() -
 
 def test_with_nobody_left_a_request_is_rejected() -> None:
     requests = [Request(10.0, (Span(1, 64),), Span(2, 1))]
-    (record,) = run(spec(prefill=1, decode=1), requests, [Death(1, 5.0, 60.0)])
+    (record,) = run(spec(prefill=1, decode=1), requests, [Death(0, 5.0, 60.0), Death(1, 5.0, 60.0)])
 
-    assert record.rejected == "no decode worker is alive"
+    assert record.rejected == "no worker is alive"
 
 
 @pytest.mark.parametrize("seed", range(4))
