@@ -318,22 +318,21 @@ class Conductor:
         return self._beliefs.identity.block_tokens
 
     def _rejection(self, ask: Ask, now: float) -> Rejection:
-        """Says which condition the decode workers failed, the last one that would have to be lifted."""
+        """Says which condition the workers failed, the last one that would have to be lifted."""
         beliefs = self._beliefs
         live = [worker for worker in beliefs.workers.values() if beliefs.alive(worker.heard_s, now)]
-        decoders = [worker for worker in live if worker.report.role.decodes]
-        serving = [worker for worker in decoders if not worker.report.draining]
+        serving = [worker for worker in live if not worker.report.draining]
         roomy = [worker for worker in serving if ask.tokens < worker.report.max_model_len]
         code = RejectionCode.UNAVAILABLE
-        if not decoders:
-            reason = "no decode worker is alive"
+        if not live:
+            reason = "no worker is alive"
         elif not serving:
-            reason = "every decode worker is being shut down"
+            reason = "every worker is being shut down"
         elif not roomy:
             longest = max(worker.report.max_model_len for worker in serving)
-            reason = f"{ask.tokens} tokens are more than any decode worker's context of {longest}"
+            reason = f"{ask.tokens} tokens are more than any worker's context of {longest}"
         else:
-            reason = "every decode worker has refused or failed this request"
+            reason = "every worker has refused or failed this request"
             rows = beliefs.worker_table.rows[[beliefs.worker_table.row(worker.report.worker) for worker in roomy]]
             if ((rows["sequences"] >= rows["seats"]) | (rows["blocks_free"] < self._blocks(ask))).any():
                 code = RejectionCode.OVERLOADED

@@ -44,6 +44,8 @@ class Forecast:
 
     prefiller: Bools
     decoder: Bools
+    degraded: bool
+    """No decode worker can take it: prefill workers do all of it, inline."""
     dedicated: Bools
     store: Ints
     linked: Bools
@@ -136,10 +138,13 @@ def forecast(beliefs: Beliefs, ask: Ask, costs: Costs, *, fetches: bool, now: fl
     sequences, blocks = column("sequences"), -(-(tokens + 1) // size)  # of the prompt and the first token
     kv_tokens, seats = column("kv_tokens"), column("seats")
     step_s = (column("step_s0"), column("step_s1"), column("step_s2"))
+    prefiller, decoder = fits & column("prefills"), fits & column("decodes")
+    degraded = not decoder.any()
     return Forecast(
-        prefiller=fits & column("prefills"),
-        decoder=fits & column("decodes"),
-        dedicated=column("dedicated"),
+        prefiller=prefiller,
+        decoder=prefiller if degraded else decoder,
+        degraded=degraded,
+        dedicated=np.zeros_like(fits) if degraded else column("dedicated"),
         store=store,
         linked=linked,
         reachable=store_reachable[store],

@@ -62,6 +62,8 @@ class Decision(StrEnum):
     """A handoff would end later, and no other stream waits long for it."""
     INLINE_ALONE = "inline, no pair"
     """No prefill worker can hand over to a decode worker."""
+    DEGRADED = "inline, degraded"
+    """No decode worker is left for it: a prefill worker does all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,8 @@ def choose(at: Forecast, policy: Policy, terms: Terms, *, tpot_s: Floats) -> Pai
     prefillers, decoders = _partnered(at, terms)
     if not prefillers.any():
         inline = (rank + decode_s) if policy.by_time else rank + NO_ROOM_S * ~at.room
-        return Pair(NOBODY, _least(inline, at.decoder), Decision.INLINE_ALONE)
+        decision = Decision.DEGRADED if at.degraded else Decision.INLINE_ALONE
+        return Pair(NOBODY, _least(inline, at.decoder), decision)
     after_s = decode_s + terms.handoff_s + at.lift_s
     if not policy.by_time:
         first = np.zeros_like(prefillers)
@@ -118,7 +121,7 @@ def _partnered(at: Forecast, terms: Terms) -> tuple[Bools, Bools]:
     """
     prefillers, decoders = at.prefiller & at.linked, at.decoder & at.linked
     wanted = prefillers & (at.dedicated | terms.insisted)
-    if not wanted.any():
+    if at.degraded or not wanted.any():
         return np.zeros_like(prefillers), decoders
     decoders = decoders & _has_partner(at, decoders, wanted)
     if not decoders.any():

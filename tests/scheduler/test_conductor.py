@@ -386,7 +386,7 @@ def test_who_is_excluded_draining_or_silent_gets_nothing() -> None:
         worker_report("d2", running=3, kv_tokens=4000),
     )
     assert where(made, ask(tokens=3000, excluded=["p0", "d0"])) == ("p2", "d2")
-    assert refused(made, ask(tokens=3000), now=2.0).reason == "no decode worker is alive"
+    assert refused(made, ask(tokens=3000), now=2.0).reason == "no worker is alive"
 
 
 def test_a_prompt_beyond_a_workers_context_goes_to_one_with_a_longer_one() -> None:
@@ -400,23 +400,22 @@ def test_a_prompt_beyond_a_workers_context_goes_to_one_with_a_longer_one() -> No
 @pytest.mark.parametrize(
     ("workers", "code", "reason"),
     [
-        ([], RejectionCode.UNAVAILABLE, "no decode worker is alive"),
-        ([worker_report("p", P)], RejectionCode.UNAVAILABLE, "no decode worker is alive"),
-        ([worker_report("d", draining=True)], RejectionCode.UNAVAILABLE, "every decode worker is being shut down"),
+        ([], RejectionCode.UNAVAILABLE, "no worker is alive"),
+        ([worker_report("d", draining=True)], RejectionCode.UNAVAILABLE, "every worker is being shut down"),
         (
             [worker_report("d", context=50)],
             RejectionCode.UNAVAILABLE,
-            "100 tokens are more than any decode worker's context of 50",
+            "100 tokens are more than any worker's context of 50",
         ),
         (
             [worker_report("excluded")],
             RejectionCode.UNAVAILABLE,
-            "every decode worker has refused or failed this request",
+            "every worker has refused or failed this request",
         ),
         (
             [worker_report("excluded", running=8, seats=8)],
             RejectionCode.OVERLOADED,
-            "every decode worker has refused or failed this request",
+            "every worker has refused or failed this request",
         ),
     ],
 )
@@ -500,6 +499,22 @@ def test_a_worker_of_another_model_is_refused_with_what_differs() -> None:
     with pytest.raises(IdentityMismatch, match="model weights bb instead of aa"):
         made.worker_reported(worker_report("e", identity=OTHER), now=0)
     assert not made.worker_reported(worker_report("e"), now=0)
+
+
+# -- one role left ----------------------------------------------------------------------------------------------------
+
+
+def test_without_a_decode_worker_the_prefill_workers_do_it_all_and_that_is_counted() -> None:
+    made = conductor(worker_report("p0", P), worker_report("p1", P), worker_report("d", D, draining=True))
+
+    assert [where(made, ask(f"{number}", tokens=1000)) for number in range(2)] == [(None, "p0"), (None, "p1")]
+    assert made.snapshot().decisions == {Decision.DEGRADED: 2}
+
+
+def test_a_request_that_every_decode_worker_has_failed_is_given_to_a_prefill_worker() -> None:
+    made = conductor(worker_report("p", P), worker_report("d", D))
+
+    assert where(made, ask(tokens=1000, excluded=["d"])) == (None, "p")
 
 
 # -- policies ---------------------------------------------------------------------------------------------------------

@@ -94,14 +94,14 @@ class Model:
         decoders = {worker for worker, report in able.items() if report.role.decodes}
         match answer:
             case Rejection():
-                assert not decoders
+                assert not able
                 assert answer.reason
             case Placement():
                 self.check(answer, able, tokens)
+                assert able[answer.decode.worker].role.decodes or not decoders
 
     def check(self, answer: Placement, able: dict[WorkerId, WorkerReport], tokens: int) -> None:
         decode = able[answer.decode.worker]
-        assert decode.role.decodes
         assert answer.decode.address == decode.address
         assert 0 <= answer.predicted_cached_tokens < tokens
         assert answer.predicted_ttft_s > 0
