@@ -64,14 +64,11 @@ def test_early_rejection_wastes_no_prefill(admission: str) -> None:
     assert found["before"] > 0
 
 
-def test_refusing_keeps_the_promise_to_those_who_are_taken() -> None:
-    late = {}
-    for admission in ("off", "predictive"):
-        taken = [record for record in run(admission)[0] if record.rejected is None]
-        kept = sum(record.within(None, 1.3 * PROMISE.tpot_s) for record in taken)
-        late[admission] = 1.0 - kept / len(taken)
+def test_refusing_keeps_the_pool_of_decodes_near_its_promise() -> None:
+    slowest = {mode: max(sample.step_s for sample in run(mode)[1]) for mode in ("off", "predictive")}
 
-    assert late["predictive"] < late["off"] / 2
+    assert slowest["off"] > 1.08 * PROMISE.tpot_s
+    assert slowest["predictive"] < 1.04 * PROMISE.tpot_s
 
 
 def test_both_pools_are_sampled_while_anybody_is_served() -> None:
