@@ -60,6 +60,14 @@ class Arena:
         start = self.layout.layer_offsets[layer]
         return self.slot(index)[start : start + self.layout.layer_bytes[layer]]
 
+    def carried(self, names: Collection[BlockName]) -> "Arena":
+        """Another host's, that has these blocks, in other slots."""
+        other = Arena(layout=self.layout)
+        for name in reversed([name for name in self.names if name in names]):
+            other.names[name] = other.allocate()
+            other.slot(other.names[name])[:] = self.slot(self.names[name])
+        return other
+
     def lose(self, names: Iterable[BlockName]) -> None:
         for name in list(names):
             self.names.pop(name, None)

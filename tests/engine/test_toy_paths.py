@@ -143,6 +143,19 @@ def handed_over_without_its_short_block(asked: Asked) -> list[int]:
     return first if ended(asked, first) else decoded(asked, arena, first)
 
 
+def handed_over_to_another_host(asked: Asked) -> list[int]:
+    arena = Arena()
+    first = prefilled(asked, arena)
+    return first if ended(asked, first) else decoded(asked, arena.carried(arena.names), first)
+
+
+def handed_over_to_another_host_of_which_every_third_block_is_lost(asked: Asked) -> list[int]:
+    arena = Arena()
+    first = prefilled(asked, arena)
+    came = {name for place, name in enumerate(arena.names) if place % 3 != 1}
+    return first if ended(asked, first) else decoded(asked, arena.carried(came), first)
+
+
 def preempted(asked: Asked) -> list[int]:
     """An older sequence grows until this one must make room; what was published comes back from the arena."""
     worker = Worker(Arena(), blocks=-(-(len(asked.prompt) + 1) // SIZE) + 3)
@@ -196,6 +209,8 @@ PATHS = [
     handed_over_with_its_prefix_on_the_prefill_device,
     handed_over_half_missing,
     handed_over_without_its_short_block,
+    handed_over_to_another_host,
+    handed_over_to_another_host_of_which_every_third_block_is_lost,
     preempted,
     resumed_elsewhere,
     resumed_through_a_handoff,

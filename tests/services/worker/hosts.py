@@ -25,6 +25,8 @@ class Host:
     run: WorkerRun
     client: Client
     line: Meddler
+    dram: int
+    ssd: int
 
     @property
     def target(self) -> StoreTarget:
@@ -32,11 +34,9 @@ class Host:
 
     async def restart(self, it: Rig) -> None:
         """The store stops, and another comes in its place, with what is on its SSD."""
-        dram, tier = self.store.node.arena.size_bytes, self.store.node.ssd
-        ssd = 0 if tier is None else tier.options.size_bytes
         if not self.store.task.done():
             await self.store.stop()
-        self.store = await it.store(self.store.node.name, dram=dram, ssd=ssd)
+        self.store = await it.store(self.store.node.name, dram=self.dram, ssd=self.ssd)
         self.line.target = self.store.target.address
 
     async def connected(self, it: Rig) -> None:
@@ -117,7 +117,7 @@ async def two_hosts(
         ]
         async with meddler(stores[0].target.address) as near, meddler(stores[1].target.address) as far:
             hosts = [
-                Host(store, run, await it.client(run), line)
+                Host(store, run, await it.client(run), line, dram, ssd)
                 for store, run, line in zip(stores, runs, (near, far), strict=True)
             ]
             yield Hosts(it, *hosts)
