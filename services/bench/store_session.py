@@ -79,10 +79,11 @@ async def store_process(
     *,
     name: str = "bench-store",
     more: Sequence[str] = (),
+    identity: Identity | None = None,
 ) -> AsyncIterator[Bench]:
     """A store with that many slots in memory and no SSD, and a session with it. Raises StoreProcessFailed.
 
-    more: flags.
+    more: flags. identity: of the deployment, where it is not the benchmark's own.
     """
     target = f"unix:{directory / 'store.sock'}"
     flags = [f"--listen={target}", f"--id={name}", f"--dram={slots * layout.slot_bytes}", "--log-level=warning"]
@@ -92,7 +93,7 @@ async def store_process(
         stdout=STDERR,
     )
     try:
-        async with store_session(target, directory, layout) as bench:
+        async with store_session(target, directory, layout, identity=identity) as bench:
             yield bench
     except (TimeoutError, grpc.aio.AioRpcError) as error:
         raise StoreProcessFailed(f"the store process can't be measured: {error or 'it does not start'}") from error
@@ -104,7 +105,7 @@ async def store_process(
 
 @asynccontextmanager
 async def store_session(
-    target: str, directory: Path, layout: KvLayout, *, worker: str = "bench"
+    target: str, directory: Path, layout: KvLayout, *, worker: str = "bench", identity: Identity | None = None
 ) -> AsyncIterator[Bench]:
     """A worker's session with the store at ``target``. Raises TimeoutError, AioRpcError."""
     async with AsyncExitStack() as stack:
@@ -115,7 +116,7 @@ async def store_session(
         stack.callback(lock.release)
         call = StoreStub(channel).Session()
         stack.callback(call.cancel)
-        identity = identity_of(layout)
+        identity = identity or identity_of(layout)
         hello = Hello(
             worker=worker,
             incarnation=1,

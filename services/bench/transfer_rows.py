@@ -23,7 +23,7 @@ import numpy as np
 
 from kvstore.arena import Arena
 from kvstore.checksum import slot_checksum
-from kvstore.layout import KvLayout
+from kvstore.layout import Identity, KvLayout
 from kvstore.names import BlockName
 from kvstore.vocabulary import Lease, Write
 from scheduler.vocabulary import StoreId, StoreTarget
@@ -49,6 +49,7 @@ class Hosts:
     there: Bench
     here_target: StoreTarget
     there_target: StoreTarget
+    here_listens: str
     checksums: list[int] = field(default_factory=list)  # by slot, of the arena here
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
@@ -87,20 +88,27 @@ Measured = Callable[[], Awaitable[float]]
 
 @asynccontextmanager
 async def two_stores(
-    directory: Path, arena_dir: Path, layout: KvLayout, batch: int, tls: TlsFiles | None = None
+    directory: Path,
+    arena_dir: Path,
+    layout: KvLayout,
+    batch: int,
+    tls: TlsFiles | None = None,
+    identity: Identity | None = None,
 ) -> AsyncIterator[Hosts]:
     """batch: blocks. Raises StoreProcessFailed."""
     async with AsyncExitStack() as stack:
         benches: list[Bench] = []
+        listens: list[str] = []
         targets: list[StoreTarget] = []
         for name, batches in (("bench-here", FROM_BATCHES), ("bench-there", TO_BATCHES)):
             own = Path(stack.enter_context(TemporaryDirectory(dir=directory)))
             target = StoreTarget(StoreId(name), f"127.0.0.1:{_free_port()}")
             flags = [f"--transfer-listen={target.address}", *([] if tls is None else tls.flags)]
-            process = store_process(own, arena_dir, layout, batches * batch, name=name, more=flags)
+            process = store_process(own, arena_dir, layout, batches * batch, name=name, more=flags, identity=identity)
             benches.append(await stack.enter_async_context(process))
             targets.append(target)
-        hosts = Hosts(benches[0], benches[1], targets[0], targets[1])
+            listens.append(f"unix:{own / 'store.sock'}")
+        hosts = Hosts(benches[0], benches[1], targets[0], targets[1], listens[0])
         await asyncio.to_thread(hosts.fill)
         yield hosts
 
