@@ -21,11 +21,14 @@ from kvstore.ssd import SUFFIX, SsdError, SsdFile
 from kvstore.ssd_scan import Scan
 from kvstore.vocabulary import Answer, Demote, Promote
 from services.runtime.logs import fields
-from services.store.io_threads import IoThreads
+from services.store.io_threads import IoThreads, Lane
 
 READERS = 4
 WRITERS = 4
 """Requests at a time, each way: two keep a fast disk busy with blocks of 1 MiB, small ones want more."""
+
+BATCH = 8
+"""Writes that the event loop is told of together, half of those under way: a quarter less work for each."""
 
 HANG_S = 10.0
 """A disk that ends nothing for so long is as good as gone: thousands of times what a request takes."""
@@ -124,7 +127,8 @@ class SsdTier:
 
     def adopt(self, identity: Identity, layout: KvLayout) -> None:
         """The catalog has adopted this deployment: ``run`` opens its file."""
-        self._adopted.set_result((identity, layout))
+        if not self._adopted.done():  # cancelled by a store that is stopping while its first peer greets it
+            self._adopted.set_result((identity, layout))
 
     async def opened(self, within_s: float) -> None:
         """Returns once the file was searched or the tier is off, and at the latest after ``within_s``."""
@@ -226,7 +230,7 @@ class SsdTier:
             log.warning("the SSD file is begun anew", extra=fields(path=file.path, reason=file.begun_anew))
         if not file.direct:
             log.warning("no direct I/O here: the SSD file goes through the page cache", extra=fields(path=file.path))
-        self._threads = IoThreads({READ: READERS, WRITE: WRITERS}, self._move)
+        self._threads = IoThreads({READ: Lane(READERS), WRITE: Lane(WRITERS, BATCH)}, self._move)
         self.scan, self.state = scan, SsdState.ON
         self._catalog.attach_disk(file.slots, scan.entries)
         log.info(
