@@ -19,6 +19,9 @@ from kvstore.vocabulary import Peer
 OPEN_S = 2.0
 """For a connection and its TLS handshake."""
 
+HELLO_S = 4.0
+"""For the answer to a hello: a store that adopts its first deployment with it may search its SSD file first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Opening:
@@ -38,11 +41,12 @@ class Opening:
             raise WireFailure(Reason.REFUSED, str(error)) from error
         except ValueError as error:
             raise WireFailure(Reason.AWAY, str(error)) from error
-        wire = connection.adopt(connect(name, port, self.tls, timeout_s=OPEN_S, stall_s=self.stall_s))
+        wire = connection.adopt(connect(name, port, self.tls, timeout_s=OPEN_S, stall_s=min(HELLO_S, self.stall_s)))
         connection.layout = ours.layout
         wire.send([encode(Hello(self.lane, ours.store, ours.incarnation, ours.identity, ours.layout))])
         match read(wire):
             case Welcome(self.peer.store, _):
+                wire.be_patient(self.stall_s)
                 return wire
             case Welcome(other, _):
                 raise WireFailure(Reason.REFUSED, f"{self.peer.address} is {other}, not {self.peer.store}")

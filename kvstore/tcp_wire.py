@@ -39,20 +39,23 @@ class Wire:
     def __init__(self, connected: socket.socket, *, stall_s: float) -> None:
         self._socket = connected
         self._tls = connected if isinstance(connected, ssl.SSLSocket) else None
-        self._stall_s = stall_s
         self._waker = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._poll = select.poll()
         self._poll.register(connected.fileno(), select.POLLIN)
         self._poll.register(self._waker, select.POLLIN)
+        self.be_patient(stall_s)
+
+    def be_patient(self, stall_s: float) -> None:
+        """From now on nothing may move for so long."""
         if self._tls is not None:
-            connected.settimeout(stall_s)
+            self._socket.settimeout(stall_s)
             return
         # The kernel's own time-outs: with Python's, a socket does not block, every call is preceded by a poll, and
         # sends and receives are cut into what the buffers hold at that moment.
-        connected.settimeout(None)
+        self._socket.settimeout(None)
         seconds = struct.pack("ll", int(stall_s), int(stall_s % 1 * 1e6))
-        connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
-        connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, seconds)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, seconds)
 
     def send(self, pieces: Sequence[bytes | memoryview]) -> None:
         """All of it. Raises WireFailure."""
@@ -111,6 +114,8 @@ def connect(host: str, port: int, tls: ssl.SSLContext | None, *, timeout_s: floa
     """Raises WireFailure."""
     try:
         plain = socket.create_connection((host, port), timeout_s)
+    except TimeoutError as error:
+        raise WireFailure(Reason.STALLED, f"{host}:{port} says nothing at all") from error
     except OSError as error:
         sentence = error.strerror or str(error) or "no answer"
         raise WireFailure(Reason.AWAY, f"nobody answers at {host}:{port}: {sentence}") from error

@@ -63,7 +63,10 @@ class StorePeers:
 
     def fetch(self, move: Fetch) -> None:
         assert self._transfer is not None, "a node has peers while they have a transfer"
-        Fetching(self._dealings, move, self._transfer).begin()
+        if self._dealings.is_left_alone(move.peer.store):
+            self._loop.call_soon(self._dealings.leave, move.session)
+        else:
+            Fetching(self._dealings, move, self._transfer).begin()
 
     def push(
         self,
@@ -78,7 +81,12 @@ class StorePeers:
         """A worker's push begins. told: called once, soon or late, with a grant for each name."""
         pushes = self._pushes.get(session, {})
         fine = 0 < len(names) <= NAMES and len(pushes) < PUSHES and call not in pushes
-        if self._transfer is None or peer.store == self._node.name or not fine:
+        if (
+            self._transfer is None
+            or peer.store == self._node.name
+            or not fine
+            or self._dealings.is_left_alone(peer.store)
+        ):
             told([Grant.REFUSED] * len(names))
             return
         self._pushes[session] = pushes

@@ -13,6 +13,9 @@ from services.store.peers_loop import Dealings, InflowOnLoop
 from services.store.peers_metrics import NO_ROOM, Way
 from services.store.peers_take import refuse
 
+HUNG_S = 1.0
+"""A peer that has sent nothing at all for so long hangs, or has too much to do."""
+
 
 class Fetching:
     """``InflowEvents``."""
@@ -81,6 +84,8 @@ class Fetching:
             dealings.metrics.took(Way.FETCHED, dealings.node.clock() - self._began)
         elif failure is not None and failure.reason is not Reason.CLOSED:
             dealings.failed("a fetch broke off", peer, failure, missing=missing, of=len(self._move.names))
+            if not self._arrived and dealings.node.clock() - self._began > HUNG_S:
+                dealings.leave_alone(peer)
         dealings.leave(self._move.session)
 
     def _target(self, position: int) -> SlotRef:

@@ -18,6 +18,9 @@ from services.store.peers_metrics import TransferMetrics
 DONE_BYTES = 8 << 20
 """Few enough that they are still in a cache when their checksums are computed, enough to be worth a message."""
 
+LEFT_ALONE_S = 5.0
+"""How long a peer that hung is asked for nothing; then the next call tries it."""
+
 log = logging.getLogger("services.store.peers")
 
 
@@ -31,6 +34,7 @@ class Dealings:
         self.closing = False
         """Nothing more begins."""
         self._errands = count(1)
+        self._left_alone: dict[str, float] = {}  # peers that hung, and until when
 
     @property
     def layout(self) -> KvLayout:
@@ -58,9 +62,21 @@ class Dealings:
         self.node.errands.pop(session, None)
         self.node.settle(self.node.catalog.end(session, dead=True))
 
+    def is_left_alone(self, peer: str) -> bool:
+        """It hung a moment ago, so that asking again would cost each reader its whole deadline. Counted."""
+        if self.node.clock() >= self._left_alone.get(peer, 0.0):
+            return False
+        self.metrics.failed(Reason.STALLED)
+        return True
+
+    def leave_alone(self, peer: str) -> None:
+        self._left_alone[peer] = self.node.clock() + LEFT_ALONE_S
+
     def failed(self, what: str, peer: str, failure: Failure, **more: object) -> None:
         """Counted, and told in one line. That a peer has less than was believed is no reason to warn of."""
         self.metrics.failed(failure.reason)
+        if failure.reason is Reason.STALLED:
+            self.leave_alone(peer)
         level = logging.INFO if failure.reason is Reason.REFUSED else logging.WARNING
         log.log(level, what, extra=fields(peer=peer, reason=failure.reason, because=failure.sentence, **more))
 

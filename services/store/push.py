@@ -24,8 +24,6 @@ OFFER_S = 1.0
 WRITTEN_S = 120.0
 """For the last of the blocks to be sealed here; a hand-over that takes longer is over anyway."""
 
-AGAIN = frozenset({Reason.BROKEN, Reason.STALLED})
-"""After these the peer is connected to once more."""
 
 
 class Pushing:
@@ -136,7 +134,7 @@ class Pushing:
         self._flow = None
         if (
             failure is not None
-            and failure.reason in AGAIN
+            and failure.reason is Reason.BROKEN
             and not self._again
             and not self._ended
             and not self._dealings.closing

@@ -1,6 +1,8 @@
 """A worker's lookup that finds part of its prefix at another store, over real gRPC and TCP."""
 
 import asyncio
+import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,9 +13,10 @@ import xxhash
 from kvstore.frames import Done, End, Hello, Release, Slices, Want, Welcome
 from kvstore.framing import HEADER_BYTES, decode_body, decode_header, encode
 from kvstore.tcp_sides import join_address
+from services.store.peers_loop import LEFT_ALONE_S
 from services.wire.pb import common_pb2
 from tests.services.store.cable import cable
-from tests.services.store.pair import LAYOUT, WRITE, names, pair
+from tests.services.store.pair import LAYOUT, REFUSED, WRITE, names, pair
 
 SIZE = LAYOUT.block_bytes
 
@@ -134,6 +137,25 @@ async def test_a_peer_that_sends_nothing_costs_no_more_than_the_deadline(tmp_pat
     async with pair(tmp_path) as it, peer([]) as silent:
         assert await it.here.acquire(names(3), source=at(silent), deadline_s=0.05) == []
         await it.rig.until("it is counted", lambda: it.here.metric("failures_total", reason="deadline") == 1)
+
+
+async def test_a_peer_that_hangs_is_left_alone_for_a_while_and_then_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each lookup would cost its whole deadline, for as long as somebody believes that it has the blocks."""
+    monkeypatch.setattr("kvstore.tcp_sides.HELLO_S", 0.02)
+    with socket.create_server(("127.0.0.1", 0)) as hung:
+        target = at(join_address(*hung.getsockname()))
+        async with pair(tmp_path) as it:
+            assert await it.here.acquire(names(3), source=target, deadline_s=60) == []
+            await it.rig.until("it is counted", lambda: it.here.metric("failures_total", reason="stalled") == 1)
+            assert await it.here.acquire(names(3), source=target, deadline_s=60) == []
+            assert (await it.here.push(it.there, names(3), target=target))[1] == [REFUSED] * 3
+            assert it.here.metric("failures_total", reason="stalled") == 3
+            assert it.here.metric("connections") == 0
+            it.here.node.clock = lambda: time.monotonic() + LEFT_ALONE_S
+            assert await it.here.acquire(names(3), source=target, deadline_s=60) == []
+            await it.rig.until("it was tried", lambda: it.here.metric("failures_total", reason="stalled") == 4)
 
 
 async def test_a_peer_that_sends_half_is_used_for_that_half(tmp_path: Path) -> None:
