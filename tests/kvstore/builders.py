@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from kvstore.catalog import Catalog
 from kvstore.layout import Identity, KvLayout
 from kvstore.names import BlockName, child_name, root_name
-from kvstore.vocabulary import Answer, Held, SessionId, SlotRef, Write
+from kvstore.vocabulary import Answer, Demote, DiskSnapshot, Fetch, Held, SessionId, SlotRef, Write
 
 LAYOUT = KvLayout(block_tokens=4, layer_bytes=(3000, 3000, 1000), axes="bytes")
 IDENTITY = Identity(model="toy", weights="w1", dtype="float32", block_tokens=4, layout=LAYOUT.digest)
@@ -60,6 +60,30 @@ def leased(store: Catalog, owner: SessionId, text: str, *, call: int = 1) -> lis
     (answer,) = store.acquire(owner, call, names(text), deadline=0.0, now=0.0)
     assert answer.done
     return [lease.ref for lease in answer.leases]
+
+
+def carry_out(store: Catalog, *, now: float = 0.0, done: bool = True) -> list[Answer]:
+    """Every move between arena and SSD, and every one that follows from it, ends as told; fetches are left alone."""
+    answers: list[Answer] = []
+    while moves := [move for move in store.moves(now=now) if not isinstance(move, Fetch)]:
+        for move in moves:
+            if isinstance(move, Demote):
+                store.demoted(move, done=done, now=now)
+            else:
+                answers += store.promoted(move, done=done, now=now)
+    return answers
+
+
+def disk(store: Catalog) -> DiskSnapshot:
+    snapshot = store.snapshot().disk
+    assert snapshot is not None, "there is no SSD tier"
+    return snapshot
+
+
+def on_disk(store: Catalog, text: str) -> str:
+    """The letters of ``text`` whose blocks are on the SSD."""
+    known = set(store.disk_names())
+    return "".join(letter for letter, name in zip(text, names(text), strict=True) if name in known)
 
 
 def held(store: Catalog, text: str) -> str:

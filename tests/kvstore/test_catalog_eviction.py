@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvstore.catalog import Catalog
-from kvstore.eviction import LeastRecentlyUsed
-from kvstore.vocabulary import Held, Refused, Write
+from kvstore.eviction import LeastRecentlyUsed, policy
+from kvstore.vocabulary import Held, Refused, SessionId, Write
 from tests.kvstore.builders import IDENTITY, LAYOUT, allocate, catalog, held, leased, names, put, seal, session
 
 
@@ -171,6 +171,46 @@ def test_a_policy_can_be_brought_along() -> None:
     put(store, w, "b")
     put(store, w, "c")
     assert (held(store, "a"), held(store, "b"), held(store, "c")) == ("a", "", "c")
+
+
+def reading(name: str, slots: int) -> tuple[Catalog, SessionId]:
+    store = Catalog(low_watermark=0.0, high_watermark=0.0, policy=policy(name))
+    store.adopt(IDENTITY, LAYOUT, slots)
+    return store, session(store)
+
+
+def test_under_lfu_what_is_read_often_outlives_what_is_new() -> None:
+    survivors = {}
+    for name in ("lru", "lfu"):
+        store, w = reading(name, 4)
+        put(store, w, "ab")
+        for _ in range(3):
+            store.release(w, leased(store, w, "ab"))
+        for letter in "wxyz":
+            put(store, w, letter)
+        survivors[name] = held(store, "ab")
+    assert survivors == {"lru": "", "lfu": "ab"}
+
+
+def test_under_lfu_a_long_answer_does_not_make_its_prompt_look_popular() -> None:
+    store, w = reading("lfu", 8)
+    put(store, w, "x")
+    store.release(w, leased(store, w, "x"))
+    for length in range(1, 7):
+        put(store, w, "abcdef"[:length])
+    put(store, w, "12")
+    assert (held(store, "x"), held(store, "abcdef")) == ("x", "abcde")
+
+
+def test_length_aware_eviction_drops_the_deepest_block_whoever_was_last() -> None:
+    survivors = {}
+    for name in ("lfu", "length-aware"):
+        store, w = reading(name, 6)
+        put(store, w, "x")
+        put(store, w, "abcde")
+        put(store, w, "y")
+        survivors[name] = held(store, "x"), held(store, "abcde")
+    assert survivors == {"lfu": ("", "abcde"), "length-aware": ("x", "abcd")}
 
 
 @given(st.lists(st.integers(0, 9), max_size=60))
