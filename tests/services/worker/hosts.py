@@ -65,15 +65,17 @@ class Hosts:
     near: Host
     far: Host
 
-    async def pushed(self, asked: Asked) -> Story:
+    async def pushed(self, asked: Asked, prefill_source: StoreTarget | None = None) -> Story:
         """As the gateway does it: p's store pushes to d's, and d fetches what did not come."""
-        return await self._handed_over(asked, push_to=self.far.target)
+        return await self._handed_over(asked, push_to=self.far.target, prefill_source=prefill_source)
 
     async def fetched(self, asked: Asked) -> Story:
         """Handed over without a push: d fetches."""
         return await self._handed_over(asked, push_to=None)
 
-    async def _handed_over(self, asked: Asked, push_to: StoreTarget | None) -> Story:
+    async def _handed_over(
+        self, asked: Asked, push_to: StoreTarget | None, prefill_source: StoreTarget | None = None
+    ) -> Story:
         return await hand_over(
             self.near.client,
             self.far.client,
@@ -81,15 +83,22 @@ class Hosts:
             max_tokens=asked.max_tokens,
             sampling=asked.sampling,
             push_to=push_to,
+            prefill_source=prefill_source,
             decode_source=self.near.target,
         )
 
     async def cached_near(self, asked: Asked) -> None:
         """Its whole blocks are in the near store afterwards."""
         await self.near.client.decode(asked.prompt, max_tokens=1)
-        names = set(block_names(root(), asked.prompt, self.near.run.worker.identity.block_tokens))
-        catalog = self.near.store.node.catalog
-        await self.it.until("its blocks are published", lambda: names <= set(catalog.held_names()))
+        await self._held(self.near, asked.prompt)
+
+    async def held_far(self, tokens: Sequence[int]) -> None:
+        """Their whole blocks are in the far store."""
+        await self._held(self.far, tokens)
+
+    async def _held(self, host: Host, tokens: Sequence[int]) -> None:
+        names = set(block_names(root(), tokens, host.run.worker.identity.block_tokens))
+        await self.it.until("its blocks are published", lambda: names <= set(host.store.node.catalog.held_names()))
 
     async def looked_up(self, asked: Asked) -> Story:
         """Inline at d, which is told that the near store may have a longer prefix."""

@@ -12,7 +12,7 @@ from tests.services.rig import BLOCK_TOKENS
 from tests.services.worker.hosts import SLOT_BYTES, Hosts, block_bytes, two_hosts
 from tests.services.worker.oracle import Asked, alone, asked
 
-CASES = 16
+CASES = 12
 
 
 @pytest.fixture
@@ -59,6 +59,22 @@ async def test_a_prefix_of_the_other_host_is_fetched_and_counts_as_cached(tmp_pa
             assert story.tokens == alone(each), number
             assert story.cached_tokens == (len(each.prompt) - 1) // BLOCK_TOKENS * BLOCK_TOKENS, number
         assert hosts.far.moved("fetched") > 0
+
+
+async def test_the_next_turn_of_a_conversation_finds_what_the_other_host_has_decoded(tmp_path: Path) -> None:
+    async with two_hosts(tmp_path) as hosts:
+        for number, chance in cases(8):
+            turn = asked(chance)
+            text: tuple[int, ...] = ()
+            for _ in range(3):
+                known = max(0, len(text) - 1)  # the last token's KV was never computed
+                text += turn.prompt
+                story = await hosts.pushed(Asked(text, 20, turn.sampling), prefill_source=hosts.far.target)
+                assert story.tokens == alone(Asked(text, 20, turn.sampling)), number
+                assert story.cached_tokens == known // BLOCK_TOKENS * BLOCK_TOKENS, number
+                text += story.tokens
+                await hosts.held_far(text[:-1])
+        assert hosts.near.moved("fetched") > 0
 
 
 @pytest.mark.usefixtures("block_by_block")
