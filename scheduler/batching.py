@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 
 from kvstore.device import DeviceBlocks
-from kvstore.names import BlockName, block_names
+from kvstore.names import block_names
 from scheduler.batch import Batch, Fill, Slice
 from scheduler.budget import Budget
 from scheduler.progress import BatcherSnapshot, BatchLimits, FirstToken, Progress
@@ -159,11 +159,6 @@ class Batcher:
         else:
             running.happened(Event.LOADED)
             insort(self._prefilling, running, key=_ARRIVAL)
-
-    def held(self, request: RequestId) -> list[tuple[BlockName, int]]:
-        """``Load.held`` of a sequence that has not left; else empty."""
-        running = self._live.get(request)
-        return [] if running is None else list(zip(running.names, running.blocks[: running.reused], strict=False))
 
     # -- a step -------------------------------------------------------------------------------------------------
 
