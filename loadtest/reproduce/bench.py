@@ -7,9 +7,10 @@ from random import Random
 from loadtest import profiles
 from loadtest.simulator.machine import Machine
 from loadtest.simulator.record import Record
-from loadtest.simulator.simulation import Simulation, Spec
+from loadtest.simulator.simulation import Sample, Simulation, Spec
 from loadtest.traces import Row, requests
-from scheduler.conductor import Conductor
+from scheduler.admission import Promise
+from scheduler.conductor import NO_PROMISE, Conductor
 
 Cell = str | float | int | None
 
@@ -32,6 +33,9 @@ class Run:
     spec: Spec
     policy: str = "kvcache-centric"
     speed: float = 1.0
+    admission: str = "off"
+    promise: Promise = NO_PROMISE
+    sample_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -42,24 +46,34 @@ class Bench:
     seed: int
     profile: str = "a800x8-llama3-70b"
     began: Callable[[Run], None] = lambda run: None
-    _done: dict[Run, list[Record]] = field(default_factory=dict)
+    _done: dict[Run, tuple[list[Record], list[Sample]]] = field(default_factory=dict)
 
     @property
     def machine(self) -> Machine:
         return profiles.load(self.profile)
 
     def run(self, run: Run) -> list[Record]:
+        return self._of(run)[0]
+
+    def samples(self, run: Run) -> list[Sample]:
+        """Of both pools, where ``run`` asks for them."""
+        return self._of(run)[1]
+
+    def _of(self, run: Run) -> tuple[list[Record], list[Sample]]:
         if run not in self._done:
             self.began(run)
             machine = run.spec.machine
             conductor = Conductor(
                 policy=run.policy,
+                admission=run.admission,
+                promise=run.promise,
                 seed=self.seed,
                 link_bytes_per_s=machine.link_bytes_per_s,
                 ssd_bytes_per_s=machine.ssd_bytes_per_s,
             )
             simulation = Simulation(run.spec, conductor, chance=Random(self.seed))
-            self._done[run] = simulation.run(requests(self.rows, speed=run.speed))
+            records = simulation.run(requests(self.rows, speed=run.speed), sample_s=run.sample_s)
+            self._done[run] = records, simulation.samples
         return self._done[run]
 
 

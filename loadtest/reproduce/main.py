@@ -13,6 +13,7 @@ from loadtest.reproduce.capacity import capacity
 from loadtest.reproduce.hit_rates import hit_rates
 from loadtest.reproduce.policies import policies
 from loadtest.reproduce.ratio import ratio
+from loadtest.reproduce.refusals import refusals
 from loadtest.trace_file import read
 from loadtest.traces import TraceError
 
@@ -22,6 +23,7 @@ EXPERIMENTS: dict[str, Callable[[Bench], Table]] = {
     "capacity": capacity,
     "bandwidth": bandwidth,
     "ratio": ratio,
+    "refusals": refusals,
 }
 
 
@@ -58,7 +60,10 @@ def _line(cells: Sequence[Cell]) -> str:
 def _tell(run: Run) -> None:
     spec = run.spec
     where = f"{spec.mixed} coupled" if spec.coupled else f"{spec.prefill}P+{spec.decode}D"
-    print(f"simulating {where}, {run.policy}, {spec.machine.link_bytes_per_s * 8e-9:.0f} Gbps", file=sys.stderr)
+    print(
+        f"simulating {where}, {run.policy}, admission {run.admission}, {spec.machine.link_bytes_per_s * 8e-9:.0f} Gbps",
+        file=sys.stderr,
+    )
 
 
 def _parser() -> Parser:
