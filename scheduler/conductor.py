@@ -28,6 +28,7 @@ from scheduler.links import Copy
 from scheduler.pairing import Decision, Pair, Terms, choose
 from scheduler.policies import policy as policy_of
 from scheduler.predictions import NOTHING_KNOWN, Accuracy, Predictions
+from scheduler.roles import Roles
 from scheduler.shares import Shares
 from scheduler.table import NOBODY, Floats
 from scheduler.vocabulary import (
@@ -38,6 +39,7 @@ from scheduler.vocabulary import (
     Rejection,
     RejectionCode,
     RequestId,
+    Role,
     StoreId,
     StoreReport,
     Target,
@@ -98,6 +100,7 @@ class ClusterSnapshot:
     refused: int = 0
     """For being late."""
     accuracy: Accuracy = NOTHING_KNOWN
+    role_changes: int = 0
 
 
 class Conductor:
@@ -107,7 +110,8 @@ class Conductor:
     while a worker that could hand over lives. report_ttl_s: who is silent for longer is believed dead.
     link_bytes_per_s: between two hosts' stores. ssd_bytes_per_s: of a store's SSD, read. policy: see
     ``scheduler.policies``; seed: of the one that draws lots. admission: see ``scheduler.admission``; promise: to
-    whoever does not say what it wants; queue_s: the longest predicted TTFT under ``queue``.
+    whoever does not say what it wants; queue_s: the longest predicted TTFT under ``queue``. elastic: whether workers
+    are told to change their roles.
     """
 
     def __init__(
@@ -122,6 +126,7 @@ class Conductor:
         admission: str = "off",
         promise: Promise = NO_PROMISE,
         queue_s: float = QUEUE_S,
+        elastic: bool = False,
     ) -> None:
         self._inline_max_tokens = inline_max_tokens
         self._costs = Costs(1.0 / link_bytes_per_s, 1.0 / ssd_bytes_per_s, LINK_S, FETCH_GAIN)
@@ -130,6 +135,8 @@ class Conductor:
         self._admission = Admission(admission)
         self._promise = promise
         self._queue_s = queue_s
+        self._elastic = elastic
+        self._roles = Roles()
         self._shares = Shares()
         self._predictions = Predictions()
         self._refused = 0
@@ -162,6 +169,12 @@ class Conductor:
 
     def tick(self, *, now: float) -> None:
         self._beliefs.expire(now=now)
+        if self._elastic:
+            self._roles.look(self._beliefs, self._promise, now=now)
+
+    def directive(self, worker: WorkerId, *, now: float) -> Role | None:
+        """The role that this worker should take, for the answer to its report; None: the one that it has."""
+        return self._roles.directive(worker, self._beliefs, now=now)
 
     def snapshot(self) -> ClusterSnapshot:
         beliefs = self._beliefs
@@ -173,6 +186,7 @@ class Conductor:
             dict(self._decisions),
             self._refused,
             self._predictions.accuracy(),
+            self._roles.changes,
         )
 
     # -- decisions ----------------------------------------------------------------------------------------------

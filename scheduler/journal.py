@@ -10,7 +10,18 @@ from dataclasses import dataclass, field
 from typing import TypeVar, assert_never
 
 from scheduler.conductor import ClusterSnapshot, Conductor
-from scheduler.vocabulary import Ask, Measured, Outcome, Placement, Rejection, RequestId, StoreReport, WorkerReport
+from scheduler.vocabulary import (
+    Ask,
+    Measured,
+    Outcome,
+    Placement,
+    Rejection,
+    RequestId,
+    Role,
+    StoreReport,
+    WorkerId,
+    WorkerReport,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +82,10 @@ class Journal:
 
     def decode_begins(self, request: RequestId, *, now: float) -> Rejection | None:
         return self._kept(Begins(request), self.conductor.decode_begins(request, now=now), now)
+
+    def directive(self, worker: WorkerId, *, now: float) -> Role | None:
+        """Not written down: it follows from reports and ticks, and changes nothing."""
+        return self.conductor.directive(worker, now=now)
 
     def tick(self, *, now: float) -> None:
         self.conductor.tick(now=now)

@@ -51,6 +51,7 @@ async def serve_conductor(settings: ConductorSettings, stopping: asyncio.Event) 
         link_bytes_per_s=LINK_BYTES_PER_S if settings.link_rate is None else settings.link_rate,
         policy=settings.policy,
         admission=settings.admission,
+        elastic=settings.elastic,
         promise=Promise(settings.slo_ttft_s or inf, settings.slo_tpot_s or inf),
     )
     service = ConductorService(conductor, name=settings.id, clock=time.monotonic)

@@ -32,8 +32,10 @@ class ConductorService(conductor_pb2_grpc.ConductorServicer):
 
     async def ReportWorker(self, request: conductor_pb2.WorkerReport, context: Context) -> conductor_pb2.ReportAnswer:
         async with answering(context):
-            resync = self._conductor.worker_reported(codec.worker_report_from_wire(request), now=self._clock())
-            return conductor_pb2.ReportAnswer(resync=resync)
+            report, now = codec.worker_report_from_wire(request), self._clock()
+            resync = self._conductor.worker_reported(report, now=now)
+            role = self._conductor.directive(report.worker, now=now)
+            return conductor_pb2.ReportAnswer(resync=resync, role=codec.role_to_wire(role))
 
     async def ReportStore(self, request: conductor_pb2.StoreReport, context: Context) -> conductor_pb2.ReportAnswer:
         async with answering(context):

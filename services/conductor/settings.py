@@ -34,5 +34,8 @@ class ConductorSettings(CalledSettings):
     slo_tpot_s: float | None = Field(default=None, gt=0)
     """Seconds per output token that admission promises; unset: none."""
 
+    elastic: bool = False
+    """Turn prefill workers into decode workers and back where one role is short and the other has plenty."""
+
     metrics_port: int | None = Field(default=None, ge=0, le=65535)
     """Serve Prometheus metrics over HTTP at this port of the loopback interface; 0: any free one; unset: none."""

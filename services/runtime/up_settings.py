@@ -68,6 +68,9 @@ class UpSettings(ProcessSettings):
     slo_tpot_s: float | None = Field(default=None, gt=0)
     """Seconds per output token that admission promises; unset: none."""
 
+    elastic: bool = False
+    """Turn prefill workers into decode workers and back where one role is short and the other has plenty."""
+
     served_model_name: str | None = None
     """The name that clients use; unset: the model's own."""
 

@@ -264,6 +264,15 @@ ROLES = {
 ROLES_BACK = {wire: role for role, wire in ROLES.items()}
 
 
+def role_to_wire(role: Role | None) -> "common_pb2.Role.ValueType":
+    return common_pb2.ROLE_UNSPECIFIED if role is None else ROLES[role]
+
+
+def role_from_wire(wire: "common_pb2.Role.ValueType") -> Role | None:
+    """None: no role is named, or none that we know."""
+    return ROLES_BACK.get(wire)
+
+
 def _profile_to_wire(profile: Profile) -> conductor_pb2.Profile:
     return conductor_pb2.Profile(prefill_s=profile.prefill_s, step_s=profile.step_s, transfer_s=profile.transfer_s)
 

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from scheduler.vocabulary import StoreReport, WorkerReport
+from scheduler.vocabulary import Role, StoreReport, WorkerReport
 from services.registry.directory import Directory
 from services.runtime.logs import fields
 from services.runtime.process import Refusal
@@ -37,15 +37,22 @@ Compose = Callable[[int, bool], Report]
 
 
 class Reporter:
-    """Reports to one conductor. ``hurry`` sends the next one now."""
+    """Reports to one conductor. ``hurry`` sends the next one now. directed: told of a role to take."""
 
     def __init__(
-        self, target: str, compose: Compose, *, tls: Tls | None = None, interval_s: float = INTERVAL_S
+        self,
+        target: str,
+        compose: Compose,
+        *,
+        tls: Tls | None = None,
+        interval_s: float = INTERVAL_S,
+        directed: Callable[[Role], None] | None = None,
     ) -> None:
         self._target = target
         self._tls = tls
         self._compose = compose
         self._interval_s = interval_s
+        self._directed = directed
         self._hurry = asyncio.Event()
         self.reached = asyncio.Event()
         """Set once a report has been taken."""
@@ -73,6 +80,9 @@ class Reporter:
                         log.info("conductor back", extra=fields(target=self._target))
                     snapshot, away = answer.resync, False
                     self.reached.set()
+                    role = codec.role_from_wire(answer.role)
+                    if role is not None and self._directed is not None:
+                        self._directed(role)
                 await self._pause()
 
     async def _pause(self) -> None:

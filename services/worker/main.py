@@ -101,7 +101,10 @@ async def _serve(
                 tls,
                 insecure_network=settings.insecure_network,
             )
-            reporters = Reporters(others, lambda target: Reporter(target, worker.reports.compose, tls=tls))
+            reporters = Reporters(
+                others,
+                lambda target: Reporter(target, worker.reports.compose, tls=tls, directed=worker.reports.take_role),
+            )
             tasks.append(group.create_task(reporters.run(), name="reports"))
             _log_ready(settings, worker)
             if on_ready is not None:

@@ -1,18 +1,27 @@
 """What a worker tells each conductor: who it is, and what it is doing right now."""
 
+import logging
 import os
+import time
 from dataclasses import dataclass
+from math import inf
 
 from kvstore.device import DeviceBlocks
 from kvstore.layout import Identity
 from scheduler.batching import Batcher
 from scheduler.correction import Correction
 from scheduler.vocabulary import RequestId, Role, WorkerId, WorkerReport
+from services.runtime.logs import fields
 from services.worker.loop import Loop
 from services.worker.store_link import StoreLink
 
+HOLD_S = 20.0
+"""A role is kept for so long at least, whatever conductors say; theirs is a minute between two changes."""
 
-@dataclass(frozen=True, slots=True)
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
 class WorkerReports:
     """Composes the reports of one worker; link None: it has no store."""
 
@@ -29,6 +38,19 @@ class WorkerReports:
     device: DeviceBlocks
     loop: Loop
     link: StoreLink | None
+    changed_s: float = -inf
+    """When it last took another role."""
+
+    def take_role(self, role: Role) -> None:
+        """A conductor says so. What runs here goes on, the cache stays, and the next report tells everybody.
+
+        Only between prefill and decode, and not soon again: two conductors may disagree for a moment.
+        """
+        now = time.monotonic()
+        if role is self.role or Role.MIXED in (role, self.role) or now - self.changed_s < HOLD_S:
+            return
+        log.info("role changed", extra=fields(before=self.role.value, role=role.value))
+        self.role, self.changed_s = role, now
 
     def compose(self, sequence: int, snapshot: bool) -> WorkerReport:
         """Always whole, so a snapshot is nothing special."""

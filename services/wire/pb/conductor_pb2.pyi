@@ -532,16 +532,20 @@ class ReportAnswer(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RESYNC_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
     resync: _builtins.bool
     """a report was missed: send a snapshot next"""
+    role: _common_pb2.Role.ValueType
+    """the role that this worker should take; unspecified: the one that it has"""
     def __init__(
         self,
         *,
         resync: _builtins.bool = ...,
+        role: _common_pb2.Role.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["resync", b"resync"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["resync", b"resync", "role", b"role"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,126 @@
+"""Whether a worker should change its role: when one pool is short for a while and the other has plenty.
+
+A change pays back slowly and hurts at once, so three things stand before it: two thresholds with a wide gap (a pool
+is short above one, and may give below the other), a time for which that must have held without a break, and a
+cool-down after each change. The giving pool keeps a worker, and must not be short itself afterwards.
+"""
+
+from dataclasses import dataclass, field
+from math import inf
+
+from scheduler import estimate
+from scheduler.admission import Promise
+from scheduler.beliefs import Beliefs, WorkerBelief
+from scheduler.vocabulary import Role, WorkerId
+
+SHORT = 0.8
+"""Load from which a pool is short: a fifth of what was promised is left."""
+
+PLENTY = 0.4
+"""Load up to which a pool may give a worker."""
+
+SUSTAINED_S = 10.0
+"""How long that must have held: bursts are shorter."""
+
+COOL_DOWN_S = 60.0
+"""Between two changes: the batches of the pools must have settled before loads mean anything again."""
+
+UNPROMISED_TTFT_S = 2.0
+"""What prefill queues are measured by where no TTFT is promised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pools:
+    """Mean load of each pool, and its workers. Mixed workers are of none."""
+
+    prefill: float
+    decode: float
+    prefill_workers: int
+    decode_workers: int
+
+
+@dataclass(slots=True)
+class Balance:
+    """Told of the loads now and then; ``wanted`` says which role is short."""
+
+    short: Role | None = None
+    since_s: float = 0.0
+    changed_s: float | None = None
+
+    def wanted(self, pools: Pools, *, now: float) -> Role | None:
+        """The role that one worker of the other pool should take now; whoever asks sees to it."""
+        short = _short(pools)
+        if short is not self.short:
+            self.short, self.since_s = short, now
+        if short is None or now - self.since_s < SUSTAINED_S:
+            return None
+        if self.changed_s is not None and now - self.changed_s < COOL_DOWN_S:
+            return None
+        self.changed_s, self.since_s = now, now
+        return short
+
+
+def _short(pools: Pools) -> Role | None:
+    if _may_give(pools.decode, pools.decode_workers) and pools.prefill >= SHORT:
+        return Role.PREFILL
+    if _may_give(pools.prefill, pools.prefill_workers) and pools.decode >= SHORT:
+        return Role.DECODE
+    return None
+
+
+def _may_give(load: float, workers: int) -> bool:
+    """Still without plenty to do when one of them has left."""
+    return workers >= 2 and load <= PLENTY and load * workers / (workers - 1) < SHORT
+
+
+@dataclass(slots=True)
+class Roles:
+    """Which workers are told to change, until they have. changes: since the beginning."""
+
+    changes: int = 0
+    _balance: Balance = field(default_factory=Balance)
+    _directives: dict[WorkerId, tuple[Role, float]] = field(default_factory=dict)
+
+    def look(self, beliefs: Beliefs, promise: Promise, *, now: float) -> None:
+        """Tell the least busy worker of the pool that has plenty to change, if the other one is short."""
+        serving = [it for it in beliefs.workers.values() if beliefs.alive(it.heard_s, now) and not it.report.draining]
+        prefill, decode = ([it for it in serving if it.report.role is role] for role in (Role.PREFILL, Role.DECODE))
+        loads = [_load([_prefill_load(it, beliefs, promise) for it in prefill])]
+        loads.append(_load([_decode_load(it, beliefs, promise) for it in decode]))
+        wanted = self._balance.wanted(Pools(loads[0], loads[1], len(prefill), len(decode)), now=now)
+        if wanted is None:
+            return
+        giving = decode if wanted is Role.PREFILL else prefill
+        least = min(giving, key=lambda it: (_now(it, beliefs, "sequences"), it.report.worker))
+        self._directives[least.report.worker] = (wanted, now + COOL_DOWN_S / 2)
+        self.changes += 1
+
+    def directive(self, worker: WorkerId, beliefs: Beliefs, *, now: float) -> Role | None:
+        """None: it keeps its role, or has taken the other one."""
+        role, until_s = self._directives.get(worker, (None, now))
+        belief = beliefs.workers.get(worker)
+        if belief is None or role is None or belief.report.role is role or until_s <= now:
+            self._directives.pop(worker, None)
+            return None
+        return role
+
+
+def _load(loads: list[float]) -> float:
+    return sum(loads) / len(loads) if loads else 0.0
+
+
+def _now(worker: WorkerBelief, beliefs: Beliefs, column: str) -> float:
+    return float(beliefs.worker_table.rows[column][beliefs.worker_table.row(worker.report.worker)])
+
+
+def _prefill_load(worker: WorkerBelief, beliefs: Beliefs, promise: Promise) -> float:
+    """The wait in its queue over what is promised."""
+    return _now(worker, beliefs, "queue_s") / (promise.ttft_s if promise.ttft_s < inf else UNPROMISED_TTFT_S)
+
+
+def _decode_load(worker: WorkerBelief, beliefs: Beliefs, promise: Promise) -> float:
+    """The most of: its TPOT over what is promised, the share of its seats, and of its blocks, that is taken."""
+    report, sequences = worker.report, _now(worker, beliefs, "sequences")
+    tpot_s = estimate.step_s(report.profile, sequences, _now(worker, beliefs, "kv_tokens")) if sequences else 0.0
+    blocks = 1.0 - _now(worker, beliefs, "blocks_free") / max(1, report.gpu_blocks_total)
+    return max(tpot_s / promise.tpot_s, sequences / max(1, report.max_num_seqs), blocks)

@@ -1,0 +1,98 @@
+"""Workers change their roles when that is worth it, one at a time, and never to and fro."""
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scheduler.conductor import Conductor
+from scheduler.roles import COOL_DOWN_S, SUSTAINED_S, Balance, Pools
+from scheduler.vocabulary import Role, WorkerId
+from tests.scheduler.build import worker_report
+
+P, D = Role.PREFILL, Role.DECODE
+
+
+def test_a_pool_must_be_short_for_a_while_and_the_other_must_have_plenty() -> None:
+    balance, lopsided = Balance(), Pools(1.5, 0.1, 2, 2)
+
+    assert balance.wanted(lopsided, now=0) is None
+    assert balance.wanted(lopsided, now=SUSTAINED_S - 1) is None
+    assert balance.wanted(lopsided, now=SUSTAINED_S) is P
+    for pools in (Pools(1.5, 0.5, 2, 2), Pools(0.7, 0.1, 2, 2), Pools(1.5, 0.1, 2, 1)):
+        balance = Balance()
+        assert [balance.wanted(pools, now=10.0 * moment) for moment in range(20)] == [None] * 20
+
+
+def test_a_burst_changes_nothing() -> None:
+    balance = Balance()
+    for moment in range(100):
+        assert balance.wanted(Pools(3.0 if moment % 9 else 0.1, 0.1, 4, 4), now=float(moment)) is None
+
+
+def test_after_a_change_it_cools_down() -> None:
+    balance = Balance()
+    changes = [now for now in range(200) if balance.wanted(Pools(0.1, 2.0, 9, 9), now=float(now)) is D]
+
+    assert changes[0] == SUSTAINED_S
+    assert all(later - before >= COOL_DOWN_S for before, later in pairwise(changes))
+    assert len(changes) >= 3
+
+
+loads = st.floats(0, 3)
+
+
+@given(st.lists(st.tuples(loads, loads, st.floats(0.1, 20)), max_size=80), st.integers(0, 4), st.integers(0, 4))
+def test_no_pool_is_emptied_and_changes_are_apart(
+    story: list[tuple[float, float, float]], prefills: int, decodes: int
+) -> None:
+    balance, now, last = Balance(), 0.0, -COOL_DOWN_S
+    before = (prefills, decodes)
+    for prefill, decode, seconds in story:
+        now += seconds
+        wanted = balance.wanted(Pools(prefill, decode, prefills, decodes), now=now)
+        if wanted is not None:
+            assert now - last >= COOL_DOWN_S
+            prefills, decodes, last = (
+                (prefills + 1, decodes - 1, now) if wanted is P else (prefills - 1, decodes + 1, now)
+            )
+    assert prefills >= min(1, before[0])
+    assert decodes >= min(1, before[1])
+
+
+# -- the conductor ----------------------------------------------------------------------------------------------------
+
+
+def told(*, elastic: bool = True, queued: int = 9000, running: int = 0) -> tuple[Conductor, list[dict[str, Role]]]:
+    """Two workers of each role report every second; what each is told, by second."""
+    made, answers = Conductor(elastic=elastic), []
+    roles = {"p0": P, "p1": P, "d0": D, "d1": D}
+    for now in range(1, 31):
+        told_now = {}
+        for name, role in roles.items():
+            tokens, sequences = (queued, 0) if role is P else (0, running + (name == "d0"))
+            report = worker_report(
+                name, role, sequence=now, queued=tokens, waiting=1 if tokens else 0, running=sequences
+            )
+            made.worker_reported(report, now=now)
+            directive = made.directive(WorkerId(name), now=now)
+            if directive is not None:
+                told_now[name] = directive
+        roles |= told_now
+        answers.append(told_now)
+        made.tick(now=now)
+    return made, answers
+
+
+def test_the_idlest_worker_of_the_pool_that_has_plenty_is_told_to_change_once() -> None:
+    made, answers = told()
+
+    assert [answer for answer in answers if answer] == [{"d1": P}]
+    assert made.snapshot().role_changes == 1
+    made, answers = told(queued=0, running=8)
+    assert [answer for answer in answers if answer] == [{"p0": D}]
+
+
+def test_nobody_is_told_to_change_unless_the_operator_allows_it() -> None:
+    assert not any(told(elastic=False)[1])
+    assert not any(told(queued=0)[1])
