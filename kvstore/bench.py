@@ -17,11 +17,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from kvstore.catalog import Catalog, SessionId, Write
+from kvstore.catalog import Catalog
 from kvstore.conversations import PlainLru, Table, converse
 from kvstore.device import DeviceBlocks
 from kvstore.layout import Identity, KvLayout
 from kvstore.names import BlockName
+from kvstore.vocabulary import SessionId, Write
 
 SLOTS = 8192
 CHAIN = 256

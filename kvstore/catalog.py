@@ -16,9 +16,10 @@ from collections.abc import Iterable, Sequence
 from kvstore.blocks import Block
 from kvstore.eviction import EvictionPolicy, LeastRecentlyUsed, Watermarks
 from kvstore.layout import Identity, KvLayout
-from kvstore.lookahead import PROMOTIONS, LookAhead
+from kvstore.lookahead import PROMOTIONS
 from kvstore.names import BlockName
 from kvstore.plan import Plan
+from kvstore.readers import Readers
 from kvstore.sessions import Sessions
 from kvstore.vocabulary import (
     Admit,
@@ -30,7 +31,6 @@ from kvstore.vocabulary import (
     DiskEntry,
     Held,
     IdentityMismatch,
-    Lease,
     Move,
     Peer,
     Promote,
@@ -40,24 +40,8 @@ from kvstore.vocabulary import (
     Write,
     Writing,
 )
-from kvstore.waiting import Acquire, Waiting
+from kvstore.waiting import Acquire
 from kvstore.write_behind import WriteBehind
-
-__all__ = [
-    "Allocation",
-    "Answer",
-    "Catalog",
-    "CatalogSnapshot",
-    "Changes",
-    "Held",
-    "IdentityMismatch",
-    "Lease",
-    "Refused",
-    "SessionId",
-    "SlotRef",
-    "Write",
-    "Writing",
-]
 
 
 class Catalog:
@@ -93,8 +77,7 @@ class Catalog:
         )
         self._blocks = self._plan.dram
         self._sessions = Sessions(self._plan)
-        self._ahead = LookAhead(self._plan, self._sessions)
-        self._waiting = Waiting()
+        self._readers = Readers(self._plan, self._sessions)
 
     # Sessions
 
@@ -138,10 +121,10 @@ class Catalog:
         if owner is None:
             return []
         abandoned = self._sessions.abandon(owner)
-        self._waiting.forget(session)
+        self._readers.forget(session)
         if dead or not (owner.writing or owner.leases):
             self._sessions.bury(session)
-        return self._tell_missing(abandoned)
+        return self._readers.missing(abandoned)
 
     def buried(self, session: SessionId) -> None:
         """The worker of a session that was set aside is dead now; fine if the session has ended meanwhile."""
@@ -213,8 +196,7 @@ class Catalog:
             if owner is not None and mine:
                 self._sessions.seal(owner, ref.slot, checksum, now=now)
                 sealed.append(ref.slot)
-        woken = [acquire for slot in sealed for acquire in self._waiting.wake(self._blocks[slot].name)]
-        answers = [self._advance(acquire, now) for acquire in woken]
+        answers = self._readers.sealed(sealed, now=now)
         # What is leased counts as used when it is released, all before it too: a long prompt is sealed in many calls.
         self._plan.settle([slot for slot in sealed if not self._blocks.slots.leases_on(slot)])
         return results, answers
@@ -225,7 +207,7 @@ class Catalog:
         if owner is None:
             return []
         mine = [ref.slot for ref in slots if self._sessions.writes(owner, ref)]
-        return self._tell_missing([self._sessions.discard(owner, slot) for slot in dict.fromkeys(mine)])
+        return self._readers.missing([self._sessions.discard(owner, slot) for slot in dict.fromkeys(mine)])
 
     def written_by(self, session: SessionId, names: Iterable[BlockName]) -> list[SlotRef | None]:
         """Where this session is writing each of these; None for what it is not."""
@@ -264,11 +246,7 @@ class Catalog:
         """
         if self._sessions.live(session) is None:
             return [Answer(session, call, (), done=True)]
-        self._blocks.index.follow(names)
-        acquire = Acquire(session, call, tuple(names), deadline, handoff, source)
-        self._ahead.asked(acquire)
-        answer = self._advance(acquire, now)
-        return [answer] if answer.leases or answer.done else []
+        return self._readers.acquire(Acquire(session, call, tuple(names), deadline, handoff, source), now=now)
 
     def release(self, session: SessionId, slots: Sequence[SlotRef]) -> None:
         """End one lease per reference; on a block that this session still writes, its hold. Stale ones are ignored.
@@ -324,12 +302,12 @@ class Catalog:
 
     def tick(self, *, now: float) -> list[Answer]:
         """The last answers of acquires whose deadline has come."""
-        return [Answer(acquire.session, acquire.call, (), done=True) for acquire in self._waiting.expire(now=now)]
+        return self._readers.tick(now=now)
 
     @property
     def next_deadline(self) -> float | None:
         """When ``tick`` is due; None while nothing waits."""
-        return self._waiting.next_deadline
+        return self._readers.next_deadline
 
     def changes(self) -> Changes:
         """What was gained and lost in each tier since this was last asked; short blocks never count."""
@@ -357,12 +335,12 @@ class Catalog:
             leases=self._blocks.leases,
             evictable=self._blocks.evictable,
             evicted=self._plan.evicted,
-            waiting=len(self._waiting),
+            waiting=len(self._readers),
             oldest_write=self._sessions.oldest_write,
             sessions=self._sessions.workers(live=True),
             set_aside=self._sessions.workers(live=False),
             owners=self._sessions.owners(),
-            hits=self._ahead.hits,
+            hits=self._readers.hits,
             disk=self._plan.disk_snapshot(),
         )
 
@@ -370,31 +348,4 @@ class Catalog:
         """Assert the conservation laws, counting everything anew."""
         self._plan.check()
         self._sessions.check()
-        for acquire in self._waiting.all():
-            assert self._ahead.is_coming(acquire), "an acquire waits for what nobody writes"
-            assert self._sessions.live(acquire.session) is not None, "an acquire waits for nobody"
-
-    def _advance(self, acquire: Acquire, now: float) -> Answer:
-        """Lease what has come; wait for the next name, or be done."""
-        owner = self._sessions.live(acquire.session)
-        assert owner is not None
-        slots = self._blocks.index.prefix(acquire.names, acquire.position)
-        leases = tuple([self._sessions.lease(owner, slot) for slot in slots])
-        self._ahead.leased(acquire, len(leases))
-        if not acquire.handoff:
-            self._plan.looked_up(slots, now=now)
-        acquire.position += len(leases)
-        waits = False
-        if not acquire.finished and now < acquire.deadline:
-            self._ahead.look(acquire, now=now)
-            waits = self._ahead.is_coming(acquire)
-        if waits:
-            self._waiting.add(acquire)
-        return Answer(acquire.session, acquire.call, leases, done=not waits)
-
-    def _tell_missing(self, names: Iterable[BlockName]) -> list[Answer]:
-        return [
-            Answer(acquire.session, acquire.call, (), done=True)
-            for name in names
-            for acquire in self._waiting.wake(name)
-        ]
+        self._readers.check()

@@ -50,10 +50,11 @@ class DiskBlocks:
 
         Of two with one name the later counts. What can't be one of our blocks is left out.
         """
-        newest = {entry.name: entry for entry in entries if self._may_be_ours(entry)}
+        total, tokens, slots = self.slots.total, self.block_tokens, self.slots
+        newest = {e.name: e for e in entries if e.tokens == tokens and 0 <= e.slot < total}
         for name, entry in newest.items():
-            if self.slots.state(entry.slot) is SlotState.FREE:
-                self.slots.find(entry.slot)
+            if slots.is_free(entry.slot):
+                slots.find(entry.slot)
                 self._checksums[entry.slot] = entry.checksum
                 self._hold(name, entry.slot, stamp, 0)
                 stamp += 1
@@ -165,9 +166,6 @@ class DiskBlocks:
         assert reading == self._reading, "slots being read are not those known to be"
         assert all(states[slot] is not SlotState.FREE for slot in self._disowned), "a free slot waits to become free"
         assert set(self._policy) == set(self._held.values()), "what can be evicted is not what is held"
-
-    def _may_be_ours(self, entry: DiskEntry) -> bool:
-        return 0 <= entry.slot < self.slots.total and entry.tokens == self.block_tokens
 
     def _hold(self, name: BlockName, slot: int, stamp: int, depth: int) -> None:
         self._held[name] = slot

@@ -107,6 +107,9 @@ class Slots:
     def state(self, slot: int) -> SlotState:
         return _STATES[self._states[slot]]
 
+    def is_free(self, slot: int) -> bool:
+        return not self._states[slot]
+
     def generation(self, slot: int) -> int:
         return self._tenancies[slot] + 1
 
