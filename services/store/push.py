@@ -25,7 +25,6 @@ WRITTEN_S = 120.0
 """For the last of the blocks to be sealed here; a hand-over that takes longer is over anyway."""
 
 
-
 class Pushing:
     """``OutflowEvents``. told: the worker's answer, once, one grant for each name."""
 
