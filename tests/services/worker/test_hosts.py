@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from kvstore.framing import HEADER_BYTES
+from kvstore.transfer import Reason
 from services.store import peers_loop
 from tests.services.meddler import Way
 from tests.services.rig import BLOCK_TOKENS
@@ -146,6 +148,25 @@ async def test_what_is_changed_in_flight_is_never_served(tmp_path: Path, path: s
                 host.line.heal()
         assert flipped >= 5
         assert hosts.far.count("blocks_refused") > 0
+
+
+async def test_a_frame_whose_header_is_changed_in_flight_ends_its_connection_and_is_counted(tmp_path: Path) -> None:
+    async with two_hosts(tmp_path) as hosts:
+        warm = asked(random.Random(9))
+        await hosts.cached_near(warm)
+        await hosts.looked_up(warm)  # they are connected now, so what comes next is a frame with blocks
+        for number, chance in cases(9):
+            each = asked(chance)
+            await hosts.cached_near(each)
+            before = hosts.far.count("failures", reason=Reason.FRAME)
+            hosts.near.line.flip(Way.COMING, chance.randrange(HEADER_BYTES))
+            story = await hosts.looked_up(each)
+            assert story.tokens == alone(each), number
+            if len(each.prompt) > BLOCK_TOKENS:
+                assert hosts.near.line.done, number
+                assert story.cached_tokens == 0, number
+                assert hosts.far.count("failures", reason=Reason.FRAME) == before + 1, number
+            hosts.near.line.heal()
 
 
 @pytest.mark.slow
