@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kvstore import tcp_calls
 from kvstore.framing import HEADER_BYTES
 from kvstore.transfer import Reason
 from services.store import peers_loop
@@ -148,6 +149,30 @@ async def test_what_is_changed_in_flight_is_never_served(tmp_path: Path, path: s
                 host.line.heal()
         assert flipped >= 5
         assert hosts.far.count("blocks_refused") > 0
+
+
+class Anything:
+    """A checksum that is whatever it should be."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+
+async def test_were_blocks_not_verified_where_they_arrive_texts_would_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tcp_calls, "slot_checksum", lambda *of: Anything())
+    async with two_hosts(tmp_path) as hosts:
+        wrong = 0
+        for _, chance in cases(7):
+            each = asked(chance)
+            await hosts.cached_near(each)
+            hosts.near.line.flip(Way.COMING, block_bytes(chance, each))
+            wrong += (await hosts.looked_up(each)).tokens != alone(each)
+            hosts.near.line.heal()
+        assert wrong >= 3
 
 
 async def test_a_frame_whose_header_is_changed_in_flight_ends_its_connection_and_is_counted(tmp_path: Path) -> None:
