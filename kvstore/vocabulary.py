@@ -37,7 +37,9 @@ class IdentityMismatch(Exception):
     """A worker of another model, dtype, layout or protocol; the message says in a sentence what differs."""
 
 
-@dataclass(frozen=True, slots=True)
+# References are made by the hundred in a call, and freezing one costs three times what making it does: 0.4 us, not 0.1.
+# Nobody changes one.
+@dataclass(slots=True, unsafe_hash=True)
 class SlotRef:
     """A slot as it was when the reference was given out."""
 
@@ -50,12 +52,12 @@ class SlotRef:
         return SlotRef(self.slot, self.generation)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Write(SlotRef):
     """Yours to write, then to seal or to discard."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Held(SlotRef):
     """Sealed already; leased to you once more if you asked to hold, else only there at this moment."""
 
@@ -73,7 +75,7 @@ class Refused:
 Allocation = Write | Held | Writing | Refused
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Lease(SlotRef):
     """The right to read a slot until it is released or its session ends. checksum: of the block, as it was sealed."""
 
