@@ -31,7 +31,8 @@ async def test_what_is_missing_is_fetched_and_held_from_then_on(tmp_path: Path) 
         await it.here.put(names(2, "other"))
         assert await it.here.acquire(names(6), source=it.there) == blocks
         assert await it.here.acquire(names(6), deadline_s=0) == blocks
-        assert it.here.metric("blocks_total", way="fetched") == it.there.metric("blocks_total", way="served") == 6
+        assert it.here.metric("blocks_total", way="fetched") == 6
+        await it.rig.until("they are answered for", lambda: it.there.metric("blocks_total", way="served") == 6)
         assert it.here.metric("bytes_total", direction="received") == 6 * SIZE
         assert it.here.node.catalog.snapshot().hits.peer == 6
         assert it.there.node.catalog.snapshot().hits.asked == 0, "who asks for another's worker is counted there"
@@ -49,7 +50,7 @@ async def test_what_the_peer_has_no_more_is_missing_and_what_it_has_is_served(tm
     async with pair(tmp_path) as it:
         blocks = await it.there.put(names(3))
         assert await it.here.acquire(names(6), source=it.there) == blocks
-        assert it.here.metric("failures_total", reason="refused") == 1
+        await it.rig.until("it is counted", lambda: it.here.metric("failures_total", reason="refused") == 1)
 
 
 async def test_a_long_prefix_is_fetched_in_windows_of_what_may_be_under_way(tmp_path: Path) -> None:
@@ -95,7 +96,7 @@ async def test_nobody_answers_so_it_is_missing_at_once(tmp_path: Path) -> None:
         target = it.there.target
         await it.there.store.stop()
         assert await it.here.acquire(names(3), source=target, deadline_s=60) == []
-        assert it.here.metric("failures_total", reason="away") == 1
+        await it.rig.until("it is counted", lambda: it.here.metric("failures_total", reason="away") == 1)
 
 
 async def test_a_block_that_was_corrupted_where_it_lay_is_not_served_nor_what_follows_it(tmp_path: Path) -> None:
@@ -130,7 +131,7 @@ async def test_the_peer_dies_in_the_middle_so_half_is_served_and_half_is_missing
         served = await it.here.acquire(names(10), source=at(broken.address))
         assert served == blocks[: len(served)]
         assert len(served) < 10
-        assert it.here.metric("failures_total", reason="broken") == 1
+        await it.rig.until("it is counted", lambda: it.here.metric("failures_total", reason="broken") == 1)
 
 
 async def test_a_peer_that_sends_nothing_costs_no_more_than_the_deadline(tmp_path: Path) -> None:
@@ -178,7 +179,7 @@ async def test_a_peer_that_is_not_who_it_should_be_is_not_believed(tmp_path: Pat
         await it.there.put(names(2))
         impostor = at(it.there.node.transfer_address, "elsewhere")
         assert await it.here.acquire(names(2), source=impostor) == []
-        assert it.here.metric("failures_total", reason="refused") == 1
+        await it.rig.until("it is counted", lambda: it.here.metric("failures_total", reason="refused") == 1)
 
 
 async def test_a_full_store_fetches_nothing(tmp_path: Path) -> None:
