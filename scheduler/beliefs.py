@@ -45,6 +45,7 @@ WORKER = np.dtype(
         ("sequences", "f8"),
         ("kv_tokens", "f8"),
         ("blocks_free", "f8"),
+        ("blocks_total", "f8"),
         ("block_bytes", "f8"),
         ("queue_s", "f8"),
         ("under_way_s", "f8"),
@@ -58,7 +59,7 @@ WORKER = np.dtype(
         ("transfer_s1", "f8"),
     ]
 )
-NO_WORKER = (-np.inf, False, False, False, False, NOBODY, *(0.0,) * 17)
+NO_WORKER = (-np.inf, False, False, False, False, NOBODY, *(0.0,) * 18)
 """An empty row: silent for ever."""
 
 STORE = np.dtype([("heard_s", "f8"), ("place", "i8"), ("reachable", "?"), ("sends_s", "f8"), ("receives_s", "f8")])
@@ -109,6 +110,7 @@ class WorkerBelief:
             report.running + report.waiting + seats,
             report.kv_tokens + kv_tokens,
             report.gpu_blocks_free - blocks,
+            report.gpu_blocks_total,
             report.block_bytes,
             queue_s,
             estimate.step_s(profile, report.running, report.kv_tokens) if report.running else 0.0,

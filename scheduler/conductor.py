@@ -30,7 +30,7 @@ from scheduler.policies import policy as policy_of
 from scheduler.predictions import NOTHING_KNOWN, Accuracy, Predictions
 from scheduler.roles import Roles
 from scheduler.shares import Shares
-from scheduler.table import NOBODY, Floats
+from scheduler.table import NOBODY, Bools, Floats
 from scheduler.vocabulary import (
     Ask,
     Measured,
@@ -199,21 +199,21 @@ class Conductor:
         if beliefs.identity is None:
             return self._rejection(ask, now)
         at = forecast(beliefs, ask, self._costs, fetches=self._policy.fetches, now=now)
-        tpot_s, sequences = self._met(ask, at, now)
+        tpot_s, room = self._met(ask, at, now)
         promise = self._promise.to(ask)
-        pair = choose(at, self._policy, self._terms(ask, promise), tpot_s=tpot_s)
+        pair = choose(at, self._policy, self._terms(ask, promise), tpot_s=tpot_s * self._predictions.tpot_factor)
         if pair is None:
             return self._rejection(ask, now)
-        ttft_s = float(at.ttft_s[pair.computes]) * self._predictions.factor
-        room = sequences[pair.decode] < at.seats[pair.decode]
-        loads = Loads(ttft_s / promise.ttft_s, tpot_s[pair.decode] / promise.tpot_s if room else inf)
+        ttft_s = float(at.ttft_s[pair.computes]) * self._predictions.ttft_factor
+        decode = self._predictions.tpot_factor * float(tpot_s[pair.decode]) / promise.tpot_s
+        loads = Loads(ttft_s / promise.ttft_s, decode if room[pair.decode] else inf)
         refused = self._refusal(ask, loads, ttft_s, promise, now)
         if refused is not None:
             return refused
         self._decisions[pair.decision] += 1
         self._promised[ask.request] = promise
         self._predictions.predicted(
-            ask.request, ttft_s=float(at.ttft_s[pair.computes]), tpot_s=float(at.tpot_s[pair.decode])
+            ask.request, ttft_s=float(at.ttft_s[pair.computes]), tpot_s=float(tpot_s[pair.decode])
         )
         self._book(ask, at, pair, now)
         source = int(at.source[pair.computes])
@@ -238,26 +238,32 @@ class Conductor:
         met = beliefs.flights.batches(column("sequences"), column("kv_tokens"), at_s=now, lasts_s=inf, now=now)
         sequences, kv_tokens = float(met.sequences[row]), float(met.kv_tokens[row])
         profile = beliefs.workers[self._worker(row)].report.profile
-        load = estimate.step_s(profile, sequences, kv_tokens) / promise.tpot_s
-        if load <= 1.0 and sequences <= column("seats")[row]:
+        load = self._predictions.tpot_factor * estimate.step_s(profile, sequences, kv_tokens) / promise.tpot_s
+        room = sequences <= column("seats")[row] and kv_tokens <= column("blocks_total")[row] * self._block_tokens
+        if load <= 1.0 and room:
             return None
         self._refused += 1
-        reason = f"its tokens would take {load:.2f} of the time that was promised, and its prefill was in vain"
+        why = f"its tokens would take {load:.2f} of the time that was promised" if room else "its decode worker is full"
+        reason = f"{why}, and its prefill was in vain"
         return Rejection(request, RejectionCode.UNATTAINABLE, reason, RETRY_AFTER_S)
 
-    def _met(self, ask: Ask, at: Forecast, now: float) -> tuple[Floats, Floats]:
-        """The TPOT by which promises are judged, and the sequences that the request will meet, at each worker."""
+    def _met(self, ask: Ask, at: Forecast, now: float) -> tuple[Floats, Bools]:
+        """The TPOT by which promises are judged, and whether there will be a seat and blocks, at each worker."""
         if not self._admission.looks_at_decode or not at.decoder.any():
-            return at.tpot_s, np.zeros_like(at.sequences)
+            return at.tpot_s, np.ones_like(at.room)
         flights, at_s, lasts_s = self._beliefs.flights, now, inf
         if self._admission is Admission.PREDICTIVE:
             # As late as it could be handed over: by whoever would prefill it first.
             could = at.prefiller if at.prefiller.any() else at.decoder
-            at_s += HANDOFF_S + LINK_S + self._predictions.factor * float(np.min(at.ttft_s, where=could, initial=inf))
+            at_s += (
+                HANDOFF_S + LINK_S + self._predictions.ttft_factor * float(np.min(at.ttft_s, where=could, initial=inf))
+            )
             lasts_s = flights.lasts_s(EXPECTED_OUTPUT_TOKENS * float(np.min(at.tpot_s, where=at.decoder, initial=inf)))
         met = flights.batches(at.sequences, at.kv_tokens, at_s=at_s, lasts_s=lasts_s, now=now)
         base, each, token = at.step_s
-        return base + each * (met.sequences + 1) + token * (met.kv_tokens + ask.tokens), met.sequences
+        room: Bools = met.sequences + 1 <= at.seats
+        room &= met.kv_tokens + ask.tokens + min(ask.max_new_tokens, EXPECTED_OUTPUT_TOKENS) <= at.capacity
+        return base + each * (met.sequences + 1) + token * (met.kv_tokens + ask.tokens), room
 
     def _refusal(self, ask: Ask, loads: Loads, ttft_s: float, promise: Promise, now: float) -> Rejection | None:
         mode = self._admission
@@ -282,7 +288,7 @@ class Conductor:
             push_s=LINK_S,
             idle_s=INLINE_IDLE_S,
             busy_s=INLINE_BUSY_S,
-            ttft_s=promise.ttft_s / self._predictions.factor,
+            ttft_s=promise.ttft_s / self._predictions.ttft_factor,
             tpot_s=promise.tpot_s,
         )
 

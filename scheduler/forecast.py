@@ -54,6 +54,8 @@ class Forecast:
     kv_tokens: Floats
     """As all that is promised would have it."""
     seats: Floats
+    capacity: Floats
+    """KV tokens that it has device blocks for."""
     step_s: tuple[Floats, Floats, Floats]
     ranks: Ints
     cached: Ints
@@ -151,6 +153,7 @@ def forecast(beliefs: Beliefs, ask: Ask, costs: Costs, *, fetches: bool, now: fl
         sequences=sequences,
         kv_tokens=kv_tokens,
         seats=seats,
+        capacity=column("blocks_total") * size,
         step_s=step_s,
         ranks=table.ranks(),
         cached=cached,

@@ -1,7 +1,7 @@
 """Every prediction beside what happened, and what follows from that: how far predictions are off.
 
-The factor is the geometric mean of measured over predicted TTFT, recent ones counting most, and 1 until there are
-samples enough. It corrects what admission reckons with, never the record: a factor that fed on itself would drift.
+A factor is the geometric mean of measured over predicted TTFT, or TPOT, recent ones counting most, and 1 until there
+are samples enough. It corrects what admission reckons with, never the record: one that fed on itself would drift.
 """
 
 from collections import deque
@@ -48,12 +48,29 @@ class Accuracy:
 NOTHING_KNOWN = Accuracy()
 
 
+@dataclass(slots=True)
+class _Factor:
+    """Geometric mean of measured over predicted."""
+
+    weight: float = 0.0
+    logs: float = 0.0
+
+    def add(self, predicted: float, measured: float | None) -> None:
+        if measured and predicted > 0.0:
+            self.weight = MEMORY * self.weight + 1.0
+            self.logs = MEMORY * self.logs + log(measured / predicted)
+
+    @property
+    def value(self) -> float:
+        return min(max(exp(self.logs / (self.weight + PRIOR_SAMPLES)), 1.0 / FURTHEST), FURTHEST)
+
+
 class Predictions:
     """Open ones until their outcome, then the last thousand."""
 
     def __init__(self) -> None:
         self._open: dict[RequestId, tuple[float, float]] = {}
-        self._weight, self._logs = 0.0, 0.0
+        self._ttft, self._tpot = _Factor(), _Factor()
         self.kept: deque[Prediction] = deque(maxlen=KEPT)
 
     def predicted(self, request: RequestId, *, ttft_s: float, tpot_s: float) -> None:
@@ -68,15 +85,18 @@ class Predictions:
             return
         ttft_s, tpot_s = predicted
         self.kept.append(Prediction(request, ttft_s, tpot_s, measured))
-        if measured.ttft_s and ttft_s > 0.0:
-            self._weight = MEMORY * self._weight + 1.0
-            self._logs = MEMORY * self._logs + log(measured.ttft_s / ttft_s)
+        self._ttft.add(ttft_s, measured.ttft_s)
+        self._tpot.add(tpot_s, measured.tpot_s)
 
     @property
-    def factor(self) -> float:
+    def ttft_factor(self) -> float:
         """Measured over predicted TTFT, as far as can be told."""
-        found = exp(self._logs / (self._weight + PRIOR_SAMPLES))
-        return min(max(found, 1.0 / FURTHEST), FURTHEST)
+        return self._ttft.value
+
+    @property
+    def tpot_factor(self) -> float:
+        """Likewise. A TPOT is measured over a whole answer, so it tells what the batch became later, too."""
+        return self._tpot.value
 
     def accuracy(self) -> Accuracy:
         ttfts = [(each.ttft_s, each.measured.ttft_s) for each in self.kept]

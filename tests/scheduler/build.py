@@ -131,7 +131,7 @@ def worker_report(
         queued,
         kv_tokens,
         blocks_free,
-        2000,
+        max(2000, blocks_free),
         tuple(map(RequestId, live)),
         draining,
         block_bytes,

@@ -18,7 +18,8 @@ def test_it_knows_what_a_dictionary_would_know(facts: list[tuple[str, int, bool]
             table.remove(key)
             known.pop(key, None)
         else:
-            table.rows["load"][table.add(key)] = known[key] = load
+            row = table.add(key)  # first: it may make room, in other rows
+            table.rows["load"][row] = known[key] = load
 
     loads = table.column("load")
     assert {key: loads[table.row(key)] for key in known} == known
@@ -32,5 +33,6 @@ def test_it_knows_what_a_dictionary_would_know(facts: list[tuple[str, int, bool]
 def test_nobody_is_never_anybody() -> None:
     table: Table[str] = Table(DTYPE, (-1.0,))
     for number in range(100):
-        table.rows["load"][table.add(f"{number}")] = 5
+        row = table.add(f"{number}")
+        table.rows["load"][row] = 5
         assert table.column("load")[NOBODY] == -1
