@@ -19,6 +19,7 @@ from rich.table import Table
 from kvstore.eviction import POLICIES as EVICTIONS
 from loadtest import profiles
 from loadtest.arguments import Parser, above_0, number, size
+from loadtest.simulator.faults import faults
 from loadtest.simulator.record import Record, summary
 from loadtest.simulator.simulation import Coupled, Simulation, Spec
 from loadtest.trace_file import read
@@ -46,8 +47,16 @@ def main(argv: Sequence[str]) -> int:
         simulation = build(asked)
     except ValueError as error:
         parser.error(str(error))
+    wrong = faults(
+        hosts=len(simulation.workers),
+        span_s=max((request.at_s for request in workload), default=0.0),
+        deaths=asked.deaths,
+        slow=asked.slow_hosts,
+        silences=asked.lost_reports,
+        chance=Random(asked.seed),
+    )
     with _progress(len(workload)) as advance:
-        records = simulation.run(workload, over=advance)
+        records = simulation.run(workload, faults=wrong, over=advance)
     if asked.records is not None:
         asked.records.write_text("".join(json.dumps(asdict(record)) + "\n" for record in records), encoding="utf-8")
     wall_s = time.perf_counter() - started_s
@@ -70,6 +79,7 @@ def build(asked: Namespace) -> Simulation:
         block_tokens=asked.block_tokens,
         dram_bytes=asked.dram,
         ssd_bytes=asked.ssd,
+        prefill_seats=asked.prefill_seats,
         eviction=asked.eviction,
         coupled=Coupled(asked.prefix_cache, asked.chunked_prefill) if asked.coupled else None,
         coasting=asked.coasting,
@@ -183,6 +193,10 @@ def _parser() -> Parser:
         metavar="NAME",
         help=f"in both tiers: {', '.join(EVICTIONS)} [lru]",
     )
+    add("--prefill-seats", type=number, default=8, metavar="N", help="sequences a prefill worker admits at a time [8]")
+    add("--deaths", type=number, default=0, metavar="N", help="hosts that die and come back, chosen by the seed [0]")
+    add("--slow-hosts", type=number, default=0, metavar="N", help="times that a host is slow for a while [0]")
+    add("--lost-reports", type=number, default=0, metavar="N", help="times that a host is not heard for a while [0]")
     add(
         "--coupled",
         action="store_true",

@@ -6,7 +6,7 @@ reports that nobody would read before the next are not composed, since the condu
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import floor, inf
 from typing import TYPE_CHECKING, assert_never
@@ -66,6 +66,8 @@ class Coupled:
 class Spec:
     """A cluster. dram_bytes: of each host's store, None for the machine's; ssd_bytes: 0 for none.
 
+    prefill_seats: sequences that a prefill worker admits at a time. Whoever is admitted looks for its prefix then, and
+    holds slots for its hand-over from then on; so with many seats and a long queue both happen too early.
     coupled: every mixed worker for itself, as engines without a shared cache are; None: with stores.
     coasting: see ``CoastingBatcher``.
     """
@@ -79,6 +81,7 @@ class Spec:
     ssd_bytes: int = 0
     eviction: str = "lru"
     max_num_seqs: int = 256
+    prefill_seats: int = 8
     max_num_batched_tokens: int = 8192
     max_waiting: int = 1_000_000
     max_new_tokens: int = 2048
@@ -131,6 +134,7 @@ class Simulation:
         weights = hashlib.sha256(machine.name.encode()).hexdigest()
         identity = Identity(machine.name, weights, "simulated", spec.block_tokens, layout.digest)
         limits = _limits(spec)
+        prefill_limits = replace(limits, max_num_seqs=spec.prefill_seats)
         self.stores: dict[StoreId, Store] = {}
         self.workers: dict[WorkerId, Worker] = {}
         for role, number in ((Role.PREFILL, spec.prefill), (Role.DECODE, spec.decode), (Role.MIXED, spec.mixed)):
@@ -154,7 +158,7 @@ class Simulation:
                     role,
                     store,
                     machine,
-                    limits,
+                    prefill_limits if role is Role.PREFILL else limits,
                     events=self.events,
                     links=self.links,
                     identity=identity,

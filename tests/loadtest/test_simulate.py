@@ -93,6 +93,30 @@ def test_a_mistake_is_one_sentence(capsys: pytest.CaptureFixture[str], flags: li
     assert sentence in capsys.readouterr().err
 
 
+def test_of_no_requests_nothing_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    found = answer(capsys, "--requests", "0")
+
+    assert (found["requests"], found["completed"], found["goodput"]) == (0, 0, 0.0)
+
+
+def test_hosts_that_fail_are_chosen_by_the_seed(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--deaths", "3", "--slow-hosts", "1", "--lost-reports", "1", "--prefill", "3", "--decode", "3"]
+    calm, *troubled = (answer(capsys, *each) for each in ([], flags, flags))
+
+    for each in troubled:
+        del each["wall_s"]
+    assert troubled[0] == troubled[1]
+    assert troubled[0]["ttft_s"] != calm["ttft_s"]
+
+
+def test_requests_that_would_be_late_are_refused_where_that_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    found = answer(capsys, "--admission", "predictive", "--ttft-slo", "1")
+
+    assert isinstance(found["rejected"], int)
+    assert found["rejected"] > 0
+    assert found["requests"] == found["rejected"] + found["completed"]  # type: ignore[operator]
+
+
 def test_a_table_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     assert moonpool.main(SMALL[:-1]) == 0
     assert "TTFT" in capsys.readouterr().out
