@@ -39,7 +39,9 @@ class WriteBehind:
         return next(iter(self._queue.values()), None)
 
     def sealed(self, name: BlockName, *, now: float) -> None:
-        """It is in DRAM now and not on the disk."""
+        """It is in DRAM and not on the disk; fine if that is known already."""
+        if name in self._queue:
+            return
         if self._admit is Admit.ALL or name in self._seen:
             self.add(name, now=now)
         else:

@@ -232,6 +232,16 @@ def test_names_seen_once_are_remembered_within_bounds() -> None:
     assert behind.names() == [b"c"]
 
 
+def test_to_be_named_again_while_it_is_pending_is_not_to_be_seen_once_more() -> None:
+    behind = WriteBehind(Admit.TWICE)
+    name = BlockName(b"a")
+    for now in (1.0, 2.0, 3.0):
+        behind.sealed(name, now=now)
+    assert behind.take() == (name, 2.0)
+    behind.sealed(name, now=4.0)
+    assert behind.names() == []
+
+
 def test_reset_empties_both_tiers_even_while_blocks_are_copied() -> None:
     store, w = world(64)
     put(store, w, "abc")
