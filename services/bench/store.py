@@ -53,7 +53,13 @@ def _parser() -> Parser:
     )
     parser.add_argument("--data-dir", type=Path, default=default_data_dir(), help="a directory on the SSD to measure")
     parser.add_argument("--arena-dir", type=Path, default=Path("/dev/shm"), help="where the arena is made [/dev/shm]")
-    parser.add_argument("--ssd", type=_size, default=4 << 30, metavar="SIZE", help="of the file that is filled [4GiB]")
+    parser.add_argument(
+        "--ssd",
+        type=_size,
+        default=2 << 30,
+        metavar="SIZE",
+        help="of the file that is filled, and of another beside it [2GiB]",
+    )
     parser.add_argument("--rounds", type=_count, default=9, help="times each row is measured; medians are shown [9]")
     parser.add_argument("--quick", action="store_true", help="little of everything, to see that it runs")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of a table")

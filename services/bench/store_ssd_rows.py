@@ -4,14 +4,15 @@
     ssd_read       the same blocks after a restart, from asked for to leased. limit: plain pread
     restart_scan   the headers of the full file. limit: plain pread of the same pages
 
-Plain requests are O_DIRECT, on the same disk, from as many threads as the tier has, in a file of their own.
+Plain requests are O_DIRECT, on the same disk, from and to the same slots of the arena, from as many threads as the tier
+has, in a file of their own that is filled just so. (Memory counts: pages that don't lie in a row split requests.)
 """
 
 import asyncio
 import mmap
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -37,7 +38,8 @@ BLOCK_BYTES = 1 << 20
 LAYOUT = KvLayout(64, (BLOCK_BYTES,), "bytes")
 STRIDE = PAGE_BYTES + BLOCK_BYTES
 PARTS = 8
-"""The file is filled in so many parts; what is measured is one part, and the first does not count."""
+WARM = 2
+"""The file is filled in so many parts; the first of them, which see memory that was never touched, don't count."""
 
 SCANS = 5
 PATIENCE_S = 120.0
@@ -46,10 +48,10 @@ Pass = Callable[[int], object]
 
 
 async def ssd_rows(directory: Path, arena_dir: Path, *, size_bytes: int) -> list[Row]:
-    """In files of ``directory`` that together take 9/8 of ``size_bytes``. Raises SsdError, ArenaError."""
+    """In files of ``directory`` that together take twice ``size_bytes``. Raises SsdError, ArenaError."""
     blocks = max(1, (size_bytes - FIRST_SLOT) // STRIDE // PARTS)
     options = SsdOptions(directory / "bench.kv", FIRST_SLOT + PARTS * blocks * STRIDE)
-    plain = _Plain(directory / "plain", blocks)
+    plain = _Plain(directory / "plain", PARTS * blocks)
     chance = Random(2)
     parts = [[BlockName(chance.randbytes(16)) for _ in range(blocks)] for _ in range(PARTS)]
     try:
@@ -72,19 +74,20 @@ async def _write(
     """Seconds for a part: the tier's, and plain ones."""
     ours, plainly = [], []
     async with _node(arena_dir, options, 2 * len(parts[0])) as (node, session):
-        for names in parts:
-            plainly.append(await asyncio.to_thread(plain.write))
+        for number, names in enumerate(parts):
             grants = node.catalog.allocate(session.id, names, last_is_short=False, hold=False, now=node.clock())
             writes = [grant for grant in grants if isinstance(grant, Write)]
             assert len(writes) == len(names), "there is room for two parts"
             checksums = await asyncio.to_thread(_filled, node.arena, writes, names)
+            slots = [write.slot for write in writes]
+            plainly.append(await asyncio.to_thread(plain.write, number * len(names), node.arena, slots))
             started = time.perf_counter()
             _, answers = node.catalog.seal(session.id, writes, checksums, now=node.clock())
             node.settle(answers)
             assert node.ssd is not None
             assert await node.ssd.written_behind(PATIENCE_S), "the disk keeps up"
             ours.append(time.perf_counter() - started)
-    return median(ours[1:]), median(plainly[1:])
+    return median(ours[WARM:]), median(plainly[WARM:])
 
 
 async def _read(
@@ -92,15 +95,16 @@ async def _read(
 ) -> tuple[float, float]:
     ours, plainly = [], []
     async with _node(arena_dir, options, 2 * len(parts[0])) as (node, session):
-        for names in parts:
-            plainly.append(await asyncio.to_thread(plain.read))
+        for number, names in enumerate(parts):
             started = time.perf_counter()
             leases = await _leased(node, session, names)
             ours.append(time.perf_counter() - started)
             assert len(leases) == len(names), "every block that was written is read again"
+            slots = [lease.slot for lease in leases]  # the same bytes come again, from the other file
+            plainly.append(await asyncio.to_thread(plain.read, number * len(names), node.arena, slots))
             node.catalog.release(session.id, leases)
             node.settle()
-    return median(ours[1:]), median(plainly[1:])
+    return median(ours[WARM:]), median(plainly[WARM:])
 
 
 async def _scan(arena_dir: Path, options: SsdOptions, parts: list[list[BlockName]]) -> tuple[float, float]:
@@ -163,27 +167,28 @@ class _Plain:
 
     def __init__(self, path: Path, blocks: int) -> None:
         self._path = path
-        self._blocks = blocks
-        self._memory = mmap.mmap(-1, blocks * BLOCK_BYTES)
-        self._view = memoryview(self._memory)
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_DIRECT | os.O_CLOEXEC, 0o600)
         os.posix_fallocate(self._descriptor, 0, blocks * STRIDE)
 
-    def write(self) -> float:
-        return self._seconds(WRITERS, lambda n: os.pwritev(self._descriptor, [self._block(n)], n * STRIDE))
+    def write(self, first: int, arena: Arena, slots: Sequence[int]) -> float:
+        """Seconds for these slots of the arena, from the file's block ``first`` on."""
 
-    def read(self) -> float:
-        return self._seconds(READERS, lambda n: os.preadv(self._descriptor, [self._block(n)], n * STRIDE))
+        def one(number: int) -> object:
+            with arena.view[slots[number] * BLOCK_BYTES :][:BLOCK_BYTES] as block:
+                return os.pwritev(self._descriptor, [block], (first + number) * STRIDE)
+
+        return _all(one, len(slots), WRITERS)
+
+    def read(self, first: int, arena: Arena, slots: Sequence[int]) -> float:
+        def one(number: int) -> object:
+            with arena.view[slots[number] * BLOCK_BYTES :][:BLOCK_BYTES] as block:
+                return os.preadv(self._descriptor, [block], (first + number) * STRIDE)
+
+        return _all(one, len(slots), READERS)
 
     def close(self) -> None:
         os.close(self._descriptor)
         self._path.unlink()
-
-    def _block(self, number: int) -> memoryview:
-        return self._view[number * BLOCK_BYTES :][:BLOCK_BYTES]
-
-    def _seconds(self, threads: int, one: Pass) -> float:
-        return _all(one, self._blocks, threads)
 
 
 def _pages_read(path: Path, slots: int) -> float:
