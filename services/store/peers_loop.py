@@ -15,8 +15,8 @@ from services.store.node import StoreNode
 from services.store.peers_allowance import Allowance
 from services.store.peers_metrics import TransferMetrics
 
-DONE_BYTES = 8 << 20
-"""Few enough that they are still in a cache when their checksums are computed, enough to be worth a message."""
+DONE_BYTES = 16 << 20
+"""Few enough that readers need not wait long for the first of them, enough to be worth a message to each reader."""
 
 LEFT_ALONE_S = 5.0
 """How long a peer that hung is asked for nothing; then the next call tries it."""
