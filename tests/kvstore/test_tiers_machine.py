@@ -30,6 +30,8 @@ from tests.kvstore.tiers_model import TORN, WORKERS, Session, TiersModel, checks
 CHATS = ("aaaaaa", "aabbbb", "bababa")
 PATHS = st.builds(lambda chat, blocks: chat[:blocks], st.sampled_from(CHATS), st.integers(1, 6))
 """Few prefixes, so that what is asked for has often been there before."""
+TURNS = st.tuples(PATHS, st.sampled_from([True, True, False]), st.booleans(), st.sampled_from([False, False, True]))
+"""Of a conversation: its prompt, whether the SSD keeps up, whether a peer can be asked, whether a slot is torn."""
 CALM = 12
 """Steps from one disaster to the next at least; else nothing ever comes about that it could hit."""
 
@@ -155,14 +157,12 @@ class TiersMachine(TiersModel):
         self.ask(owner, wanted, wait_s, handoff=handoff, elsewhere=elsewhere)
 
     @precondition(lambda self: self.mine)
-    @rule(
-        data=st.data(),
-        path=PATHS,
-        written=st.booleans(),
-        elsewhere=st.booleans(),
-        damaged=st.sampled_from([False, False, True]),
-    )
-    def turn(self, data: st.DataObject, path: str, written: bool, elsewhere: bool, damaged: bool) -> None:
+    @rule(data=st.data(), turns=st.lists(TURNS, min_size=1, max_size=8))
+    def conversations(self, data: st.DataObject, turns: list[tuple[str, bool, bool, bool]]) -> None:
+        for path, written, elsewhere, damaged in turns:
+            self.turn(data, path, written=written, elsewhere=elsewhere, damaged=damaged)
+
+    def turn(self, data: st.DataObject, path: str, *, written: bool, elsewhere: bool, damaged: bool) -> None:
         """What a worker does with a prompt: look it up, let go of what it was given, write the rest."""
         owner = data.draw(st.sampled_from(self.mine))
         if damaged and self.file:
@@ -388,7 +388,7 @@ class TiersMachine(TiersModel):
         assert snapshot.disk is None or snapshot.disk.free == self.disk_total
 
 
-TiersMachine.TestCase.settings = settings(max_examples=50, stateful_step_count=50, deadline=None)
+TiersMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
 TestTiersAgainstDictionaries = TiersMachine.TestCase
 
 
