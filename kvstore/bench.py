@@ -22,7 +22,7 @@ from kvstore.conversations import PlainLru, Table, converse
 from kvstore.device import DeviceBlocks
 from kvstore.layout import Identity, KvLayout
 from kvstore.names import BlockName
-from kvstore.vocabulary import SessionId, Write
+from kvstore.vocabulary import Demote, DiskEntry, SessionId, Write
 
 SLOTS = 8192
 CHAIN = 256
@@ -57,12 +57,18 @@ class Timer:
         ]
 
 
-def catalog_rows(chance: random.Random, *, rounds: int) -> list[Row]:
-    """Prefixes of 256 blocks are written 64 blocks a call, then read whole, on a store that is full."""
+def catalog_rows(chance: random.Random, *, rounds: int, ssd_slots: int = 0) -> list[Row]:
+    """Prefixes of 256 blocks are written 64 blocks a call, then read whole, on a store that is full.
+
+    ssd_slots: with an SSD tier all of it is written behind, on a disk that takes no time. Rows end in ``_ssd`` then.
+    """
     layout = KvLayout(64, (4096,), "bytes")
     identity = Identity("bench", "none", "none", 64, layout.digest)
     catalog = Catalog()
     catalog.adopt(identity, layout, SLOTS)
+    if ssd_slots:
+        catalog.attach_disk(ssd_slots, [])
+    tier = "_ssd" if ssd_slots else ""
     writer, reader = SessionId("writer"), SessionId("reader")
     for session in (writer, reader):
         catalog.hello(session, worker=session, incarnation=1, identity=identity)
@@ -72,18 +78,36 @@ def catalog_rows(chance: random.Random, *, rounds: int) -> list[Row]:
         chain = [BlockName(chance.randbytes(16)) for _ in range(CHAIN)]
         for start in range(0, CHAIN, CALL):
             part = chain[max(start - 1, 0) : start + CALL]
-            with timing(f"allocate_{CALL}"):
+            with timing(f"allocate_{CALL}{tier}"):
                 grants = catalog.allocate(writer, part, last_is_short=False, hold=False, now=0.0)
             writes = [grant for grant in grants if isinstance(grant, Write)]
-            with timing(f"seal_{CALL}"):
+            with timing(f"seal_{CALL}{tier}"):
                 catalog.seal(writer, writes, [0] * len(writes), now=0.0)
-        with timing(f"acquire_{CHAIN}"):
+        while moves := catalog.moves(now=0.0):
+            for move in moves:
+                assert isinstance(move, Demote)
+                with timing("demote"):
+                    catalog.demoted(move, done=True, now=0.0)
+        with timing(f"acquire_{CHAIN}{tier}"):
             (answer,) = catalog.acquire(reader, turn, chain, deadline=0.0, now=0.0)
         assert len(answer.leases) == CHAIN
-        with timing(f"release_{CHAIN}"):
+        with timing(f"release_{CHAIN}{tier}"):
             catalog.release(reader, answer.leases)
     catalog.check()
     return timer.rows()
+
+
+def opening_rows(chance: random.Random, *, blocks: int) -> list[Row]:
+    """How long a store stands still when it makes its slots, and when it takes over what a scan of the disk found."""
+    layout = KvLayout(64, (4096,), "bytes")
+    catalog = Catalog()
+    entries = [DiskEntry(slot, BlockName(chance.randbytes(16)), slot, 64) for slot in range(blocks)]
+    start = time.perf_counter()
+    catalog.adopt(Identity("bench", "none", "none", 64, layout.digest), layout, blocks)
+    adopted = time.perf_counter()
+    catalog.attach_disk(blocks, entries)
+    attached = time.perf_counter()
+    return [row(f"adopt_{blocks}", adopted - start, "s"), row(f"attach_disk_{blocks}", attached - adopted, "s")]
 
 
 class TimedDevice(DeviceBlocks):
@@ -114,7 +138,10 @@ def device_rows(total: int, *, running: int, conversations: int, turns: int) -> 
 
 def measure(*, quick: bool) -> list[Row]:
     turns = 60 if quick else 1500
-    rows = catalog_rows(random.Random(1), rounds=1 if quick else 8)
+    rounds = 1 if quick else 8
+    rows = catalog_rows(random.Random(1), rounds=rounds)
+    rows += catalog_rows(random.Random(1), rounds=rounds, ssd_slots=2 * SLOTS)
+    rows += opening_rows(random.Random(1), blocks=10_000 if quick else 1_000_000)
     for total, running, conversations in [(1000, 8, 100), (1000, 16, 25), (4096, 32, 400), (4096, 32, 100)]:
         rows += device_rows(total, running=running, conversations=conversations, turns=turns)
     return rows
