@@ -20,6 +20,7 @@ from services.store import ssd_tier as ssd_tier_module
 from services.store.metrics import StoreMetrics
 from services.store.reports import StoreReports
 from services.store.ssd_tier import SsdState
+from tests.services.rig import Rig, rig
 from tests.services.store.shop import STRIDE, Shop, name, names, open_plainly, shop
 
 FEW = range(1, 5)
@@ -356,3 +357,28 @@ async def test_a_store_that_stops_while_its_file_is_searched_stops(
     async with shop(tmp_path) as it:
         await it.ssd.opened(10)
         assert it.ssd.state is SsdState.ON, "nobody has it locked"
+
+
+# A whole process's life
+
+
+async def life(it: Rig, *, by_index: bool, cached_tokens: int) -> None:
+    """A store's and a worker's, from start to SIGTERM, with one prompt in between."""
+    store = await it.store(ssd=1 << 20)
+    worker = await it.worker(store="store-0")
+    await it.until("the worker has a session", lambda: bool(store.node.sessions))
+    assert store.node.ssd is not None
+    assert store.node.ssd.state is SsdState.ON, "a hello waits for the file"
+    assert store.node.ssd.scan is not None
+    assert store.node.ssd.scan.from_snapshot is by_index
+    client = await it.client(worker)
+    assert (await client.decode(list(range(200)))).cached_tokens == cached_tokens
+    await worker.stop()
+    await store.stop()
+
+
+async def test_a_store_that_is_stopped_leaves_an_index_and_its_blocks_to_the_next(tmp_path: Path) -> None:
+    async with rig(tmp_path) as it:
+        await life(it, by_index=False, cached_tokens=0)
+        await life(it, by_index=True, cached_tokens=192)
+    assert (tmp_path / "data" / "ssd" / "store-0.index").exists()
