@@ -78,6 +78,9 @@ SSD_BYTES_PER_S = 2.8e9
 FETCH_GAIN = 0.1
 """A fetch is to save this share of the TTFT without it: estimates are no better, and a fetch loads two hosts."""
 
+SLOWER = 4.0
+"""A full batch's step over that of one sequence, about, where no TPOT is promised."""
+
 QUEUE_S = 30.0
 """Longest wait under ``queue``: the papers' own threshold of a TTFT."""
 
@@ -199,8 +202,8 @@ class Conductor:
         if beliefs.identity is None:
             return self._rejection(ask, now)
         at = forecast(beliefs, ask, self._costs, fetches=self._policy.fetches, now=now)
-        tpot_s, room = self._met(ask, at, now)
         promise = self._promise.to(ask)
+        tpot_s, room = self._met(ask, at, promise, now)
         pair = choose(at, self._policy, self._terms(ask, promise), tpot_s=tpot_s * self._predictions.tpot_factor)
         if pair is None:
             return self._rejection(ask, now)
@@ -247,19 +250,21 @@ class Conductor:
         reason = f"{why}, and its prefill was in vain"
         return Rejection(request, RejectionCode.UNATTAINABLE, reason, RETRY_AFTER_S)
 
-    def _met(self, ask: Ask, at: Forecast, now: float) -> tuple[Floats, Bools]:
+    def _met(self, ask: Ask, at: Forecast, promise: Promise, now: float) -> tuple[Floats, Bools]:
         """The TPOT by which promises are judged, and whether there will be a seat and blocks, at each worker."""
         if not self._admission.looks_at_decode or not at.decoder.any():
             return at.tpot_s, np.ones_like(at.room)
-        flights, at_s, lasts_s = self._beliefs.flights, now, inf
+        flights, now_there = self._beliefs.flights, (at.sequences, at.kv_tokens)
         if self._admission is Admission.PREDICTIVE:
             # As late as it could be handed over: by whoever would prefill it first.
             could = at.prefiller if at.prefiller.any() else at.decoder
-            at_s += (
-                HANDOFF_S + LINK_S + self._predictions.ttft_factor * float(np.min(at.ttft_s, where=could, initial=inf))
-            )
-            lasts_s = flights.lasts_s(EXPECTED_OUTPUT_TOKENS * float(np.min(at.tpot_s, where=at.decoder, initial=inf)))
-        met = flights.batches(at.sequences, at.kv_tokens, at_s=at_s, lasts_s=lasts_s, now=now)
+            ttft_s = self._predictions.ttft_factor * float(np.min(at.ttft_s, where=could, initial=inf))
+            # Until it is known: as slow as is promised, lest the first seconds of a rush promise everything.
+            assumed_s = min(promise.tpot_s, float(np.max(at.tpot_s, where=at.decoder, initial=0.0)) * SLOWER)
+            lasts_s = flights.lasts_s(EXPECTED_OUTPUT_TOKENS * assumed_s, now=now)
+            met = flights.worst(*now_there, from_s=now + ttft_s + HANDOFF_S + LINK_S, lasts_s=lasts_s, now=now)
+        else:
+            met = flights.batches(*now_there, at_s=now, lasts_s=inf, now=now)
         base, each, token = at.step_s
         room: Bools = met.sequences + 1 <= at.seats
         room &= met.kv_tokens + ask.tokens + min(ask.max_new_tokens, EXPECTED_OUTPUT_TOKENS) <= at.capacity
@@ -274,7 +279,7 @@ class Conductor:
         if reason is None:
             return None
         self._refused += 1
-        lasts_s = self._beliefs.flights.lasts_s(EXPECTED_OUTPUT_TOKENS * min(promise.tpot_s, 1.0))
+        lasts_s = self._beliefs.flights.lasts_s(EXPECTED_OUTPUT_TOKENS * min(promise.tpot_s, 1.0), now=now)
         after_s = retry_after_s(mode, loads, most, ttft_s=ttft_s, queue_s=self._queue_s, lasts_s=lasts_s)
         return Rejection(ask.request, RejectionCode.UNATTAINABLE, reason, after_s)
 

@@ -23,6 +23,9 @@ PRIOR_SAMPLES = 20.0
 MEMORY = 0.999
 """What a sample still counts after another: the last thousand or so."""
 
+PARTS = (0.0, 0.25, 0.5, 1.0)
+"""Moments of a decode, in its expected duration, at which its batch is looked at."""
+
 LOST_S = 600.0
 """A decode that began so long ago, and of which nobody has told the end, has been forgotten by its gateway."""
 
@@ -80,25 +83,45 @@ class Flights:
             if request is not None:
                 self._table.remove(request)
 
-    def lasts_s(self, assumed_s: float) -> float:
-        """t_d: the mean of those that finished, and ``assumed_s`` as if of PRIOR_SAMPLES more."""
-        return (self._lasted_s + PRIOR_SAMPLES * assumed_s) / (self._finished + PRIOR_SAMPLES)
+    def lasts_s(self, assumed_s: float, *, now: float) -> float:
+        """t_d: seconds that decodes have lasted, over those that finished; and PRIOR_SAMPLES of ``assumed_s``.
+
+        Those that still run count with what they have lasted so far: who looked at the finished ones alone would see
+        only short ones at first.
+        """
+        begins_s = self._table.column("begins_s")
+        running_s = float(np.sum(now - begins_s, where=(begins_s <= now) & (begins_s > -np.inf)))
+        return (self._lasted_s + running_s + PRIOR_SAMPLES * assumed_s) / (self._finished + PRIOR_SAMPLES)
 
     def batches(self, sequences: Floats, kv_tokens: Floats, *, at_s: float, lasts_s: float, now: float) -> Batches:
         """What all that is promised (sequences and KV tokens, by worker) comes to at a time from now on.
 
-        Those that decode now leave by and by; those that begin until then are there; those that begin later are not.
+        Those that decode now and those that begin until then leave by and by; those that begin later are not there.
         """
         worker, begins_s = self._table.column("worker"), self._table.column("begins_s")
         tokens, rows = self._table.column("tokens"), len(sequences)
-        later, soon = begins_s > max(at_s, now), (begins_s > now) & (begins_s <= at_s)
-        staying = exp(-max(0.0, at_s - now) / lasts_s) if lasts_s > 0.0 else 0.0
+        coming, begun = begins_s > now, (begins_s <= now) & (worker != NOBODY)
+        since_s = np.where(coming, at_s - begins_s, 0.0)
+        there = np.where(coming & (since_s >= 0.0), np.exp(-np.maximum(0.0, since_s) / lasts_s), 0.0)
 
         def total(of: Bools, each: Floats) -> Floats:
             return np.bincount(worker[of], weights=each[of], minlength=rows).astype(np.float64)
 
-        ones = np.ones(len(worker))
-        seats_soon, kv_soon = total(soon, ones), total(soon, tokens)
-        seats_now = np.maximum(0.0, sequences - total(later, ones) - seats_soon)
-        kv_now = np.maximum(0.0, kv_tokens - total(later, tokens) - kv_soon)
-        return Batches(staying * seats_now + seats_soon, staying * kv_now + kv_soon)
+        staying = exp(-max(0.0, at_s - now) / lasts_s)
+        seats_now = np.maximum(0.0, sequences - total(coming, np.ones(len(worker))))
+        # Workers report the KV of what runs; of those that wait for room there we know the prompts.
+        kv_now = np.maximum(kv_tokens - total(coming, tokens), total(begun, tokens))
+        return Batches(staying * seats_now + total(coming, there), staying * kv_now + total(coming, there * tokens))
+
+    def worst(self, sequences: Floats, kv_tokens: Floats, *, from_s: float, lasts_s: float, now: float) -> Batches:
+        """The most that it comes to while a decode lasts that begins at ``from_s``.
+
+        Prefills that end after this one's will be in its batch, too: who looked at the hand-over alone would promise
+        the same room to all that are under way elsewhere.
+        """
+        seen = [
+            self.batches(sequences, kv_tokens, at_s=from_s + part * lasts_s, lasts_s=lasts_s, now=now) for part in PARTS
+        ]
+        return Batches(
+            np.maximum.reduce([each.sequences for each in seen]), np.maximum.reduce([each.kv_tokens for each in seen])
+        )

@@ -38,6 +38,7 @@ def test_a_table_is_the_codes(name: str, following: Mapping[tuple[StrEnum, StrEn
         "SSD_BYTES_PER_S",
         "FETCH_GAIN",
         "QUEUE_S",
+        "SLOWER",
         "RETRY_AFTER_S",
     ],
 )
