@@ -73,14 +73,15 @@ class Wire:
 
     def receive(self, views: Sequence[memoryview]) -> None:
         """Fill all of them. Raises WireFailure."""
-        left = list(views)
         until = time.monotonic() + FRAME_S
         with broken():
+            if self._tls is not None:
+                for view in views:
+                    _receive_tls(self._tls, view, until)
+                return
+            left = list(views)
             while left:
-                if self._tls is not None:
-                    got = self._tls.recv_into(left[0])
-                else:
-                    got = self._socket.recvmsg_into(left[:PIECES], 0, socket.MSG_WAITALL)[0]
+                got = self._socket.recvmsg_into(left[:PIECES], 0, socket.MSG_WAITALL)[0]
                 if not got:
                     raise WireFailure(Reason.BROKEN, "the peer has closed the connection")
                 left = _rest(left, got)
@@ -159,6 +160,17 @@ def broken() -> Iterator[None]:
         raise WireFailure(Reason.REFUSED, f"TLS: {error.reason or error}") from error
     except OSError as error:
         raise WireFailure(Reason.BROKEN, f"the connection broke: {error.strerror or error}") from error
+
+
+def _receive_tls(connected: ssl.SSLSocket, view: memoryview, until: float) -> None:
+    """Fill it; a call gives no more than a record, 16 KiB, so this is the loop that TLS waits for."""
+    receive, at, end = connected.recv_into, 0, len(view)
+    while at < end:
+        got = receive(view[at:])
+        if not got:
+            raise WireFailure(Reason.BROKEN, "the peer has closed the connection")
+        at += got
+        _check_time(until)
 
 
 def _rest(views: list[memoryview], count: int) -> list[memoryview]:

@@ -128,11 +128,15 @@ def _send(connected: socket.socket, views: list[memoryview]) -> None:
 
 
 def _fill(connected: socket.socket, views: list[memoryview]) -> None:
+    if isinstance(connected, ssl.SSLSocket):
+        for view in views:
+            at = 0
+            while at < len(view):
+                at += (got := connected.recv_into(view[at:]))
+                assert got, "the sender stays until all is sent"
+        return
     while views:
-        if isinstance(connected, ssl.SSLSocket):
-            got = connected.recv_into(views[0])
-        else:
-            got = connected.recvmsg_into(views, 0, socket.MSG_WAITALL)[0]
+        got = connected.recvmsg_into(views, 0, socket.MSG_WAITALL)[0]
         assert got, "the sender stays until all is sent"
         views = _rest(views, got)
 
