@@ -110,6 +110,18 @@ def test_a_torn_block_is_missing_dropped_and_counted() -> None:
     store.check()
 
 
+def test_a_read_of_what_was_dropped_meanwhile_ends_as_missing_and_is_not_called_torn() -> None:
+    store, r = world()
+    lookup(store, r, "ab")
+    assert store.reset() == 0
+    assert (store.disk_names(), disk(store).free) == ([], 62)
+    a, b = promotes(store)
+    assert store.promoted(a, done=False, now=0.0) == [Answer(r, 1, (), done=True)]
+    assert store.promoted(b, done=False, now=0.0) == []
+    assert (disk(store).dropped_torn, disk(store).free, store.snapshot().writing) == (0, 64, 0)
+    store.check()
+
+
 def test_a_deadline_ends_the_wait_and_what_comes_late_is_kept() -> None:
     store, r = world()
     lookup(store, r, "ab", wait_s=2.0)

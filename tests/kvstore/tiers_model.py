@@ -105,6 +105,7 @@ class TiersModel(RuleBasedStateMachine):
         self.orphans: list[Move] = []  # of those, the ones whose disk was switched off or emptied meanwhile
         self.fetched: dict[SessionId, int] = {}  # how many blocks of each fetch have come
         self.attached = False
+        self.emptied = False  # by a reset: moves of before may end, or even begin, after it
         self.on_disk: set[BlockName] = set()
         self.pending: set[BlockName] = set()
         self.seen: set[BlockName] = set()
@@ -119,6 +120,7 @@ class TiersModel(RuleBasedStateMachine):
 
     def attach(self, entries: list[DiskEntry]) -> None:
         self.catalog.attach_disk(self.disk_total, entries)
+        self.emptied = False
         self.attached = True
         self.lost_pending = self.torn = self.disk_evicted = 0
         self.on_disk = set(self.catalog.disk_names())
