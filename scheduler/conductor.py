@@ -256,13 +256,14 @@ class Conductor:
             return at.tpot_s, np.ones_like(at.room)
         flights, now_there = self._beliefs.flights, (at.sequences, at.kv_tokens)
         if self._admission is Admission.PREDICTIVE:
-            # As late as it could be handed over: by whoever would prefill it first.
+            # When the shortest queue is through, the same for all: further ahead fewer decodes are known of, so long
+            # prompts would look into an emptier future than short ones, and take all the room.
             could = at.prefiller if at.prefiller.any() else at.decoder
-            ttft_s = self._predictions.ttft_factor * float(np.min(at.ttft_s, where=could, initial=inf))
+            wait_s = self._predictions.ttft_factor * float(np.min(at.wait_s, where=could, initial=inf))
             # Until it is known: as slow as is promised, lest the first seconds of a rush promise everything.
             assumed_s = min(promise.tpot_s, float(np.max(at.tpot_s, where=at.decoder, initial=0.0)) * SLOWER)
             lasts_s = flights.lasts_s(EXPECTED_OUTPUT_TOKENS * assumed_s, now=now)
-            met = flights.worst(*now_there, from_s=now + ttft_s + HANDOFF_S + LINK_S, lasts_s=lasts_s, now=now)
+            met = flights.worst(*now_there, from_s=now + wait_s + HANDOFF_S + LINK_S, lasts_s=lasts_s, now=now)
         else:
             met = flights.batches(*now_there, at_s=now, lasts_s=inf, now=now)
         base, each, token = at.step_s
