@@ -23,7 +23,7 @@ from services.wire.channel import open_channel
 from services.wire.codec import names_to_wire
 from services.wire.pb import common_pb2, store_pb2, store_pb2_grpc
 from services.worker.session_lock import SessionLock
-from tests.services.rig import Rig, Store, first, rig
+from tests.services.rig import PATIENCE_S, Rig, Store, first, rig
 from tests.services.store.test_sessions import Speaker, hello
 
 ENGINE = ToyEngine(8, block_tokens=512)  # 4 layers of 4 KiB, one a little longer
@@ -145,7 +145,7 @@ class Host:
 
     async def received(self, count: int) -> None:
         """Until that many bytes of blocks have come from the other store."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while self.metric("bytes_total", direction="received") != count:  # noqa: ASYNC110 - no event to wait for
                 await asyncio.sleep(0.002)
 

@@ -163,6 +163,7 @@ async def test_with_an_ssd_what_was_evicted_is_found_there_as_often_as_its_polic
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("ssd_slots", [0, SSD_SLOTS])
 async def test_two_hundred_conversations_of_twenty_turns_in_sixty_four_blocks(tmp_path: Path, ssd_slots: int) -> None:
     async with pair(tmp_path) as it:

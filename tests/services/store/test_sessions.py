@@ -21,7 +21,7 @@ from services.wire.errors import PeerBusy, PeerRefused, PeerUnavailable, rpc_err
 from services.wire.pb import store_pb2, store_pb2_grpc
 from services.wire.pb.common_pb2 import Empty
 from services.worker.session_lock import SessionLock
-from tests.services.rig import Rig, rig, toy
+from tests.services.rig import PATIENCE_S, Rig, rig, toy
 
 NAMES = [BlockName(bytes([number]) * 16) for number in range(1, 9)]
 
@@ -51,7 +51,7 @@ class Speaker:
 
     async def hear(self) -> store_pb2.FromStore:
         with rpc_errors():
-            message = await asyncio.wait_for(self.call.read(), 5)
+            message = await asyncio.wait_for(self.call.read(), PATIENCE_S)
         assert message is not grpc.aio.EOF
         assert isinstance(message, store_pb2.FromStore)
         return message
