@@ -22,6 +22,7 @@ from services.gateway.order import check_ids, check_length
 from services.gateway.schemas import BodyT, parse
 from services.gateway.status import status
 from services.gateway.unsupported import refused
+from services.gateway.wishes import wishes
 from services.wire.errors import PeerError, WireError
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -48,13 +49,15 @@ def _add_completions(app: FastAPI, front: Front) -> None:
     async def chat_completions(request: Request) -> Response:
         """Answer a conversation."""
         body = await _checked(request, schemas.ChatBody, front)
-        return Answer(front, request, partial(chat_order, body, front.text), ChatShape)
+        return Answer(front, request, partial(chat_order, body, front.text, wishes(body, request.headers)), ChatShape)
 
     @app.post("/v1/completions", openapi_extra=openapi.takes(schemas.CompletionBody), response_class=Response)
     async def completions(request: Request) -> Response:
         """Continue a text."""
         body = await _checked(request, schemas.CompletionBody, front)
-        return Answer(front, request, partial(completion_order, body, front.text), CompletionShape)
+        return Answer(
+            front, request, partial(completion_order, body, front.text, wishes(body, request.headers)), CompletionShape
+        )
 
 
 def _add_models(app: FastAPI, front: Front) -> None:

@@ -10,14 +10,24 @@ from services.gateway.schemas import ChatBody, ConversationBody
 from services.gateway.shape import Shape, Told, Usage
 from services.gateway.template import TemplateRefused
 from services.gateway.text import Text
+from services.gateway.wishes import Wishes
 
 
-def chat_order(body: ChatBody, text: Text, deployment: Deployment) -> Order:
+def chat_order(body: ChatBody, text: Text, wishes: Wishes, deployment: Deployment) -> Order:
     """Render, tokenize, name; takes milliseconds, so not for the event loop's thread. Raises ApiError."""
     prompt = conversation_tokens(body, text, deployment.longest)
     param = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
     wanted = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
-    return order("chatcmpl", body, [prompt], text, deployment, max_tokens=(wanted, param), prompt_param="messages")
+    return order(
+        "chatcmpl",
+        body,
+        [prompt],
+        text,
+        deployment,
+        max_tokens=(wanted, param),
+        prompt_param="messages",
+        wishes=wishes,
+    )
 
 
 def conversation_tokens(body: ConversationBody, text: Text, longest: int) -> list[int]:

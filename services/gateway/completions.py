@@ -7,12 +7,13 @@ from services.gateway.order import Deployment, Order, check_ids, check_length, o
 from services.gateway.schemas import CompletionBody
 from services.gateway.shape import Shape, Told
 from services.gateway.text import Text
+from services.gateway.wishes import Wishes
 
 DEFAULT_MAX_TOKENS = 16
 """OpenAI's, from the time of this endpoint."""
 
 
-def completion_order(body: CompletionBody, text: Text, deployment: Deployment) -> Order:
+def completion_order(body: CompletionBody, text: Text, wishes: Wishes, deployment: Deployment) -> Order:
     """Tokenize, name; takes milliseconds, so not for the event loop's thread. Raises ApiError."""
     prompts = [_tokens(prompt, body, text, deployment.longest) for prompt in body.prompt]
     wanted = DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
@@ -26,6 +27,7 @@ def completion_order(body: CompletionBody, text: Text, deployment: Deployment) -
         deployment,
         max_tokens=(wanted, "max_tokens"),
         prompt_param="prompt",
+        wishes=wishes,
         echo=bool(body.echo),
     )
 

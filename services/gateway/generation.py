@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from kvstore.names import BlockName, block_names
 from scheduler.vocabulary import Limits, RequestId, Sampling, WorkerId
+from services.gateway.wishes import Wishes
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,7 @@ class Generation:
     names: tuple[BlockName, ...]
     sampling: Sampling
     limits: Limits
+    wishes: Wishes
 
     def names_with(self, output: Sequence[int]) -> tuple[BlockName, ...]:
         """The names of prompt and output, for a stream that is placed again."""

@@ -18,6 +18,7 @@ from services.gateway.generation import Generation
 from services.gateway.schemas import MOST_CHOICES, GenerationBody
 from services.gateway.scribe import Wording
 from services.gateway.text import Text
+from services.gateway.wishes import Wishes
 
 SEEDS = 1 << 64
 GREEDY_BELOW = 1e-5
@@ -72,6 +73,7 @@ def order(
     *,
     max_tokens: tuple[int | None, str],
     prompt_param: str,
+    wishes: Wishes,
     echo: bool = False,
 ) -> Order:
     """Every generation that ``body`` means for these prompts; raises ApiError.
@@ -99,6 +101,7 @@ def order(
                     names=names,
                     sampling=replace(sampling, seed=derived_seed(sampling.seed, number)),
                     limits=limits,
+                    wishes=wishes,
                 )
             )
     texts = tuple(text.decode(prompt, skip_special_tokens=True) for prompt in prompts) if echo else ()

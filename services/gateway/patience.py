@@ -48,6 +48,10 @@ class Troubles:
         self._taken = 0
         self._full: str | None = None
 
+    def last_s(self, *, now: float) -> float:
+        """For how long they have lasted, 0 where there are none."""
+        return 0.0 if self._since is None else now - self._since
+
     def rejected(self, rejection: Rejection, *, begun: bool, now: float) -> float:
         """Nobody can take it: how long to wait before asking again; raises ApiError if that is no use.
 

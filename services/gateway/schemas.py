@@ -11,11 +11,15 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from scheduler.vocabulary import Priority
 from services.gateway.errors import ApiError, bad_request
 
 MOST_STOPS = 16
 MOST_CHOICES = 128
 LONGEST_STOP = 1024
+SHORTEST_SLO_MS = 0.001
+LONGEST_SLO_MS = 1e9
+"""Eleven days: whoever writes more has mistaken the unit."""
 
 
 def _number(value: object) -> object:
@@ -76,6 +80,15 @@ def _prompt(value: object) -> object:
     )
 
 
+def _priority(value: object) -> object:
+    """As vLLM takes it, an integer: whoever has a lower one goes first, 0 unless told."""
+    if value in ("interactive", "batch"):
+        return Priority(value)
+    if type(value) is int:
+        return Priority.BATCH if value > 0 else Priority.INTERACTIVE
+    raise PydanticCustomError("priority", "Input should be interactive, batch, or an integer")
+
+
 Integer = Annotated[int, BeforeValidator(_number)]
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Content = Annotated[str | None, BeforeValidator(_content, json_schema_input_type=str | list[dict[str, Any]] | None)]
@@ -83,6 +96,11 @@ Stops = Annotated[list[str], BeforeValidator(_stop, json_schema_input_type=str |
 Prompts = Annotated[
     list[str | list[int]],
     BeforeValidator(_prompt, json_schema_input_type=str | list[str] | list[int] | list[list[int]]),
+]
+
+Milliseconds = Annotated[Number, Field(ge=SHORTEST_SLO_MS, le=LONGEST_SLO_MS)]
+PriorityClass = Annotated[
+    Priority, BeforeValidator(_priority, json_schema_input_type=Literal["interactive", "batch"] | int)
 ]
 
 
@@ -100,6 +118,15 @@ class StreamOptions(BaseModel):
 
     include_usage: StrictBool | None = None
     continuous_usage_stats: StrictBool | None = None
+
+
+class Slo(BaseModel):
+    """What a request wants instead of what the deployment promises. It is ours alone, so that a slip is told."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ttft_ms: Milliseconds | None = None
+    tpot_ms: Milliseconds | None = None
 
 
 class GenerationBody(Body):
@@ -123,6 +150,8 @@ class GenerationBody(Body):
     return_token_ids: StrictBool | None = None
     cache_salt: Annotated[str, Field(min_length=1)] | None = None
     user: str | None = None
+    slo: Slo | None = None
+    priority: PriorityClass | None = None
 
 
 class ChatMessage(BaseModel):

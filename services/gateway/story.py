@@ -200,12 +200,19 @@ class Story:
         """Ask until somebody can take it, or patience ends; raises ApiError."""
         self.account.placements += 1
         generation, started = self._generation, self._clock()
+        wishes = generation.wishes
         ask = Ask(
             request=self._attempt_id(),
             names=generation.names_with(self.output),
             tokens=len(generation.prompt) + len(self.output),
             max_new_tokens=generation.limits.max_tokens - len(self.output),
             excluded=self._troubles.excluded,
+            ttft_slo_s=wishes.ttft_slo_s,
+            tpot_slo_s=wishes.tpot_slo_s,
+            priority=wishes.priority,
+            tenant=wishes.tenant,
+            waited_s=self._troubles.last_s(now=started),
+            resumed=bool(self.output),
         )
         while True:
             answer = await self._ask(ask)
@@ -217,7 +224,8 @@ class Story:
                     self._happened(Event.REJECTED)
                     begun, now = bool(self.output), self._clock()
                     await asyncio.sleep(self._troubles.rejected(answer, begun=begun, now=now))
-                    ask = replace(ask, excluded=self._troubles.excluded)
+                    waited_s = self._troubles.last_s(now=self._clock())
+                    ask = replace(ask, excluded=self._troubles.excluded, waited_s=waited_s)
                 case _:
                     assert_never(answer)
 

@@ -1,6 +1,7 @@
 """Whatever a body says, it becomes an order that the cluster can serve or an error that the client can read."""
 
 import json
+from math import inf
 from typing import Any
 
 from hypothesis import given
@@ -14,6 +15,7 @@ from services.gateway.order import Deployment, Order
 from services.gateway.schemas import ChatBody, CompletionBody, parse
 from services.gateway.text import toy_text
 from services.gateway.unsupported import REFUSED, refused
+from services.gateway.wishes import wishes
 
 TEXT = toy_text()
 LONGEST = 64
@@ -39,8 +41,13 @@ PROMPTS = st.one_of(
 FIELDS = sorted(
     (ChatBody.model_fields.keys() | CompletionBody.model_fields.keys() | REFUSED.keys()) - {"messages", "prompt"}
 )
-OTHERS = st.dictionaries(st.sampled_from(FIELDS), ANYTHING, max_size=4) | st.fixed_dictionaries(
-    {}, optional={"max_tokens": NUMBERS, "min_tokens": NUMBERS, "n": NUMBERS, "seed": NUMBERS, "stop": SCALARS}
+SLOS = st.dictionaries(st.sampled_from(["ttft_ms", "tpot_ms", "x"]), NUMBERS)
+OTHERS: st.SearchStrategy[dict[str, Any]] = st.one_of(
+    st.dictionaries(st.sampled_from(FIELDS), ANYTHING, max_size=4),
+    st.fixed_dictionaries(
+        {}, optional={"max_tokens": NUMBERS, "min_tokens": NUMBERS, "n": NUMBERS, "seed": NUMBERS, "stop": SCALARS}
+    ),
+    st.fixed_dictionaries({}, optional={"slo": SLOS, "priority": NUMBERS}),
 )
 
 
@@ -50,7 +57,7 @@ def served(kind: type[Any], make_order: Any, body: dict[str, Any]) -> Order | Ap
         error = refused(parsed.model_extra or {})
         if error is not None:
             raise error
-        order: Order = make_order(parsed, TEXT, DEPLOYMENT)
+        order: Order = make_order(parsed, TEXT, wishes(parsed, {}), DEPLOYMENT)
     except ApiError as told:
         return told
     return order
@@ -71,6 +78,8 @@ def check(order: Order | ApiError) -> None:
         assert choice.sampling.temperature >= 0
         assert 0 < choice.sampling.top_p <= 1
         assert all(0 <= token < TEXT.vocab_size for token in [*choice.prompt, *choice.limits.stop_ids])
+        slos = choice.wishes.ttft_slo_s, choice.wishes.tpot_slo_s
+        assert all(slo is None or 0 < slo < inf for slo in slos)
 
 
 @given(MESSAGES, OTHERS)

@@ -97,6 +97,16 @@ def test_tokens_settle_what_was_before_them() -> None:
         troubles.over()
 
 
+def test_how_long_troubles_last_is_counted_from_the_first_of_them() -> None:
+    troubles = Troubles(PATIENCE)
+    assert troubles.last_s(now=5.0) == 0.0
+    troubles.rejected(NOBODY, begun=False, now=5.0)
+    troubles.rejected(NOBODY, begun=False, now=6.0)
+    assert troubles.last_s(now=6.5) == 1.5
+    troubles.over()
+    assert troubles.last_s(now=7.0) == 0.0
+
+
 def test_a_refusal_is_the_request_s_own_fault() -> None:
     with pytest.raises(ApiError) as told:
         failed(Troubles(PATIENCE), PeerRefused("it never fits"))

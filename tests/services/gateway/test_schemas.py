@@ -67,6 +67,18 @@ def told(kind: type[Any], raw: bytes) -> ApiError:
         ("ignore_eos", "no", "ignore_eos"),
         ("cache_salt", "", "cache_salt"),
         ("chat_template_kwargs", [], "chat_template_kwargs"),
+        ("slo", 5, "slo"),
+        ("slo", {"ttft_ms": 0}, "slo.ttft_ms"),
+        ("slo", {"ttft_ms": "5"}, "slo.ttft_ms"),
+        ("slo", {"tpot_ms": -1}, "slo.tpot_ms"),
+        ("slo", {"tpot_ms": 1e300}, "slo.tpot_ms"),
+        ("slo", {"tpot_ms": float("nan")}, "slo.tpot_ms"),
+        ("slo", {"ttft": 5}, "slo.ttft"),
+        ("priority", "urgent", "priority"),
+        ("priority", "1", "priority"),
+        ("priority", True, "priority"),
+        ("priority", 0.5, "priority"),
+        ("priority", [], "priority"),
     ],
 )
 def test_a_mistake_names_its_field(field: str, value: object, param: str) -> None:
