@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import grpc
 
-from scheduler.vocabulary import Ask, Outcome, Placement, Rejection, RequestId
+from scheduler.vocabulary import Ask, Measured, Outcome, Placement, Rejection, RequestId
 from services.registry.directory import Directory
 from services.wire.channel import open_channel
 from services.wire.codec import Cluster, answer_from_wire, ask_to_wire, cluster_from_wire, outcome_to_wire
@@ -100,9 +100,9 @@ class ClusterClient:
             self.known = clusters[0]
         return clusters
 
-    def tell(self, request: RequestId, outcome: Outcome) -> None:
+    def tell(self, request: RequestId, outcome: Outcome, measured: Measured | None = None) -> None:
         """Tell every conductor, without waiting: a report that is lost is made up for by expiry."""
-        self._in_background(self._tell(request, outcome), f"outcome of {request}")
+        self._in_background(self._tell(request, outcome, measured), f"outcome of {request}")
 
     @asynccontextmanager
     async def prefill(
@@ -156,8 +156,8 @@ class ClusterClient:
             raise PeerUnavailable("no conductor answers: none is known yet")
         raise PeerUnavailable("no conductor answers: " + "; ".join(reasons))
 
-    async def _tell(self, request: RequestId, outcome: Outcome) -> None:
-        wire = outcome_to_wire(request, outcome)
+    async def _tell(self, request: RequestId, outcome: Outcome, measured: Measured | None) -> None:
+        wire = outcome_to_wire(request, outcome, measured)
         calls = (stub.ReportOutcome(wire, timeout=CONDUCTOR_S) for _, stub in self._conductors.values())
         await asyncio.gather(*calls, return_exceptions=True)
 

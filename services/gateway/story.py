@@ -20,6 +20,7 @@ from scheduler.lifecycle import Event, Life, Phase
 from scheduler.vocabulary import (
     Ask,
     FinishReason,
+    Outcome,
     Placement,
     Rejection,
     RejectionCode,
@@ -31,6 +32,7 @@ from scheduler.vocabulary import (
 from services.gateway.cluster import ClusterClient
 from services.gateway.errors import unavailable
 from services.gateway.generation import Account, Generation
+from services.gateway.pace import Pace
 from services.gateway.patience import Patience, Troubles
 from services.wire.codec import limits_to_wire, sampling_to_wire, store_target_to_wire
 from services.wire.errors import (
@@ -67,6 +69,7 @@ class Story:
         self._limit = asyncio.timeout(patience.first_token_s)
         self._troubles = Troubles(patience)
         self._life = Life()
+        self._pace = Pace(asked=self._clock())
         self.output: list[int] = []
         self.account = Account()
 
@@ -215,6 +218,7 @@ class Story:
             resumed=bool(self.output),
         )
         while True:
+            self._pace = Pace(asked=self._clock())
             answer = await self._ask(ask)
             match answer:
                 case Placement():
@@ -256,16 +260,20 @@ class Story:
     async def _give(self, give: Give, tokens: Sequence[int]) -> bool:
         if not self.output:
             self._limit.reschedule(self._ends_at)
+        self._pace.heard(len(tokens), now=self._clock())
         self.output += tokens
         self._troubles.over()
-        return await give(tokens)
+        enough = await give(tokens)
+        self._pace.told(now=self._clock())
+        return enough
 
     def _happened(self, event: Event) -> None:
         """One step in the life's table; conductors learn what it means for their booking."""
         placing = self._life.phase is Phase.PLACING
         outcome = self._life.happened(event)
         if outcome is not None and not (placing and event is Event.GAVE_UP):  # else nothing is booked
-            self._cluster.tell(self._attempt_id(), outcome)
+            measured = None if outcome is Outcome.HANDED_OVER else self._pace.measured
+            self._cluster.tell(self._attempt_id(), outcome, measured)
 
     def _attempt_id(self) -> RequestId:
         """Each placement has an id of its own, so that what is left of an earlier one is never taken for it."""

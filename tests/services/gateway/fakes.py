@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from kvstore.layout import Identity
 from scheduler.vocabulary import (
     Ask,
+    Measured,
     Outcome,
     Placement,
     Profile,
@@ -34,6 +35,7 @@ from services.wire.codec import (
     answer_to_wire,
     ask_from_wire,
     cluster_to_wire,
+    measured_from_wire,
     outcome_from_wire,
 )
 from services.wire.pb import (
@@ -243,7 +245,8 @@ class FakeStore(store_pb2_grpc.StoreServicer):
 class FakeConductor(conductor_pb2_grpc.ConductorServicer):
     """Places at the first worker of each role that is not excluded. rejections: of the next asks, one each.
 
-    homes: the stores of the workers that have one; source: where whoever prefills is told to fetch.
+    measured: what came with each of the outcomes. homes: the stores of the workers that have one;
+    source: where whoever prefills is told to fetch.
     """
 
     workers: list[FakeWorker] = field(default_factory=list)
@@ -256,6 +259,7 @@ class FakeConductor(conductor_pb2_grpc.ConductorServicer):
     when_nobody: Rejection = field(default_factory=lambda: nobody())
     asks: list[Ask] = field(default_factory=list)
     outcomes: list[tuple[RequestId, Outcome]] = field(default_factory=list)
+    measured: list[Measured | None] = field(default_factory=list)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     silent: bool = False
@@ -285,6 +289,7 @@ class FakeConductor(conductor_pb2_grpc.ConductorServicer):
     async def ReportOutcome(self, request: conductor_pb2.OutcomeReport, context: Context) -> common_pb2.Empty:
         async with self.changed:
             self.outcomes.append(outcome_from_wire(request))
+            self.measured.append(measured_from_wire(request))
             self.changed.notify_all()
         return common_pb2.Empty()
 
