@@ -36,6 +36,8 @@ class Generation:
 class Account:
     """What became of a generation: for headers, usage, logs and metrics. Times in seconds.
 
+    prefill: who computed the prompt for the first token, None for who decodes; predicted_ttft_s: of that
+    placement, too. decode: who decodes, or did last.
     placing_s: all placements together, waiting for somebody to appear included. queue_s and
     prefill_s: the first token's, as its worker stamped them. cached_tokens: of the prompt, reused;
     None until known. placements: how often it was to be placed; with a prefill worker: handoffs, without:

@@ -241,9 +241,10 @@ class Story:
 
     def _placed(self, placement: Placement, took_s: float) -> None:
         account = self.account
-        account.prefill = None if placement.prefill is None else placement.prefill.worker
+        if not self.output:  # what comes later is no part of the first token
+            account.prefill = None if placement.prefill is None else placement.prefill.worker
+            account.predicted_ttft_s = placement.predicted_ttft_s
         account.decode = placement.decode.worker
-        account.predicted_ttft_s = placement.predicted_ttft_s
         account.placing_s += took_s
         account.handoffs += placement.prefill is not None
         account.inlines += placement.prefill is None

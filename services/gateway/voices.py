@@ -46,7 +46,7 @@ class StreamVoice:
         self._open = len(journal.choices)
 
     async def say(self, choice: Choice, text: str) -> None:
-        await self._begin()
+        await self._begin(choice)
         data = self._opening(choice)
         if text:
             data += self._shape.piece(choice.told, text, self._usage_so_far(choice))
@@ -54,7 +54,7 @@ class StreamVoice:
             await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def end(self, choice: Choice, text: str) -> None:
-        await self._begin()
+        await self._begin(choice)
         data = self._opening(choice) + self._shape.ending(choice.told, text, self._usage_so_far(choice))
         self._open -= 1
         if not self._open:
@@ -67,11 +67,12 @@ class StreamVoice:
         self.complete = True
         await self._send({"type": "http.response.body", "body": sse.event(error.body) + sse.DONE, "more_body": False})
 
-    async def _begin(self) -> None:
+    async def _begin(self, first: Choice) -> None:
+        """first: whoever speaks first; of other prompts nothing may be known yet."""
         if not self.started:
             self.started = True
             headers = {"content-type": sse.CONTENT_TYPE, "cache-control": "no-cache", "x-accel-buffering": "no"}
-            headers |= account_headers(self._journal.choices[0].story.account)
+            headers |= account_headers(first.story.account)
             await self._send({"type": "http.response.start", "status": 200, "headers": raw_headers(headers)})
 
     def _opening(self, choice: Choice) -> bytes:

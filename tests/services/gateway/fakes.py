@@ -243,7 +243,7 @@ class FakeStore(store_pb2_grpc.StoreServicer):
 
 @dataclass
 class FakeConductor(conductor_pb2_grpc.ConductorServicer):
-    """Places at the first worker of each role that is not excluded. rejections: of the next asks, one each.
+    """Places at the first worker of each role that is not excluded. rejections, predicted_ttfts_s: of the next ones.
 
     measured: what came with each of the outcomes. homes: the stores of the workers that have one;
     source: where whoever prefills is told to fetch.
@@ -256,6 +256,7 @@ class FakeConductor(conductor_pb2_grpc.ConductorServicer):
     source: StoreTarget | None = None
     identity: Identity | None = IDENTITY
     rejections: list[Rejection] = field(default_factory=list)
+    predicted_ttfts_s: list[float] = field(default_factory=list)
     when_nobody: Rejection = field(default_factory=lambda: nobody())
     asks: list[Ask] = field(default_factory=list)
     outcomes: list[tuple[RequestId, Outcome]] = field(default_factory=list)
@@ -281,7 +282,8 @@ class FakeConductor(conductor_pb2_grpc.ConductorServicer):
         if not decoders:
             return self.when_nobody
         prefill = self._target(prefillers[0]) if prefillers else None
-        return Placement(ask.request, self._target(decoders[0]), prefill, 0.0125, 0.01, 0, self.source)
+        ttft_s = self.predicted_ttfts_s.pop(0) if self.predicted_ttfts_s else 0.0125
+        return Placement(ask.request, self._target(decoders[0]), prefill, ttft_s, 0.01, 0, self.source)
 
     def _target(self, worker: FakeWorker) -> Target:
         return Target(worker.name, worker.address, self.homes.get(worker.name))

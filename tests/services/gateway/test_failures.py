@@ -101,6 +101,50 @@ async def test_what_a_resumed_stream_finds_again_is_not_billed_as_cached(
     assert document["usage"]["completion_tokens"] == 30
 
 
+async def test_headers_tell_of_the_first_token_and_of_who_decoded_last(gateway: Gateway, cluster: FakeCluster) -> None:
+    cluster.conductor.hand_over = True
+    cluster.conductor.workers = [cluster.prefill, cluster.decode, cluster.other]
+    cluster.prefill.token = lambda position: letter(0) if len(cluster.prefill.prefills) == 1 else letter(8)
+    for stream, decoded in ((True, "decode-0"), (False, "decode-1")):
+        cluster.conductor.predicted_ttfts_s = [0.025, 0.5]
+        cluster.prefill.prefills.clear()
+        cluster.prefill.cached_tokens = 16
+        cluster.decode.faults = [Fault(after=7)]
+        answer = await gateway.http.post("/v1/completions", json=ASK | {"stream": stream})
+        assert not cluster.conductor.predicted_ttfts_s
+        assert answer.headers["x-moonpool-prefill"] == "prefill-0"
+        assert answer.headers["x-moonpool-decode"] == decoded
+        assert answer.headers["x-moonpool-cached-tokens"] == "16"
+        assert answer.headers["x-moonpool-predicted-ttft-ms"] == "25.0"
+
+
+async def test_a_prefill_after_the_first_token_did_not_give_it(gateway: Gateway, cluster: FakeCluster) -> None:
+    cluster.conductor.workers = [cluster.prefill, cluster.decode, cluster.other]
+    cluster.prefill.token = lambda position: letter(7)
+
+    def hand_over_from_now_on() -> int:
+        cluster.conductor.hand_over = True
+        return letter(6)
+
+    cluster.decode.token = lambda position: hand_over_from_now_on() if position == 6 else letter(position)
+    cluster.decode.faults = [Fault(after=7)]
+    answer = await gateway.http.post("/v1/completions", json=ASK)
+    assert answer.json()["choices"][0]["text"] == alphabet(30)
+    assert len(cluster.prefill.prefills) == 1
+    assert "x-moonpool-prefill" not in answer.headers
+
+
+async def test_headers_of_a_stream_tell_of_whoever_begins_it(gateway: Gateway, cluster: FakeCluster) -> None:
+    cluster.conductor.workers = [cluster.decode]
+    cluster.decode.faults = [Fault(after=0, hold=True)]
+    body = ASK | {"prompt": ["first", "second"], "stream": True}
+    async with gateway.http.stream("POST", "/v1/completions", json=body) as answer:
+        assert answer.headers["x-moonpool-decode"] == "decode-0"
+        assert answer.headers["x-moonpool-cached-tokens"] == "0"
+        assert answer.headers["x-moonpool-predicted-ttft-ms"] == "12.5"
+    await cluster.at_rest()
+
+
 @pytest.mark.parametrize("handed_over", [False, True])
 async def test_a_stream_that_nobody_continues_ends_with_an_error_event(
     gateway: Gateway, cluster: FakeCluster, handed_over: bool
