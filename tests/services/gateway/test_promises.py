@@ -1,0 +1,107 @@
+"""A gateway before a real conductor that refuses what it cannot keep: from a client's wish to its 429, and back."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from scheduler.admission import Promise
+from scheduler.conductor import Conductor
+from scheduler.vocabulary import Profile
+from services.conductor.server import ConductorService
+from services.gateway.text import Text
+from services.wire.pb import conductor_pb2_grpc
+from tests.services.gateway.conftest import Gateway, running
+from tests.services.gateway.fakes import FakeCluster, Fault, alphabet, letter
+
+ASK: dict[str, Any] = {"prompt": "once upon a time", "max_tokens": 30, "temperature": 0}
+HALF_A_SECOND = Profile(prefill_s=(0.5, 0, 0), step_s=(0.01, 0, 0))
+"""Of every prefill, however short."""
+
+
+@asynccontextmanager
+async def promising(cluster: FakeCluster, text: Text, conductor: Conductor) -> AsyncIterator[Gateway]:
+    """Both decode workers, each of which needs half a second for a prompt."""
+    clock = asyncio.get_running_loop().time
+    for worker in (cluster.decode, cluster.other):
+        conductor.worker_reported(replace(worker.report(), profile=HALF_A_SECOND, store=None), now=clock())
+    async with AsyncExitStack() as stack:
+        cluster.conductor_target += "-promising"
+        add = conductor_pb2_grpc.add_ConductorServicer_to_server
+        await cluster.serve(
+            stack, cluster.conductor_target, add, ConductorService(conductor, name="conductor-1", clock=clock)
+        )
+        yield await stack.enter_async_context(running(cluster, text))
+
+
+def early(**promise: float) -> Conductor:
+    return Conductor(admission="early", promise=Promise(**promise), report_ttl_s=1000.0)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("way", ["header", "body"])
+async def test_a_request_that_wants_it_sooner_than_it_can_be_is_refused(
+    cluster: FakeCluster, text: Text, way: str, stream: bool
+) -> None:
+    wish: dict[str, Any] = (
+        {"headers": {"x-slo-ttft-ms": "100"}, "json": ASK | {"stream": stream}}
+        if way == "header"
+        else {"json": ASK | {"stream": stream, "slo": {"ttft_ms": 100}}}
+    )
+    async with promising(cluster, text, early()) as gateway:
+        assert (await gateway.http.post("/v1/completions", json=ASK)).status_code == 200
+        answer = await gateway.http.post("/v1/completions", **wish)
+    assert answer.status_code == 429
+    assert answer.json()["error"]["code"] == "slo_unattainable"
+    assert 0 < int(answer.headers["retry-after-ms"]) <= 60_000
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+async def test_a_request_may_be_content_with_less_than_is_promised(cluster: FakeCluster, text: Text) -> None:
+    async with promising(cluster, text, early(ttft_s=0.1)) as gateway:
+        assert (await gateway.http.post("/v1/completions", json=ASK)).status_code == 429
+        patient = ASK | {"slo": {"ttft_ms": 5000}}
+        assert (await gateway.http.post("/v1/completions", json=patient)).status_code == 200
+
+
+async def test_batch_is_refused_where_interactive_is_taken(cluster: FakeCluster, text: Text) -> None:
+    async with promising(cluster, text, early(ttft_s=0.55)) as gateway:
+        assert (await gateway.http.post("/v1/completions", json=ASK | {"priority": "batch"})).status_code == 429
+        assert (await gateway.http.post("/v1/completions", json=ASK | {"priority": 1})).status_code == 429
+        assert (await gateway.http.post("/v1/completions", json=ASK | {"priority": 0})).status_code == 200
+
+
+async def test_a_stream_that_has_begun_goes_on_even_if_late(cluster: FakeCluster, text: Text) -> None:
+    conductor, clock = early(ttft_s=0.55), asyncio.get_running_loop().time
+    dies = cluster.decode, cluster.other
+
+    def token(position: int) -> int:
+        """Once seven are given, every prefill takes ten times as long."""
+        if position == 7:
+            slow = replace(HALF_A_SECOND, prefill_s=(5.0, 0, 0))
+            for worker in dies:
+                conductor.worker_reported(replace(worker.report(), sequence=2, profile=slow, store=None), now=clock())
+                worker.faults = []
+        return letter(position)
+
+    for worker in dies:
+        worker.token, worker.faults = token, [Fault(after=8)]
+    async with promising(cluster, text, conductor) as gateway:
+        answer = await gateway.http.post("/v1/completions", json=ASK)
+        assert answer.json()["choices"][0]["text"] == alphabet(30)
+        assert len(cluster.decode.decodes) == len(cluster.other.decodes) == 1
+        assert (await gateway.http.post("/v1/completions", json=ASK)).status_code == 429
+
+
+async def test_a_conductor_keeps_what_was_measured_beside_what_it_predicted(cluster: FakeCluster, text: Text) -> None:
+    conductor = early()
+    async with promising(cluster, text, conductor) as gateway:
+        for _ in range(3):
+            await gateway.http.post("/v1/completions", json=ASK)
+    accuracy = conductor.snapshot().accuracy  # a gateway that closes has told every outcome
+    assert accuracy.count == 3
+    assert accuracy.ttft_ratio is not None
+    assert accuracy.ttft_ratio > 0
