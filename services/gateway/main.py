@@ -140,6 +140,7 @@ def _front_settings(settings: GatewaySettings, model: str) -> FrontSettings:
             attempts=settings.attempts,
             waiting_s=settings.patience_s,
             resuming_s=settings.resume_patience_s,
+            batch_s=settings.batch_patience_s,
             first_token_s=settings.first_token_timeout_s,
             whole_s=settings.request_timeout_s,
         ),

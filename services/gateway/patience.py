@@ -9,12 +9,16 @@ that has begun, which would be lost. Tokens that come settle all troubles before
 from dataclasses import dataclass
 
 from scheduler.vocabulary import Rejection, RejectionCode, WorkerId
-from services.gateway.errors import bad_request, busy, unavailable
+from services.gateway.errors import ApiError, bad_request, busy, unavailable
 from services.wire.errors import DeadlinePassed, PeerBusy, PeerError, PeerRefused
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 0.5
 """Between placements that found nobody; a worker's restart takes about a second, and asking costs 0.2 ms."""
+
+LONGEST_BATCH_PAUSE_S = 5.0
+"""Between placements of a batch request, which asks again when it was told to, or sooner: 500 of them ask 100 times
+a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +26,15 @@ class Patience:
     """How much a story puts up with.
 
     attempts: placements whose worker took the request and failed, or was full. waiting_s: for somebody
-    to be there; resuming_s: the same for a stream that has begun. first_token_s and whole_s: how long
+    to be there; resuming_s: the same for a stream that has begun; batch_s: a batch request for room as well, 0 for
+    no longer than others. first_token_s and whole_s: how long
     it may take to the first token and to the end, everything included.
     """
 
     attempts: int = 4
     waiting_s: float = 2.0
     resuming_s: float = 15.0
+    batch_s: float = 0.0
     first_token_s: float = 120.0
     whole_s: float = 3600.0
 
@@ -36,8 +42,9 @@ class Patience:
 class Troubles:
     """What went wrong with one story since its last token. excluded: whom it should not be placed at again."""
 
-    def __init__(self, patience: Patience) -> None:
+    def __init__(self, patience: Patience, *, batch: bool = False) -> None:
         self._patience = patience
+        self._waits_for_room = batch and patience.batch_s > 0
         self.excluded: frozenset[WorkerId] = frozenset()
         self.over()
 
@@ -57,16 +64,29 @@ class Troubles:
 
         Who failed before may be back by then, which the conductor knows better: nobody stays excluded.
         """
-        if not begun and rejection.code is RejectionCode.UNATTAINABLE:
-            raise busy(rejection.reason, retry_after_s=rejection.retry_after_s, code=rejection.code.value)
-        if not begun and (self._full is not None or rejection.code is RejectionCode.OVERLOADED):
-            raise busy(self._full or rejection.reason, retry_after_s=rejection.retry_after_s)
         self._since = now if self._since is None else self._since
-        if now - self._since >= (self._patience.resuming_s if begun else self._patience.waiting_s):
-            raise unavailable(rejection.reason, retry_after_s=rejection.retry_after_s)
+        if now - self._since >= self._most_s(rejection, begun):
+            raise self._no(rejection, begun)
         pause_s, self._pause_s = self._pause_s, min(2 * self._pause_s, LONGEST_PAUSE_S)
+        if self._waits_for_room and not begun:
+            pause_s = min(max(pause_s, rejection.retry_after_s), LONGEST_BATCH_PAUSE_S)
         self.excluded = frozenset()
         return pause_s
+
+    def _most_s(self, rejection: Rejection, begun: bool) -> float:
+        """How long troubles may last when this is what is heard: who is new is told at once that there is no room."""
+        if begun:
+            return self._patience.resuming_s
+        somebody = self._full is not None or rejection.code is not RejectionCode.UNAVAILABLE
+        most_s = 0.0 if somebody else self._patience.waiting_s
+        return max(most_s, self._patience.batch_s) if self._waits_for_room else most_s
+
+    def _no(self, rejection: Rejection, begun: bool) -> ApiError:
+        if not begun and rejection.code is RejectionCode.UNATTAINABLE:
+            return busy(rejection.reason, retry_after_s=rejection.retry_after_s, code=rejection.code.value)
+        if not begun and (self._full is not None or rejection.code is RejectionCode.OVERLOADED):
+            return busy(self._full or rejection.reason, retry_after_s=rejection.retry_after_s)
+        return unavailable(rejection.reason, retry_after_s=rejection.retry_after_s)
 
     def failed(self, worker: WorkerId, trouble: PeerError, *, taken: bool, begun: bool, now: float) -> None:
         """A worker failed or refused; raises ApiError (TimeoutError) unless another may do better."""

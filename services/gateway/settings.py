@@ -64,6 +64,9 @@ class GatewaySettings(MemberSettings):
     resume_patience_s: float = Field(default=15.0, ge=0)
     """How long a stream that has begun waits for a worker that can continue it, before it ends with an error."""
 
+    batch_patience_s: float = Field(default=0.0, ge=0)
+    """How long a batch request waits for room before 429; beyond 120 s it is never late. 0: refused at once."""
+
     drain_s: float = Field(default=5.0, ge=0)
     """How long running requests may go on once the process is told to stop; then they end with an error."""
 

@@ -22,6 +22,7 @@ from scheduler.vocabulary import (
     FinishReason,
     Outcome,
     Placement,
+    Priority,
     Rejection,
     RejectionCode,
     RequestId,
@@ -66,8 +67,9 @@ class Story:
         self._patience = patience
         self._clock = asyncio.get_running_loop().time
         self._ends_at = self._clock() + patience.whole_s
-        self._limit = asyncio.timeout(patience.first_token_s)
-        self._troubles = Troubles(patience)
+        batch = generation.wishes.priority is Priority.BATCH
+        self._limit = asyncio.timeout(patience.first_token_s + batch * patience.batch_s)
+        self._troubles = Troubles(patience, batch=batch)
         self._life = Life()
         self._pace = Pace(asked=self._clock())
         self.output: list[int] = []

@@ -1,10 +1,12 @@
 """When a story goes on in the face of failure, and what its client is told when it does not."""
 
+from dataclasses import replace
+
 import pytest
 
 from scheduler.vocabulary import Rejection, RejectionCode, RequestId, WorkerId
 from services.gateway.errors import ApiError
-from services.gateway.patience import LONGEST_PAUSE_S, Patience, Troubles
+from services.gateway.patience import LONGEST_BATCH_PAUSE_S, LONGEST_PAUSE_S, Patience, Troubles
 from services.wire.errors import DeadlinePassed, PeerBusy, PeerError, PeerFailed, PeerRefused, PeerUnavailable
 
 PATIENCE = Patience(attempts=3, waiting_s=2.0, resuming_s=10.0)
@@ -60,6 +62,29 @@ def test_a_new_request_is_told_at_once_that_it_would_be_later_than_promised() ->
     with pytest.raises(ApiError) as told:
         Troubles(PATIENCE).rejected(LATE, begun=False, now=0.0)
     assert (told.value.status, told.value.code, told.value.retry_after_s) == (429, "slo_unattainable", 3.5)
+
+
+@pytest.mark.parametrize("no", [LATE, OVERLOADED, NOBODY])
+def test_a_batch_request_may_wait_for_room_and_asks_when_it_is_told_to(no: Rejection) -> None:
+    troubles = Troubles(replace(PATIENCE, batch_s=130.0), batch=True)
+    assert troubles.rejected(no, begun=False, now=100.0) == no.retry_after_s
+    assert troubles.rejected(replace(no, retry_after_s=60.0), begun=False, now=229.0) == LONGEST_BATCH_PAUSE_S
+    with pytest.raises(ApiError) as told:
+        troubles.rejected(no, begun=False, now=230.0)
+    assert told.value.status == (503 if no is NOBODY else 429)
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_whoever_is_not_batch_does_not_nor_batch_unless_it_may(batch: bool) -> None:
+    with pytest.raises(ApiError) as told:
+        Troubles(replace(PATIENCE, batch_s=0.0 if batch else 130.0), batch=batch).rejected(LATE, begun=False, now=0.0)
+    assert told.value.code == "slo_unattainable"
+
+
+def test_a_batch_request_waits_for_somebody_to_be_there_no_shorter_than_others() -> None:
+    troubles = Troubles(replace(PATIENCE, batch_s=0.5), batch=True)
+    troubles.rejected(NOBODY, begun=False, now=0.0)
+    troubles.rejected(NOBODY, begun=False, now=1.9)
 
 
 def test_a_stream_that_has_begun_waits_for_room() -> None:

@@ -23,7 +23,9 @@ HALF_A_SECOND = Profile(prefill_s=(0.5, 0, 0), step_s=(0.01, 0, 0))
 
 
 @asynccontextmanager
-async def promising(cluster: FakeCluster, text: Text, conductor: Conductor) -> AsyncIterator[Gateway]:
+async def promising(
+    cluster: FakeCluster, text: Text, conductor: Conductor, **settings: object
+) -> AsyncIterator[Gateway]:
     """Both decode workers, each of which needs half a second for a prompt."""
     clock = asyncio.get_running_loop().time
     for worker in (cluster.decode, cluster.other):

@@ -129,3 +129,16 @@ async def test_what_would_be_late_is_429_with_the_predicted_time_to_come_back(
     assert (error["code"], error["type"]) == ("slo_unattainable", "rate_limit_error")
     assert error["message"] == "Its first token would be late."
     assert len(cluster.conductor.asks) == 1
+
+
+async def test_a_batch_request_may_wait_until_there_is_room(cluster: FakeCluster, text: Text) -> None:
+    late = Rejection(RequestId("r"), RejectionCode.UNATTAINABLE, "Its first token would be late.", 0.06)
+    cluster.conductor.rejections = [late, late]
+    async with running(cluster, text, patience=Patience(batch_s=30.0)) as gateway:
+        assert (await gateway.http.post("/v1/completions", json=ASK | {"priority": "batch"})).status_code == 200
+        first, second, third = (ask.waited_s for ask in cluster.conductor.asks)
+        assert first == 0.0
+        assert second >= 0.06
+        assert third >= second + 0.06
+        cluster.conductor.rejections = [late]
+        assert (await gateway.http.post("/v1/completions", json=ASK)).status_code == 429
