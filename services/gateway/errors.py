@@ -40,6 +40,11 @@ class ApiError(Exception):
         return {"retry-after": str(seconds), "retry-after-ms": str(max(1, round(self.retry_after_s * 1000)))}
 
 
+def sentence(clause: str) -> str:
+    """What another process gave as its reason, as people are told it."""
+    return clause[:1].upper() + clause[1:] + ("" if clause.endswith((".", "!", "?")) else ".")
+
+
 def bad_request(message: str, param: str | None = None, code: str | None = None) -> ApiError:
     return ApiError(400, message, param=param, code=code)
 

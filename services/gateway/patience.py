@@ -9,7 +9,7 @@ that has begun, which would be lost. Tokens that come settle all troubles before
 from dataclasses import dataclass
 
 from scheduler.vocabulary import Rejection, RejectionCode, WorkerId
-from services.gateway.errors import ApiError, bad_request, busy, unavailable
+from services.gateway.errors import ApiError, bad_request, busy, sentence, unavailable
 from services.wire.errors import DeadlinePassed, PeerBusy, PeerError, PeerRefused
 
 FIRST_PAUSE_S = 0.05
@@ -83,10 +83,10 @@ class Troubles:
 
     def _no(self, rejection: Rejection, begun: bool) -> ApiError:
         if not begun and rejection.code is RejectionCode.UNATTAINABLE:
-            return busy(rejection.reason, retry_after_s=rejection.retry_after_s, code=rejection.code.value)
+            return busy(sentence(rejection.reason), retry_after_s=rejection.retry_after_s, code=rejection.code.value)
         if not begun and (self._full is not None or rejection.code is RejectionCode.OVERLOADED):
-            return busy(self._full or rejection.reason, retry_after_s=rejection.retry_after_s)
-        return unavailable(rejection.reason, retry_after_s=rejection.retry_after_s)
+            return busy(sentence(self._full or rejection.reason), retry_after_s=rejection.retry_after_s)
+        return unavailable(sentence(rejection.reason), retry_after_s=rejection.retry_after_s)
 
     def failed(self, worker: WorkerId, trouble: PeerError, *, taken: bool, begun: bool, now: float) -> None:
         """A worker failed or refused; raises ApiError (TimeoutError) unless another may do better."""
@@ -94,7 +94,7 @@ class Troubles:
             case DeadlinePassed():
                 raise TimeoutError from trouble
             case PeerRefused():
-                raise bad_request(str(trouble)) from trouble
+                raise bad_request(sentence(str(trouble))) from trouble
             case PeerBusy():
                 self._full = str(trouble)
                 self._taken += 1
@@ -104,5 +104,5 @@ class Troubles:
         self.excluded |= {worker}
         if self._taken >= self._patience.attempts:
             if self._full is not None and not begun:
-                raise busy(self._full, retry_after_s=1.0) from trouble
-            raise unavailable(f"The request failed on {self._taken} workers, the last was {worker}: {trouble}")
+                raise busy(sentence(self._full), retry_after_s=1.0) from trouble
+            raise unavailable(f"The request failed on {self._taken} workers, the last was {worker}: {trouble}.")

@@ -249,7 +249,7 @@ async def test_no_conductor_is_503(gateway: Gateway, text: Text, cluster: FakeCl
     gateway.front.cluster = ClusterClient(["unix:/nowhere/conductor.sock"])
     _, _, error = await told(gateway, stream=True)
     assert error is not None
-    assert "no conductor answers" in error["message"]
+    assert "No conductor answers" in error["message"]
 
 
 async def test_the_second_conductor_answers_where_the_first_does_not(cluster: FakeCluster, text: Text) -> None:

@@ -96,7 +96,7 @@ def test_when_the_only_worker_was_full_the_client_hears_that_and_not_that_nobody
     failed(troubles, PeerBusy("the queue is full"))
     with pytest.raises(ApiError) as told:
         troubles.rejected(NOBODY, begun=False, now=0.0)
-    assert (told.value.status, told.value.message) == (429, "the queue is full")
+    assert (told.value.status, told.value.message) == (429, "The queue is full.")
 
 
 def test_what_kills_every_worker_that_takes_it_is_given_up() -> None:
@@ -135,7 +135,7 @@ def test_how_long_troubles_last_is_counted_from_the_first_of_them() -> None:
 def test_a_refusal_is_the_request_s_own_fault() -> None:
     with pytest.raises(ApiError) as told:
         failed(Troubles(PATIENCE), PeerRefused("it never fits"))
-    assert (told.value.status, told.value.message) == (400, "it never fits")
+    assert (told.value.status, told.value.message) == (400, "It never fits.")
 
 
 def test_a_deadline_is_a_deadline() -> None:

@@ -161,7 +161,7 @@ async def test_a_full_worker_is_429_when_there_is_no_other(
     cluster.decode.faults = [Fault(code=grpc.StatusCode.RESOURCE_EXHAUSTED, sentence="the queue is full")]
     answer = await gateway.http.post("/v1/completions", json=COMPLETION | {"stream": stream})
     assert answer.status_code == 429
-    assert error_of(answer)["message"] == "the queue is full"
+    assert error_of(answer)["message"] == "The queue is full."
 
 
 async def test_what_a_worker_can_never_run_is_400_with_its_sentence(gateway: Gateway, cluster: FakeCluster) -> None:
@@ -170,7 +170,7 @@ async def test_what_a_worker_can_never_run_is_400_with_its_sentence(gateway: Gat
     ]
     answer = await gateway.http.post("/v1/completions", json=COMPLETION)
     assert answer.status_code == 400
-    assert error_of(answer)["message"] == "it needs more blocks than there are"
+    assert error_of(answer)["message"] == "It needs more blocks than there are."
 
 
 async def test_a_client_s_request_id_comes_back_unless_it_is_none(gateway: Gateway) -> None:
