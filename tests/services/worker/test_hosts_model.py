@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.model, pytest.mark.timeout(600)]
 SIZE = 64
 TOKENS = 12
 DRAM = 384 << 20
-FORTH = 5
+FORTH = 9
 """Blocks after which something happens to the rest."""
 
 
@@ -70,7 +70,7 @@ async def test_every_path_between_two_hosts_gives_the_models_answer(tmp_path: Pa
         assert story.missing_blocks == 0
         assert far.moved("fetched") == 8
 
-        (each,) = of_length(512)
+        (each,) = of_length(1023)
         await hosts.cached_near(each)
         near.line.cut(Way.COMING, FORTH * block_bytes)  # half from a peer, and half computed: the peer has died
         story = await hosts.looked_up(each)
