@@ -38,7 +38,8 @@ def test_it_prints_what_scripts_depend_on(capsys: pytest.CaptureFixture[str]) ->
 def test_the_same_seed_prints_the_same_but_for_wall_s(capsys: pytest.CaptureFixture[str], policy: str) -> None:
     first, second = (answer(capsys, "--policy", policy, "--seed", "7") for _ in range(2))
 
-    assert first.pop("wall_s") != second.pop("wall_s")
+    for each in (first, second):
+        assert isinstance(each.pop("wall_s"), float)
     assert json.dumps(first) == json.dumps(second)
 
 
