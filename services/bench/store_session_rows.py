@@ -2,7 +2,8 @@
 
 put_S, acquire_S    64 MiB a call: allocate, copy and hash, seal; acquire, copy, release.
                     limit: one memcpy of as many bytes between the same memory. One thread copies, as a worker's does
-acquire_256_pN      a call for 256 names that are all there. limit: a call for none
+acquire_256_pN      a call for 256 names that are all there, on cores that are awake. limit: a call for none
+acquire_256_idle_pN the same on cores that fall asleep in between
 evict               slots a second through a full store, 64 a call, no bytes written
 """
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from kvstore.layout import PAGE_BYTES, KvLayout
 from kvstore.names import BlockName
+from services.bench.awake import awake
 from services.bench.rows import Row, Work, in_turns
 from services.bench.store_session import Bench, store_process
 
@@ -121,6 +123,13 @@ async def _deciding(bench: Bench, chance: Random, rounds: int) -> list[Row]:
     for start in range(0, NAMES, CALL):
         grants = await bench.granted(chain[start : start + CALL])
         bench.session.seal(grants, [0] * len(grants))
+    rows = await _acquiring(bench, chain, "acquire_256_idle", rounds)
+    with awake():
+        rows = [*await _acquiring(bench, chain, "acquire_256", rounds), *rows]
+    return [*rows, await _evicting(bench, chance, rounds)]
+
+
+async def _acquiring(bench: Bench, chain: list[BlockName], name: str, rounds: int) -> list[Row]:
     calls, trips = [], []
     for _ in range(200 * rounds):
         await bench.round_trip()  # the release before it is done then
@@ -131,11 +140,10 @@ async def _deciding(bench: Bench, chance: Random, rounds: int) -> list[Row]:
         bench.session.release(leases)
     calls.sort()
     trip = median(trips)
-    rows = [
-        Row.duration(f"acquire_256_p{percent}", calls[len(calls) * percent // 100] * 1e3, "ms", trip * 1e3)
+    return [
+        Row.duration(f"{name}_p{percent}", calls[len(calls) * percent // 100] * 1e3, "ms", trip * 1e3)
         for percent in (50, 99)
     ]
-    return [*rows, await _evicting(bench, chance, rounds)]
 
 
 async def _evicting(bench: Bench, chance: Random, rounds: int) -> Row:

@@ -14,6 +14,8 @@ ROWS = [
     "acquire_16MiB",
     "acquire_256_p50",
     "acquire_256_p99",
+    "acquire_256_idle_p50",
+    "acquire_256_idle_p99",
     "evict",
     "ssd_write",
     "ssd_read",
