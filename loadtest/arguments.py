@@ -1,6 +1,7 @@
 """Flags that the commands of this part share: how mistakes are told, sizes and numbers as people write them."""
 
 import argparse
+from pathlib import Path
 from typing import NoReturn
 
 BAD_USAGE = 2
@@ -14,6 +15,17 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(BAD_USAGE, f"{self.prog}: {message}\ntry '{self.prog} --help'\n")
+
+
+def add_trace(parser: Parser) -> None:
+    """``--trace`` and ``--requests``: what is replayed."""
+    parser.add_argument(
+        "--trace",
+        type=Path,
+        metavar="FILE",
+        help="requests in Mooncake's format [a copy of the published trace, or a built-in one]",
+    )
+    parser.add_argument("--requests", type=number, metavar="N", help="only the first N of them")
 
 
 def size(text: str) -> int:

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from kvstore.eviction import POLICIES as EVICTIONS
 from loadtest import profiles
-from loadtest.arguments import Parser, above_0, number, size
+from loadtest.arguments import Parser, above_0, add_trace, number, size
 from loadtest.simulator.faults import faults
 from loadtest.simulator.record import Record, summary
 from loadtest.simulator.simulation import Coupled, Simulation, Spec
@@ -138,13 +138,7 @@ def _parser() -> Parser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add(
-        "--trace",
-        type=Path,
-        metavar="FILE",
-        help="requests in Mooncake's format [a copy of the published trace, or a built-in one]",
-    )
-    add("--requests", type=number, metavar="N", help="only the first N of them")
+    add_trace(parser)
     add("--prefill", type=number, default=8, metavar="N", help="prefill workers, each on a host of its own [8]")
     add("--decode", type=number, default=8, metavar="N", help="decode workers [8]")
     add("--mixed", type=number, default=0, metavar="N", help="workers that do both [0]")

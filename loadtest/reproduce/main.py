@@ -4,9 +4,8 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
-from loadtest.arguments import Parser, number
+from loadtest.arguments import Parser, add_trace, number
 from loadtest.reproduce.bandwidth import bandwidth
 from loadtest.reproduce.bench import Bench, Cell, Run, Table
 from loadtest.reproduce.capacity import capacity
@@ -82,13 +81,7 @@ def _parser() -> Parser:
         metavar="NAME",
         help=f"one of {names}; can be repeated [all]",
     )
-    add(
-        "--trace",
-        type=Path,
-        metavar="FILE",
-        help="requests in Mooncake's format [a copy of the published trace, or a built-in one]",
-    )
-    add("--requests", type=number, metavar="N", help="only the first N of them")
+    add_trace(parser)
     add("--seed", type=number, default=0, metavar="N", help="of all that is drawn: same seed, same result [0]")
     add("--json", action="store_true", help="print JSON instead of Markdown")
     return parser

@@ -7,7 +7,6 @@ sent again. Nobody waits for it: what can't be kept up with, or comes while that
 
 import asyncio
 from collections.abc import Iterable
-from typing import Final
 
 from kvstore.frames import NAMES, Grant
 from kvstore.names import BlockName
@@ -16,13 +15,13 @@ from services.store.node import StoreNode
 from services.store.peers import StorePeers
 from services.store.reports import Ledger, StoreReports
 
-LOOK_S: Final = 0.5
+LOOK_S = 0.5
 """How often there is a look at what was sealed: a prefix that is being computed goes in few pieces then."""
 
-PAUSE_S: Final = 5.0
+PAUSE_S = 5.0
 """After the other store took nothing."""
 
-COPIES: Final = 4
+COPIES = 4
 """Prefixes on their way at a time."""
 
 
@@ -35,10 +34,10 @@ class Spill:
         self._room = asyncio.Semaphore(COPIES)
         self._took_nothing = False
 
-    async def run(self, *, look_s: float = LOOK_S, pause_s: float = PAUSE_S) -> None:
+    async def run(self) -> None:
         """Until cancelled."""
         while True:
-            await asyncio.sleep(pause_s if self._took_nothing else look_s)
+            await asyncio.sleep(PAUSE_S if self._took_nothing else LOOK_S)
             self._took_nothing = False
             for leaf in self._leaves():
                 await self._copy(leaf)
