@@ -2,8 +2,8 @@
 
 put_S, acquire_S    64 MiB a call: allocate, copy and hash, seal; acquire, copy, release.
                     limit: one memcpy of as many bytes between the same memory. One thread copies, as a worker's does
-acquire_256_pN      a call for 256 names that are all there, on cores that are awake. limit: a call for none
-acquire_256_idle_pN the same on cores that fall asleep in between
+acquire_256_pN      a call for 256 names that are all there. limit: a call for none
+acquire_256_awake_pN  the same on cores that are kept from falling asleep in between
 evict               slots a second through a full store, 64 a call, no bytes written
 """
 
@@ -123,9 +123,9 @@ async def _deciding(bench: Bench, chance: Random, rounds: int) -> list[Row]:
     for start in range(0, NAMES, CALL):
         grants = await bench.granted(chain[start : start + CALL])
         bench.session.seal(grants, [0] * len(grants))
-    rows = await _acquiring(bench, chain, "acquire_256_idle", rounds)
+    rows = await _acquiring(bench, chain, "acquire_256", rounds)
     with awake():
-        rows = [*await _acquiring(bench, chain, "acquire_256", rounds), *rows]
+        rows += await _acquiring(bench, chain, "acquire_256_awake", rounds)
     return [*rows, await _evicting(bench, chance, rounds)]
 
 
