@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from scheduler.conductor import Conductor
 from scheduler.journal import Journal
-from services.wire import codec
+from services.wire import cluster_codec, placement_codec, report_codec
 from services.wire.answering import Context, answering
 from services.wire.pb import common_pb2, conductor_pb2, conductor_pb2_grpc
 
@@ -27,31 +27,33 @@ class ConductorService(conductor_pb2_grpc.ConductorServicer):
 
     async def Place(self, request: conductor_pb2.Ask, context: Context) -> conductor_pb2.PlaceAnswer:
         async with answering(context):
-            answer = self._conductor.place(codec.ask_from_wire(request), now=self._clock())
-            return codec.answer_to_wire(answer)
+            answer = self._conductor.place(placement_codec.ask_from_wire(request), now=self._clock())
+            return placement_codec.answer_to_wire(answer)
 
     async def ReportWorker(self, request: conductor_pb2.WorkerReport, context: Context) -> conductor_pb2.ReportAnswer:
         async with answering(context):
-            report, now = codec.worker_report_from_wire(request), self._clock()
+            report, now = report_codec.worker_report_from_wire(request), self._clock()
             resync = self._conductor.worker_reported(report, now=now)
             role = self._conductor.directive(report.worker, now=now)
-            return conductor_pb2.ReportAnswer(resync=resync, role=codec.role_to_wire(role))
+            return conductor_pb2.ReportAnswer(resync=resync, role=report_codec.role_to_wire(role))
 
     async def ReportStore(self, request: conductor_pb2.StoreReport, context: Context) -> conductor_pb2.ReportAnswer:
         async with answering(context):
-            resync = self._conductor.store_reported(codec.store_report_from_wire(request), now=self._clock())
+            resync = self._conductor.store_reported(report_codec.store_report_from_wire(request), now=self._clock())
             return conductor_pb2.ReportAnswer(resync=resync)
 
     async def ReportOutcome(self, request: conductor_pb2.OutcomeReport, context: Context) -> common_pb2.Empty:
         async with answering(context):
-            name, outcome = codec.outcome_from_wire(request)
-            self._conductor.outcome(name, outcome, now=self._clock(), measured=codec.measured_from_wire(request))
+            name, outcome = placement_codec.outcome_from_wire(request)
+            self._conductor.outcome(
+                name, outcome, now=self._clock(), measured=placement_codec.measured_from_wire(request)
+            )
             return common_pb2.Empty()
 
     async def Describe(self, request: common_pb2.Empty, context: Context) -> conductor_pb2.Cluster:
         snapshot = self._conductor.snapshot()
-        return codec.cluster_to_wire(
-            codec.Cluster(
+        return cluster_codec.cluster_to_wire(
+            cluster_codec.Cluster(
                 conductor=self._name,
                 pid=os.getpid(),
                 identity=snapshot.identity,

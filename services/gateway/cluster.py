@@ -15,12 +15,13 @@ import grpc
 from scheduler.vocabulary import Ask, Measured, Outcome, Placement, Rejection, RequestId
 from services.registry.directory import Directory
 from services.wire.channel import open_channel
-from services.wire.codec import Cluster, answer_from_wire, ask_to_wire, cluster_from_wire, outcome_to_wire
+from services.wire.cluster_codec import Cluster, cluster_from_wire
 from services.wire.errors import PeerError, PeerUnavailable, WireError, rpc_errors
 from services.wire.pb import common_pb2, conductor_pb2, worker_pb2
 from services.wire.pb.conductor_pb2_grpc import ConductorStub
 from services.wire.pb.store_pb2_grpc import StoreStub
 from services.wire.pb.worker_pb2_grpc import WorkerStub
+from services.wire.placement_codec import answer_from_wire, ask_to_wire, outcome_to_wire
 from services.wire.tls import Tls
 
 if TYPE_CHECKING:  # these names exist for type checkers only

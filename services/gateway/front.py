@@ -13,7 +13,7 @@ from services.gateway.metrics import Metrics
 from services.gateway.order import Deployment
 from services.gateway.patience import Patience
 from services.gateway.text import Text
-from services.wire.codec import Cluster
+from services.wire.cluster_codec import Cluster
 from services.wire.errors import PeerUnavailable
 
 FULL_RETRY_S = 1.0

@@ -1,7 +1,7 @@
 """Whether a request would be served now, and if not, why: a sentence for people and probes."""
 
 from services.gateway.front import STOPPING, Front
-from services.wire.codec import Cluster
+from services.wire.cluster_codec import Cluster
 from services.wire.errors import PeerUnavailable
 
 

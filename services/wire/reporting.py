@@ -14,7 +14,7 @@ from scheduler.vocabulary import Role, StoreReport, WorkerReport
 from services.registry.directory import Directory
 from services.runtime.logs import fields
 from services.runtime.process import Refusal
-from services.wire import codec
+from services.wire import report_codec
 from services.wire.channel import open_channel
 from services.wire.errors import PeerError, PeerRefused, rpc_errors
 from services.wire.pb.conductor_pb2 import ReportAnswer
@@ -80,7 +80,7 @@ class Reporter:
                         log.info("conductor back", extra=fields(target=self._target))
                     snapshot, away = answer.resync, False
                     self.reached.set()
-                    role = codec.role_from_wire(answer.role)
+                    role = report_codec.role_from_wire(answer.role)
                     if role is not None and self._directed is not None:
                         self._directed(role)
                 await self._pause()
@@ -128,6 +128,6 @@ async def _send(stub: "ConductorAsyncStub", report: Report) -> ReportAnswer:
     with rpc_errors():
         match report:
             case WorkerReport():
-                return await stub.ReportWorker(codec.worker_report_to_wire(report), timeout=TIMEOUT_S)
+                return await stub.ReportWorker(report_codec.worker_report_to_wire(report), timeout=TIMEOUT_S)
             case StoreReport():
-                return await stub.ReportStore(codec.store_report_to_wire(report), timeout=TIMEOUT_S)
+                return await stub.ReportStore(report_codec.store_report_to_wire(report), timeout=TIMEOUT_S)

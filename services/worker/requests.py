@@ -8,13 +8,7 @@ from itertools import count
 
 from scheduler.sequence import Running, sequence
 from scheduler.vocabulary import Limits, RequestId, StoreTarget
-from services.wire.codec import (
-    limits_from_wire,
-    name_from_wire,
-    sampling_from_wire,
-    store_target_from_wire,
-    token_ids,
-)
+from services.wire.codec import limits_from_wire, name_from_wire, sampling_from_wire, store_target_from_wire, token_ids
 from services.wire.errors import WireError
 from services.wire.pb.worker_pb2 import DecodeRequest, PrefillRequest
 

@@ -18,7 +18,7 @@ from services.conductor.settings import ConductorSettings
 from services.store.main import serve_store
 from services.store.node import StoreNode
 from services.store.settings import StoreSettings
-from services.wire import codec
+from services.wire import cluster_codec, codec
 from services.wire.channel import open_channel
 from services.wire.errors import rpc_errors
 from services.wire.pb import conductor_pb2_grpc, worker_pb2, worker_pb2_grpc
@@ -150,11 +150,11 @@ class Rig:
         channel = await self.stack.enter_async_context(open_channel(worker.target))
         return Client(worker_pb2_grpc.WorkerStub(channel))
 
-    async def cluster(self, conductor: str = "conductor-0") -> codec.Cluster:
+    async def cluster(self, conductor: str = "conductor-0") -> cluster_codec.Cluster:
         async with open_channel(self.target(conductor)) as channel:
             stub: conductor_pb2_grpc.ConductorAsyncStub = conductor_pb2_grpc.ConductorStub(channel)
             with rpc_errors():
-                return codec.cluster_from_wire(await stub.Describe(Empty(), timeout=5, wait_for_ready=True))
+                return cluster_codec.cluster_from_wire(await stub.Describe(Empty(), timeout=5, wait_for_ready=True))
 
     async def until(self, what: str, true: Callable[[], bool], within_s: float = PATIENCE_S) -> None:
         """Returns once ``true()``; AssertionError naming ``what`` when that takes too long."""

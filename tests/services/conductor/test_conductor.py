@@ -6,7 +6,7 @@ import pytest
 
 from kvstore.names import BlockName
 from scheduler.vocabulary import Ask, Outcome, Placement, Rejection, RejectionCode, RequestId, Role
-from services.wire import codec
+from services.wire import placement_codec
 from services.wire.channel import open_channel
 from services.wire.errors import PeerRefused, rpc_errors
 from services.wire.pb import conductor_pb2, conductor_pb2_grpc
@@ -17,8 +17,10 @@ ASK = Ask(RequestId("r"), (BlockName(b"n" * 16),), 20, 16)
 
 async def place(it: Rig, ask: Ask = ASK) -> Placement | Rejection:
     async with open_channel(it.target("conductor-0")) as channel:
-        answer = await conductor_pb2_grpc.ConductorStub(channel).Place(codec.ask_to_wire(ask), wait_for_ready=True)
-        return codec.answer_from_wire(answer)
+        answer = await conductor_pb2_grpc.ConductorStub(channel).Place(
+            placement_codec.ask_to_wire(ask), wait_for_ready=True
+        )
+        return placement_codec.answer_from_wire(answer)
 
 
 async def test_an_empty_cluster_says_that_nobody_can_serve(tmp_path: Path) -> None:
@@ -48,7 +50,7 @@ async def test_a_cluster_is_known_by_its_reports_and_requests_are_placed_in_it(t
         assert {worker.store for worker in cluster.workers} == {"store-0"}
         assert cluster.stores[0].slots_total == store.node.catalog.snapshot().total
         async with open_channel(it.target("conductor-0")) as channel:
-            report = codec.outcome_to_wire(ASK.request, Outcome.HANDED_OVER)
+            report = placement_codec.outcome_to_wire(ASK.request, Outcome.HANDED_OVER)
             await conductor_pb2_grpc.ConductorStub(channel).ReportOutcome(report)
         assert (await it.cluster()).handoffs == 1
 

@@ -10,7 +10,7 @@ from scheduler.conductor import Conductor
 from scheduler.journal import Journal, replay
 from scheduler.vocabulary import Ask, Measured, Outcome, Placement, Rejection, RequestId, Role
 from services.conductor.server import ConductorService
-from services.wire import codec
+from services.wire import placement_codec
 from services.wire.channel import open_channel, serve
 from services.wire.pb import conductor_pb2_grpc
 from tests.services.rig import rig
@@ -44,11 +44,11 @@ async def test_500_requests_of_a_live_run_are_decided_alike_from_its_journal(tmp
             for number in range(REQUESTS):
                 asked = names(rng)
                 ask = Ask(RequestId(f"{number}"), asked, 64 * len(asked) + 17, 100, tenant=rng.choice("ab"))
-                answer = codec.answer_from_wire(await stub.Place(codec.ask_to_wire(ask)))
+                answer = placement_codec.answer_from_wire(await stub.Place(placement_codec.ask_to_wire(ask)))
                 assert answer.request == ask.request
                 for outcome in rng.choice([[], [Outcome.HANDED_OVER], [Outcome.HANDED_OVER, Outcome.FINISHED]]):
                     measured = Measured(rng.random() / 10, 0.01)
-                    await stub.ReportOutcome(codec.outcome_to_wire(ask.request, outcome, measured))
+                    await stub.ReportOutcome(placement_codec.outcome_to_wire(ask.request, outcome, measured))
                 journal.tick(now=time.monotonic())
         await server.stop(0)
 

@@ -30,14 +30,7 @@ from scheduler.vocabulary import (
     WorkerReport,
 )
 from services.wire.channel import serve
-from services.wire.codec import (
-    Cluster,
-    answer_to_wire,
-    ask_from_wire,
-    cluster_to_wire,
-    measured_from_wire,
-    outcome_from_wire,
-)
+from services.wire.cluster_codec import Cluster, cluster_to_wire
 from services.wire.pb import (
     common_pb2,
     conductor_pb2,
@@ -46,6 +39,7 @@ from services.wire.pb import (
     worker_pb2,
     worker_pb2_grpc,
 )
+from services.wire.placement_codec import answer_to_wire, ask_from_wire, measured_from_wire, outcome_from_wire
 
 Context = grpc.aio.ServicerContext[Any, Any]  # Any: one context type serves every call
 BLOCK_TOKENS = 16

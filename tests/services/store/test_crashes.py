@@ -27,7 +27,7 @@ from scheduler.vocabulary import StoreReport
 from services.bench.store_session import Bench, store_session
 from services.store.main import serve_store
 from services.store.settings import StoreSettings
-from services.wire import codec
+from services.wire import report_codec
 from services.wire.channel import serve
 from services.wire.pb import conductor_pb2, conductor_pb2_grpc
 from services.worker.store_session import StoreAway
@@ -60,7 +60,7 @@ class Conductor(conductor_pb2_grpc.ConductorServicer):
     reports: list[StoreReport] = field(default_factory=list)
 
     async def ReportStore(self, request: conductor_pb2.StoreReport, context: Any) -> conductor_pb2.ReportAnswer:  # noqa: N802
-        report = codec.store_report_from_wire(request)
+        report = report_codec.store_report_from_wire(request)
         self.on_ssd -= set(report.ssd_lost)
         self.on_ssd |= set(report.ssd_gained)
         self.reports.append(report)

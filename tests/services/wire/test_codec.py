@@ -27,7 +27,7 @@ from scheduler.vocabulary import (
     WorkerId,
     WorkerReport,
 )
-from services.wire import codec
+from services.wire import cluster_codec, codec, placement_codec, report_codec
 from services.wire.errors import WireError
 from services.wire.pb import common_pb2, conductor_pb2, store_pb2
 
@@ -109,7 +109,7 @@ store_reports = st.builds(
     sessions=st.lists(ids, max_size=3).map(tuple),
 )
 clusters = st.builds(
-    codec.Cluster,
+    cluster_codec.Cluster,
     ids,
     u32,
     st.none() | identities,
@@ -146,35 +146,35 @@ def test_limits_come_back(value: Limits) -> None:
 
 @given(asks)
 def test_an_ask_comes_back(value: Ask) -> None:
-    assert codec.ask_from_wire(codec.ask_to_wire(value)) == value
+    assert placement_codec.ask_from_wire(placement_codec.ask_to_wire(value)) == value
 
 
 @given(placements | rejections)
 def test_an_answer_comes_back(value: Placement | Rejection) -> None:
-    assert codec.answer_from_wire(codec.answer_to_wire(value)) == value
+    assert placement_codec.answer_from_wire(placement_codec.answer_to_wire(value)) == value
 
 
 @given(requests, st.sampled_from(Outcome))
 def test_an_outcome_comes_back(request: RequestId, value: Outcome) -> None:
-    assert codec.outcome_from_wire(codec.outcome_to_wire(request, value)) == (request, value)
-    assert codec.measured_from_wire(codec.outcome_to_wire(request, value)) is None
+    assert placement_codec.outcome_from_wire(placement_codec.outcome_to_wire(request, value)) == (request, value)
+    assert placement_codec.measured_from_wire(placement_codec.outcome_to_wire(request, value)) is None
     for measured in (Measured(0.5, None), Measured(None, 0.01), Measured(0.5, 0.01)):
-        assert codec.measured_from_wire(codec.outcome_to_wire(request, value, measured)) == measured
+        assert placement_codec.measured_from_wire(placement_codec.outcome_to_wire(request, value, measured)) == measured
 
 
 @given(worker_reports)
 def test_a_workers_report_comes_back(value: WorkerReport) -> None:
-    assert codec.worker_report_from_wire(codec.worker_report_to_wire(value)) == value
+    assert report_codec.worker_report_from_wire(report_codec.worker_report_to_wire(value)) == value
 
 
 @given(store_reports)
 def test_a_stores_report_comes_back(value: StoreReport) -> None:
-    assert codec.store_report_from_wire(codec.store_report_to_wire(value)) == value
+    assert report_codec.store_report_from_wire(report_codec.store_report_to_wire(value)) == value
 
 
 @given(clusters)
-def test_a_cluster_comes_back(value: codec.Cluster) -> None:
-    assert codec.cluster_from_wire(codec.cluster_to_wire(value)) == value
+def test_a_cluster_comes_back(value: cluster_codec.Cluster) -> None:
+    assert cluster_codec.cluster_from_wire(cluster_codec.cluster_to_wire(value)) == value
 
 
 def test_names_of_a_wrong_length_are_refused() -> None:
@@ -198,31 +198,31 @@ def test_impossible_sampling_is_refused_by_name(sampling: common_pb2.Sampling, s
 
 def test_a_message_without_what_it_must_have_is_refused() -> None:
     with pytest.raises(WireError, match="id"):
-        codec.ask_from_wire(conductor_pb2.Ask())
+        placement_codec.ask_from_wire(conductor_pb2.Ask())
     with pytest.raises(WireError, match="id"):
-        codec.outcome_from_wire(conductor_pb2.OutcomeReport(outcome="finished"))
+        placement_codec.outcome_from_wire(conductor_pb2.OutcomeReport(outcome="finished"))
     with pytest.raises(WireError, match="outcome"):
-        codec.outcome_from_wire(conductor_pb2.OutcomeReport(request="a", outcome="lost in space"))
+        placement_codec.outcome_from_wire(conductor_pb2.OutcomeReport(request="a", outcome="lost in space"))
     with pytest.raises(WireError, match="0 s or more"):
-        codec.measured_from_wire(conductor_pb2.OutcomeReport(request="a", outcome="finished", ttft_s=-1.0))
+        placement_codec.measured_from_wire(conductor_pb2.OutcomeReport(request="a", outcome="finished", ttft_s=-1.0))
     with pytest.raises(WireError, match="no priority is called 'urgent'"):
-        codec.ask_from_wire(conductor_pb2.Ask(request="a", priority="urgent"))
+        placement_codec.ask_from_wire(conductor_pb2.Ask(request="a", priority="urgent"))
     with pytest.raises(WireError, match="more than 0 s, not 0"):
-        codec.ask_from_wire(conductor_pb2.Ask(request="a", ttft_slo_s=0.0))
+        placement_codec.ask_from_wire(conductor_pb2.Ask(request="a", ttft_slo_s=0.0))
     with pytest.raises(WireError, match="placement"):
-        codec.answer_from_wire(conductor_pb2.PlaceAnswer(request="a"))
+        placement_codec.answer_from_wire(conductor_pb2.PlaceAnswer(request="a"))
     with pytest.raises(WireError, match="worker"):
-        codec.answer_from_wire(conductor_pb2.PlaceAnswer(request="a", placement=conductor_pb2.Placement()))
+        placement_codec.answer_from_wire(conductor_pb2.PlaceAnswer(request="a", placement=conductor_pb2.Placement()))
     with pytest.raises(WireError, match="max_tokens"):
         codec.limits_from_wire(common_pb2.Limits())
     with pytest.raises(WireError, match="layer"):
         codec.layout_from_wire(store_pb2.Layout(block_tokens=64))
     with pytest.raises(WireError, match="identity"):
-        codec.worker_report_from_wire(
+        report_codec.worker_report_from_wire(
             conductor_pb2.WorkerReport(worker="w", address="unix:w", role=common_pb2.ROLE_DECODE)
         )
     with pytest.raises(WireError, match="role"):
-        codec.worker_report_from_wire(conductor_pb2.WorkerReport(worker="w", address="unix:w"))
+        report_codec.worker_report_from_wire(conductor_pb2.WorkerReport(worker="w", address="unix:w"))
 
 
 def test_a_token_outside_the_vocabulary_is_refused() -> None:

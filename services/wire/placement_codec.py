@@ -1,0 +1,157 @@
+"""Translate what gateways and conductors say to each other about one request; the same rules as codec."""
+
+import math
+from typing import assert_never
+
+from scheduler.vocabulary import (
+    Ask,
+    Measured,
+    Outcome,
+    Placement,
+    Priority,
+    Rejection,
+    RejectionCode,
+    RequestId,
+    Target,
+    WorkerId,
+)
+from services.wire.codec import names_from_wire, names_to_wire, store_target_from_wire, store_target_to_wire
+from services.wire.errors import WireError
+from services.wire.pb import conductor_pb2
+
+
+def ask_to_wire(ask: Ask) -> conductor_pb2.Ask:
+    return conductor_pb2.Ask(
+        request=ask.request,
+        names=names_to_wire(ask.names),
+        tokens=ask.tokens,
+        max_new_tokens=ask.max_new_tokens,
+        excluded=sorted(ask.excluded),
+        ttft_slo_s=ask.ttft_slo_s,
+        tpot_slo_s=ask.tpot_slo_s,
+        priority=ask.priority.value,
+        tenant=ask.tenant,
+        waited_s=ask.waited_s,
+        resumed=ask.resumed,
+    )
+
+
+def ask_from_wire(wire: conductor_pb2.Ask) -> Ask:
+    return Ask(
+        request=_request(wire.request),
+        names=names_from_wire(wire.names),
+        tokens=wire.tokens,
+        max_new_tokens=wire.max_new_tokens,
+        excluded=frozenset(WorkerId(worker) for worker in wire.excluded),
+        ttft_slo_s=_promised(wire.ttft_slo_s) if wire.HasField("ttft_slo_s") else None,
+        tpot_slo_s=_promised(wire.tpot_slo_s) if wire.HasField("tpot_slo_s") else None,
+        priority=_priority(wire.priority),
+        tenant=wire.tenant,
+        waited_s=wire.waited_s,
+        resumed=wire.resumed,
+    )
+
+
+def _promised(seconds: float) -> float:
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise WireError(f"a time that is to be kept is more than 0 s, not {seconds}")
+    return seconds
+
+
+def _priority(word: str) -> Priority:
+    try:
+        return Priority(word) if word else Priority.INTERACTIVE
+    except ValueError as error:
+        raise WireError(f"no priority is called {word!r}") from error
+
+
+def answer_to_wire(answer: Placement | Rejection) -> conductor_pb2.PlaceAnswer:
+    match answer:
+        case Placement():
+            return conductor_pb2.PlaceAnswer(request=answer.request, placement=_placement_to_wire(answer))
+        case Rejection():
+            rejection = conductor_pb2.Rejection(
+                code=answer.code.value, reason=answer.reason, retry_after_s=answer.retry_after_s
+            )
+            return conductor_pb2.PlaceAnswer(request=answer.request, rejection=rejection)
+        case _:
+            assert_never(answer)
+
+
+def answer_from_wire(wire: conductor_pb2.PlaceAnswer) -> Placement | Rejection:
+    request = _request(wire.request)
+    match wire.WhichOneof("kind"):
+        case "placement":
+            return _placement_from_wire(request, wire.placement)
+        case "rejection":
+            try:
+                code = RejectionCode(wire.rejection.code)
+            except ValueError as error:
+                raise WireError(f"no rejection is called {wire.rejection.code!r}") from error
+            return Rejection(request, code, wire.rejection.reason, wire.rejection.retry_after_s)
+        case _:
+            raise WireError("an answer without a placement or a rejection")
+
+
+def _placement_to_wire(placement: Placement) -> conductor_pb2.Placement:
+    return conductor_pb2.Placement(
+        decode=_target_to_wire(placement.decode),
+        prefill=None if placement.prefill is None else _target_to_wire(placement.prefill),
+        predicted_ttft_s=placement.predicted_ttft_s,
+        predicted_tpot_s=placement.predicted_tpot_s,
+        predicted_cached_tokens=placement.predicted_cached_tokens,
+        source=store_target_to_wire(placement.source),
+    )
+
+
+def _placement_from_wire(request: RequestId, wire: conductor_pb2.Placement) -> Placement:
+    return Placement(
+        request=request,
+        decode=_target_from_wire(wire.decode),
+        prefill=_target_from_wire(wire.prefill) if wire.HasField("prefill") else None,
+        predicted_ttft_s=wire.predicted_ttft_s,
+        predicted_tpot_s=wire.predicted_tpot_s,
+        predicted_cached_tokens=wire.predicted_cached_tokens,
+        source=store_target_from_wire(wire.source) if wire.HasField("source") else None,
+    )
+
+
+def _target_to_wire(target: Target) -> conductor_pb2.Target:
+    return conductor_pb2.Target(worker=target.worker, address=target.address, store=store_target_to_wire(target.store))
+
+
+def _target_from_wire(wire: conductor_pb2.Target) -> Target:
+    if not wire.worker or not wire.address:
+        raise WireError("a placement names a worker and where to call it")
+    store = store_target_from_wire(wire.store) if wire.HasField("store") else None
+    return Target(WorkerId(wire.worker), wire.address, store)
+
+
+def outcome_to_wire(
+    request: RequestId, outcome: Outcome, measured: Measured | None = None
+) -> conductor_pb2.OutcomeReport:
+    ttft_s, tpot_s = (None, None) if measured is None else (measured.ttft_s, measured.tpot_s)
+    return conductor_pb2.OutcomeReport(request=request, outcome=outcome.value, ttft_s=ttft_s, tpot_s=tpot_s)
+
+
+def measured_from_wire(wire: conductor_pb2.OutcomeReport) -> Measured | None:
+    """What an outcome report says besides; None where nothing was measured."""
+    ttft_s = wire.ttft_s if wire.HasField("ttft_s") else None
+    tpot_s = wire.tpot_s if wire.HasField("tpot_s") else None
+    if any(value is not None and not (math.isfinite(value) and value >= 0) for value in (ttft_s, tpot_s)):
+        raise WireError("what was measured is 0 s or more")
+    return None if ttft_s is None and tpot_s is None else Measured(ttft_s, tpot_s)
+
+
+def outcome_from_wire(wire: conductor_pb2.OutcomeReport) -> tuple[RequestId, Outcome]:
+    request = _request(wire.request)
+    try:
+        return request, Outcome(wire.outcome)
+    except ValueError as error:
+        raise WireError(f"no outcome of a request is called {wire.outcome!r}") from error
+
+
+def _request(text: str) -> RequestId:
+    if not text:
+        raise WireError("a request has an id")
+    return RequestId(text)

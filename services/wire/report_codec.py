@@ -1,0 +1,171 @@
+"""Translate what workers and stores tell conductors, and what they are told in answer; the same rules as codec."""
+
+import math
+from dataclasses import asdict
+
+from scheduler.vocabulary import (
+    HitsReport,
+    OwnerReport,
+    Profile,
+    RequestId,
+    Role,
+    SsdReport,
+    StoreId,
+    StoreReport,
+    WorkerId,
+    WorkerReport,
+)
+from services.wire.codec import identity_from_wire, identity_to_wire, names_from_wire, names_to_wire
+from services.wire.errors import WireError
+from services.wire.pb import common_pb2, conductor_pb2
+
+ROLES = {
+    Role.PREFILL: common_pb2.ROLE_PREFILL,
+    Role.DECODE: common_pb2.ROLE_DECODE,
+    Role.MIXED: common_pb2.ROLE_MIXED,
+}
+ROLES_BACK = {wire: role for role, wire in ROLES.items()}
+
+
+def role_to_wire(role: Role | None) -> "common_pb2.Role.ValueType":
+    return common_pb2.ROLE_UNSPECIFIED if role is None else ROLES[role]
+
+
+def role_from_wire(wire: "common_pb2.Role.ValueType") -> Role | None:
+    """None: no role is named, or none that we know."""
+    return ROLES_BACK.get(wire)
+
+
+def _profile_to_wire(profile: Profile) -> conductor_pb2.Profile:
+    return conductor_pb2.Profile(prefill_s=profile.prefill_s, step_s=profile.step_s, transfer_s=profile.transfer_s)
+
+
+def _profile_from_wire(wire: conductor_pb2.Profile) -> Profile:
+    coefficients = (*wire.prefill_s, *wire.step_s, *wire.transfer_s)
+    if (len(wire.prefill_s), len(wire.step_s), len(wire.transfer_s)) != (3, 3, 2):
+        raise WireError("a profile has 3 coefficients for prefill, 3 for a step and 2 for transfers")
+    if not all(math.isfinite(value) and value >= 0 for value in coefficients):
+        raise WireError("a profile's coefficients are 0 or more")
+    return Profile(
+        prefill_s=(wire.prefill_s[0], wire.prefill_s[1], wire.prefill_s[2]),
+        step_s=(wire.step_s[0], wire.step_s[1], wire.step_s[2]),
+        transfer_s=(wire.transfer_s[0], wire.transfer_s[1]),
+    )
+
+
+def worker_report_to_wire(report: WorkerReport) -> conductor_pb2.WorkerReport:
+    return conductor_pb2.WorkerReport(
+        worker=report.worker,
+        incarnation=report.incarnation,
+        sequence=report.sequence,
+        role=ROLES[report.role],
+        address=report.address,
+        store=report.store,
+        pid=report.pid,
+        identity=identity_to_wire(report.identity),
+        profile=_profile_to_wire(report.profile),
+        max_num_seqs=report.max_num_seqs,
+        max_model_len=report.max_model_len,
+        running=report.running,
+        waiting=report.waiting,
+        prefill_tokens_queued=report.prefill_tokens_queued,
+        kv_tokens=report.kv_tokens,
+        gpu_blocks_free=report.gpu_blocks_free,
+        gpu_blocks_total=report.gpu_blocks_total,
+        live=report.live,
+        draining=report.draining,
+        block_bytes=report.block_bytes,
+        prefills_queued=report.prefills_queued,
+        prefill_squares_queued=report.prefill_squares_queued,
+    )
+
+
+def worker_report_from_wire(wire: conductor_pb2.WorkerReport) -> WorkerReport:
+    if not wire.worker or not wire.address:
+        raise WireError("a report names its worker and where to call it")
+    if wire.role not in ROLES_BACK:
+        raise WireError(f"no role has the number {wire.role}")
+    if not wire.HasField("identity"):
+        raise WireError(f"worker {wire.worker} reports no identity")
+    return WorkerReport(
+        worker=WorkerId(wire.worker),
+        incarnation=wire.incarnation,
+        sequence=wire.sequence,
+        role=ROLES_BACK[wire.role],
+        address=wire.address,
+        store=StoreId(wire.store) if wire.HasField("store") else None,
+        pid=wire.pid,
+        identity=identity_from_wire(wire.identity),
+        profile=_profile_from_wire(wire.profile),
+        max_num_seqs=wire.max_num_seqs,
+        max_model_len=wire.max_model_len,
+        running=wire.running,
+        waiting=wire.waiting,
+        prefill_tokens_queued=wire.prefill_tokens_queued,
+        kv_tokens=wire.kv_tokens,
+        gpu_blocks_free=wire.gpu_blocks_free,
+        gpu_blocks_total=wire.gpu_blocks_total,
+        live=tuple(RequestId(request) for request in wire.live),
+        draining=wire.draining,
+        block_bytes=wire.block_bytes,
+        prefills_queued=wire.prefills_queued,
+        prefill_squares_queued=wire.prefill_squares_queued,
+    )
+
+
+def store_report_to_wire(report: StoreReport) -> conductor_pb2.StoreReport:
+    return conductor_pb2.StoreReport(
+        store=report.store,
+        incarnation=report.incarnation,
+        sequence=report.sequence,
+        address=report.address,
+        pid=report.pid,
+        identity=None if report.identity is None else identity_to_wire(report.identity),
+        slots_total=report.slots_total,
+        slots_free=report.slots_free,
+        slots_writing=report.slots_writing,
+        slots_sealed=report.slots_sealed,
+        leases=report.leases,
+        snapshot=report.snapshot,
+        gained=names_to_wire(report.gained),
+        lost=names_to_wire(report.lost),
+        sessions=report.sessions,
+        transfer_address=report.transfer_address,
+        ssd_gained=names_to_wire(report.ssd_gained),
+        ssd_lost=names_to_wire(report.ssd_lost),
+        ssd=None if report.ssd is None else conductor_pb2.SsdReport(**asdict(report.ssd)),
+        hits=conductor_pb2.HitsReport(**asdict(report.hits)),
+        owners=[conductor_pb2.OwnerReport(**asdict(owner)) for owner in report.owners],
+    )
+
+
+def store_report_from_wire(wire: conductor_pb2.StoreReport) -> StoreReport:
+    if not wire.store:
+        raise WireError("a report names its store")
+    return StoreReport(
+        store=StoreId(wire.store),
+        incarnation=wire.incarnation,
+        sequence=wire.sequence,
+        address=wire.address,
+        pid=wire.pid,
+        identity=identity_from_wire(wire.identity) if wire.HasField("identity") else None,
+        slots_total=wire.slots_total,
+        slots_free=wire.slots_free,
+        slots_writing=wire.slots_writing,
+        slots_sealed=wire.slots_sealed,
+        leases=wire.leases,
+        snapshot=wire.snapshot,
+        gained=names_from_wire(wire.gained),
+        lost=names_from_wire(wire.lost),
+        sessions=tuple(wire.sessions),
+        transfer_address=wire.transfer_address,
+        ssd_gained=names_from_wire(wire.ssd_gained),
+        ssd_lost=names_from_wire(wire.ssd_lost),
+        ssd=_ssd_from_wire(wire.ssd) if wire.HasField("ssd") else None,
+        hits=HitsReport(wire.hits.asked, wire.hits.dram, wire.hits.ssd, wire.hits.peer),
+        owners=tuple(OwnerReport(each.owner, each.leases, each.writing, each.set_aside) for each in wire.owners),
+    )
+
+
+def _ssd_from_wire(wire: conductor_pb2.SsdReport) -> SsdReport:
+    return SsdReport(wire.state, wire.reason, wire.slots_total, wire.slots_held, wire.pending)
