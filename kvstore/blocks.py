@@ -10,6 +10,7 @@ dropped, but changes nothing about when it is to go.
 from dataclasses import dataclass
 
 from kvstore.changes import NameChanges
+from kvstore.digest import digest_of
 from kvstore.eviction import EvictionPolicy
 from kvstore.index import Index
 from kvstore.names import BlockName
@@ -168,6 +169,7 @@ class Blocks:
         self.slots.check()
         self.index.check()
         self.changes.check()
+        assert self.changes.digest == digest_of(self.names()), "the digest of the names is not that of what is held"
         used = {slot for slot in range(self.slots.total) if self.slots.state(slot) is not SlotState.FREE}
         assert self._blocks.keys() == used, "a slot in use has no block, or a free one has"
         sealed = {slot for slot in used if self.slots.state(slot) is SlotState.SEALED}

@@ -14,6 +14,7 @@ A session's life:
 from collections.abc import Iterable, Sequence
 
 from kvstore.blocks import Block
+from kvstore.digest import Digest
 from kvstore.eviction import EvictionPolicy, LeastRecentlyUsed, Watermarks
 from kvstore.layout import Identity, KvLayout
 from kvstore.lookahead import PROMOTIONS
@@ -312,6 +313,10 @@ class Catalog:
     def changes(self) -> Changes:
         """What was gained and lost in each tier since this was last asked; short blocks never count."""
         return self._plan.changes()
+
+    def digests(self) -> tuple[Digest, Digest]:
+        """Of ``held_names`` and of ``disk_names``, as whoever was told of every change should have them, too."""
+        return self._plan.digests()
 
     def held_names(self) -> list[BlockName]:
         """Every sealed block in DRAM but the short ones."""

@@ -1,5 +1,6 @@
 """Which names came and went since somebody last asked; gained and lost again in between is nothing to tell."""
 
+from kvstore.digest import Digest, NamesDigest
 from kvstore.names import BlockName
 
 
@@ -9,14 +10,17 @@ class NameChanges:
     def __init__(self) -> None:
         self._gained: dict[BlockName, None] = {}
         self._lost: dict[BlockName, None] = {}
+        self._held = NamesDigest()
 
     def gain(self, name: BlockName) -> None:
+        self._held.gain(name)
         if name in self._lost:
             del self._lost[name]
         else:
             self._gained[name] = None
 
     def lose(self, name: BlockName) -> None:
+        self._held.lose(name)
         if name in self._gained:
             del self._gained[name]
         else:
@@ -28,6 +32,11 @@ class NameChanges:
         self._gained.clear()
         self._lost.clear()
         return told
+
+    @property
+    def digest(self) -> Digest:
+        """Of the names held now, told or not."""
+        return self._held.tell()
 
     def check(self) -> None:
         assert not self._gained.keys() & self._lost.keys(), "a name was both gained and lost"

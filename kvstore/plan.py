@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 
 from kvstore.blocks import Block, Blocks
 from kvstore.changes import NameChanges
+from kvstore.digest import Digest, digest_of
 from kvstore.disk import DiskBlocks
 from kvstore.eviction import EvictionPolicy, Watermarks
 from kvstore.names import BlockName
@@ -219,6 +220,10 @@ class Plan:
     def changes(self) -> Changes:
         return Changes(*self.dram.changes.tell(), *self._disk_changes.tell())
 
+    def digests(self) -> tuple[Digest, Digest]:
+        """Of all names in DRAM, short blocks left out, and on the SSD."""
+        return self.dram.changes.digest, self._disk_changes.digest
+
     def disk_snapshot(self) -> DiskSnapshot | None:
         if self.disk is None:
             return None
@@ -242,6 +247,8 @@ class Plan:
         """Assert the conservation laws of both tiers, counting everything anew."""
         self.dram.check()
         self._disk_changes.check()
+        on_disk = [] if self.disk is None else self.disk.names()
+        assert self._disk_changes.digest == digest_of(on_disk), "the digest of the disk is not that of what it holds"
         assert {ref.slot for ref in self._demoting} == self.dram.pinned, "a block is pinned for nothing"
         assert all(self.dram.slots.is_current(ref.slot, ref.generation) for ref in self._demoting)
         pending = self.behind.names()

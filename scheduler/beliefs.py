@@ -22,7 +22,7 @@ from scheduler.flights import Flights
 from scheduler.links import Copy, Links
 from scheduler.prefixes import NO_STORE, PrefixIndex
 from scheduler.table import NOBODY, Table
-from scheduler.vocabulary import RequestId, Role, StoreId, StoreReport, StoreTarget, WorkerId, WorkerReport
+from scheduler.vocabulary import RequestId, Resync, Role, StoreId, StoreReport, StoreTarget, WorkerId, WorkerReport
 
 REMEMBERED = 8
 """Past incarnations of one process whose late reports are recognised as such."""
@@ -134,11 +134,11 @@ def _queued_s(report: WorkerReport) -> float:
 
 @dataclass(slots=True)
 class StoreBelief:
-    """One store: its latest report, without names; lost_track: a report was missed, and no snapshot came since."""
+    """One store: its latest report, without names; lost_track: why, if no snapshot came since."""
 
     report: StoreReport
     heard_s: float
-    lost_track: bool
+    lost_track: Resync | None
 
 
 class Beliefs:
@@ -155,6 +155,8 @@ class Beliefs:
         self.links = Links(self.store_table)
         self.flights = Flights()
         self.report_ttl_s = report_ttl_s
+        self.drifts = 0
+        """How often a store held other names than was believed, though no report of it was missed."""
         self._past: dict[str, deque[int]] = {}
         self._booked: dict[RequestId, tuple[WorkerId, ...]] = {}
         self._coming: dict[RequestId, tuple[Coming, ...]] = {}
@@ -192,12 +194,12 @@ class Beliefs:
             del known.bookings[request]
         self._recount(report.worker)
 
-    def store_reported(self, report: StoreReport, *, now: float) -> bool:
-        """True: it should send all its names next. Raises IdentityMismatch."""
+    def store_reported(self, report: StoreReport, *, now: float) -> Resync | None:
+        """Why it should send all its names next, if it should. Raises IdentityMismatch."""
         if report.identity is not None:
             self._check(report.identity, now)
         if self._is_past(report.store, report.incarnation):
-            return False
+            return None
         known = self.stores.get(report.store)
         if known is not None and report.incarnation != known.report.incarnation:
             self._bury(report.store, known.report.incarnation)
@@ -205,7 +207,6 @@ class Beliefs:
             known = None
         if known is not None and report.sequence <= known.report.sequence:
             return known.lost_track
-        missed = known is None or known.lost_track or report.sequence != known.report.sequence + 1
         if report.snapshot:
             self.prefixes.forget(report.store)
         # Deltas behind a gap are applied too: they are as true as before, and what was missed is asked for.
@@ -213,12 +214,24 @@ class Beliefs:
         self.prefixes.lost(report.store, report.lost)
         self.prefixes.gained(report.store, report.ssd_gained, ssd=True)
         self.prefixes.lost(report.store, report.ssd_lost, ssd=True)
-        lost_track = missed and not report.snapshot
+        lost_track = self._lost_track(report, known)
+        self.drifts += lost_track is Resync.DRIFT and (known is None or known.lost_track is None)
         self.stores[report.store] = StoreBelief(
             replace(report, gained=(), lost=(), ssd_gained=(), ssd_lost=()), now, lost_track
         )
         self._describe(report, now)
         return lost_track
+
+    def _lost_track(self, report: StoreReport, known: StoreBelief | None) -> Resync | None:
+        """Whether what is believed of this store, this report included, may be other than what it holds."""
+        if not report.snapshot:
+            if known is None or report.sequence != known.report.sequence + 1:
+                return Resync.GAP
+            if known.lost_track is not None:
+                return known.lost_track
+        if report.digests is not None and report.digests != self.prefixes.digests(report.store):
+            return Resync.DRIFT
+        return None
 
     def _describe(self, report: StoreReport, now: float) -> None:
         """Its row. A store that is new gives the workers that waited for it theirs."""

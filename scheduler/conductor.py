@@ -39,6 +39,7 @@ from scheduler.vocabulary import (
     Rejection,
     RejectionCode,
     RequestId,
+    Resync,
     Role,
     StoreId,
     StoreReport,
@@ -104,6 +105,8 @@ class ClusterSnapshot:
     """For being late."""
     accuracy: Accuracy = NOTHING_KNOWN
     role_changes: int = 0
+    drifts: int = 0
+    """How often a digest has shown that what was believed of a store was wrong."""
 
 
 class Conductor:
@@ -154,8 +157,8 @@ class Conductor:
         self._beliefs.worker_reported(report, now=now)
         return False
 
-    def store_reported(self, report: StoreReport, *, now: float) -> bool:
-        """True: a report was missed, send a snapshot next. Raises IdentityMismatch with a sentence."""
+    def store_reported(self, report: StoreReport, *, now: float) -> Resync | None:
+        """Why it should tell all its names next, if it should. Raises IdentityMismatch with a sentence."""
         return self._beliefs.store_reported(report, now=now)
 
     def outcome(self, request: RequestId, outcome: Outcome, *, now: float, measured: Measured | None = None) -> None:
@@ -190,6 +193,7 @@ class Conductor:
             self._refused,
             self._predictions.accuracy(),
             self._roles.changes,
+            beliefs.drifts,
         )
 
     # -- decisions ----------------------------------------------------------------------------------------------

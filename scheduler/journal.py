@@ -17,6 +17,7 @@ from scheduler.vocabulary import (
     Placement,
     Rejection,
     RequestId,
+    Resync,
     Role,
     StoreReport,
     WorkerId,
@@ -46,9 +47,9 @@ class Tick:
 
 
 Fact = WorkerReport | StoreReport | Ask | Told | Begins | Tick
-Decision = Placement | Rejection | bool | None
+Decision = Placement | Rejection | Resync | bool | None
 
-T = TypeVar("T", bound=Placement | Rejection | bool | None)
+T = TypeVar("T", bound=Placement | Rejection | Resync | bool | None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class Journal:
     def worker_reported(self, report: WorkerReport, *, now: float) -> bool:
         return self._kept(report, self.conductor.worker_reported(report, now=now), now)
 
-    def store_reported(self, report: StoreReport, *, now: float) -> bool:
+    def store_reported(self, report: StoreReport, *, now: float) -> Resync | None:
         return self._kept(report, self.conductor.store_reported(report, now=now), now)
 
     def place(self, ask: Ask, *, now: float) -> Placement | Rejection:

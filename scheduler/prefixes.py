@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kvstore.digest import NamesDigest
 from kvstore.names import BlockName
-from scheduler.vocabulary import StoreId
+from scheduler.vocabulary import Digests, StoreId
 
 Counts = NDArray[np.int64]
 
@@ -51,7 +52,8 @@ class PrefixIndex:
     def __init__(self) -> None:
         self._shards: list[dict[BlockName, int]] = [{} for _ in range(SHARDS)]
         self._places: dict[StoreId, int] = {}
-        self._counts: dict[StoreId, list[int]] = {}
+        self._held: dict[StoreId, tuple[NamesDigest, NamesDigest]] = {}
+        """In DRAM, on the SSD."""
         self._free: list[int] = []
         self._retired: list[tuple[int, int]] = []
         """Places of forgotten stores, and how many shards are still to be swept for each."""
@@ -64,35 +66,35 @@ class PrefixIndex:
 
     def gained(self, store: StoreId, names: Iterable[BlockName], *, ssd: bool = False) -> None:
         bit, shards, share = self._bit(store, ssd), self._shards, self._share
-        new = 0
+        new: list[BlockName] = []
         for name in names:
             shard = shards[name[0]]
             holders = shard.get(name, 0)
             if not holders & bit:
                 shard[name] = share(holders | bit)
-                new += 1
-        self._counts[store][ssd] += new
+                new.append(name)
+        self._held[store][ssd].gained(new)
 
     def lost(self, store: StoreId, names: Iterable[BlockName], *, ssd: bool = False) -> None:
         bit, shards, share = self._bit(store, ssd), self._shards, self._share
-        gone = 0
+        gone: list[BlockName] = []
         for name in names:
             shard = shards[name[0]]
             holders = shard.get(name, 0)
             if holders & bit:
-                gone += 1
+                gone.append(name)
                 if holders == bit:
                     del shard[name]
                 else:
                     shard[name] = share(holders ^ bit)
-        self._counts[store][ssd] -= gone
+        self._held[store][ssd].lost(gone)
 
     def forget(self, store: StoreId) -> None:
         """Everything that was believed of this store. Its place is given to another once all shards are swept."""
         place = self._places.pop(store, None)
         if place is None:
             return
-        del self._counts[store]
+        del self._held[store]
         self._live ^= 1 << 2 * place
         self._retired.append((place, SHARDS))
         if len(self._retired) > max(8, len(self._places)):
@@ -157,7 +159,12 @@ class PrefixIndex:
 
     def held(self, store: StoreId, *, ssd: bool = False) -> int:
         """How many names this store is believed to hold."""
-        return self._counts[store][ssd] if store in self._counts else 0
+        return self._held[store][ssd].names if store in self._held else 0
+
+    def digests(self, store: StoreId) -> Digests:
+        """What all that is believed of this store comes to."""
+        dram, ssd = self._held.get(store, (NamesDigest(), NamesDigest()))
+        return Digests(dram.tell(), ssd.tell())
 
     def __len__(self) -> int:
         """Names that somebody holds, and of forgotten stores those that are not swept yet."""
@@ -173,7 +180,7 @@ class PrefixIndex:
             else:
                 place, self._width = self._width, self._width + 1
             self._places[store] = place
-            self._counts[store] = [0, 0]
+            self._held[store] = NamesDigest(), NamesDigest()
             self._live |= 1 << 2 * place
         return 1 << 2 * place + ssd
 

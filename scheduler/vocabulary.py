@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType
 
+from kvstore.digest import Digest
 from kvstore.layout import Identity
 from kvstore.names import BlockName
 
@@ -224,6 +225,15 @@ class WorkerReport:
     prefill_squares_queued: int = 0
 
 
+class Resync(StrEnum):
+    """Why a store should tell all its names next."""
+
+    GAP = "gap"
+    """A report was missed, or the first one was none of all its names."""
+    DRIFT = "drift"
+    """None was missed, and yet what is believed is not what it holds: a bug, somewhere."""
+
+
 @dataclass(frozen=True, slots=True)
 class SsdReport:
     """A store's SSD tier. state: "opening", "on" or "off"; reason: why it is off; pending: sealed, not yet written."""
@@ -256,12 +266,21 @@ class OwnerReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Digests:
+    """What a store's names come to: in DRAM, and on the SSD."""
+
+    dram: Digest
+    ssd: Digest
+
+
+@dataclass(frozen=True, slots=True)
 class StoreReport:
     """A store's view of itself: counts always, names as a snapshot or as deltas.
 
     A gap in ``sequence`` makes the conductor ask for a snapshot. Short blocks are never named here.
     gained, lost: in DRAM; ssd_gained, ssd_lost: on the SSD. transfer_address: where other stores push
-    to and fetch from, empty where they can't. ssd None: the store was given none.
+    to and fetch from, empty where they can't. ssd None: the store was given none. digests: of all names that it
+    holds with this report, now and then, so that whoever believes otherwise finds out.
     """
 
     store: StoreId
@@ -285,3 +304,4 @@ class StoreReport:
     ssd: SsdReport | None = None
     hits: HitsReport = HitsReport()
     owners: tuple[OwnerReport, ...] = ()
+    digests: Digests | None = None

@@ -24,7 +24,7 @@ from loadtest.simulator.record import Record
 from loadtest.simulator.store import Ssd, Store
 from loadtest.simulator.story import Cluster, Story
 from loadtest.simulator.worker import Worker
-from scheduler.conductor import Conductor
+from scheduler.conductor import ClusterSnapshot, Conductor
 from scheduler.progress import BatchLimits
 from scheduler.vocabulary import Role, StoreId, WorkerId
 
@@ -292,6 +292,10 @@ class Simulation:
         last = floor((until - beat) / REPORT_S)
         following = floor((now - beat) / REPORT_S + 1e-9) + 1
         return beat + REPORT_S * max(last, following)
+
+    def snapshot(self) -> ClusterSnapshot:
+        """What the conductor believes now, and what it has done."""
+        return self._conductor.snapshot()
 
     def check(self) -> None:
         """Assert, after a run, that everything conserves and nothing is held for nobody."""

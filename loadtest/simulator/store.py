@@ -27,7 +27,10 @@ from kvstore.vocabulary import (
 )
 from loadtest.simulator.events import Events
 from loadtest.simulator.links import Links
-from scheduler.vocabulary import HitsReport, SsdReport, StoreId, StoreReport, StoreTarget
+from scheduler.vocabulary import Digests, HitsReport, SsdReport, StoreId, StoreReport, StoreTarget
+
+DIGEST_EVERY = 50
+"""The live store's."""
 
 Leased = Callable[[list[Lease]], None]
 
@@ -241,6 +244,7 @@ class Store:
             ssd_lost=changes.ssd_lost,
             transfer_address=self.name,
             ssd=ssd,
+            digests=None if self._reports % DIGEST_EVERY else Digests(*self._catalog.digests()),
             hits=HitsReport(state.hits.asked, state.hits.dram, state.hits.ssd, state.hits.peer),
         )
 

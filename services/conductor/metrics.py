@@ -29,6 +29,9 @@ class ConductorCollector:
         yield CounterMetricFamily(
             "moonpool_refused_late", "Requests that were refused for being later than promised", snapshot.refused
         )
+        yield CounterMetricFamily(
+            "moonpool_drifts", "Digests of a store's names that were not what was believed of it", snapshot.drifts
+        )
         workers = GaugeMetricFamily("moonpool_workers", "Live workers", labels=["role"])
         for role, count in Counter(worker.role for worker in snapshot.workers).items():
             workers.add_metric([role.value], count)

@@ -5,14 +5,19 @@ loop owns the object, so it needs no lock.
 """
 # ruff: noqa: N802 - methods are named after their RPCs
 
+import logging
 import os
 from collections.abc import Callable
 
 from scheduler.conductor import Conductor
 from scheduler.journal import Journal
+from scheduler.vocabulary import Resync
+from services.runtime.logs import fields
 from services.wire import cluster_codec, placement_codec, report_codec
 from services.wire.answering import Context, answering
 from services.wire.pb import common_pb2, conductor_pb2, conductor_pb2_grpc
+
+log = logging.getLogger(__name__)
 
 Clock = Callable[[], float]
 
@@ -39,8 +44,11 @@ class ConductorService(conductor_pb2_grpc.ConductorServicer):
 
     async def ReportStore(self, request: conductor_pb2.StoreReport, context: Context) -> conductor_pb2.ReportAnswer:
         async with answering(context):
-            resync = self._conductor.store_reported(report_codec.store_report_from_wire(request), now=self._clock())
-            return conductor_pb2.ReportAnswer(resync=resync)
+            report = report_codec.store_report_from_wire(request)
+            resync = self._conductor.store_reported(report, now=self._clock())
+            if resync is Resync.DRIFT:
+                log.warning("a store holds other names than was believed", extra=fields(store=report.store))
+            return conductor_pb2.ReportAnswer(resync=resync is not None)
 
     async def ReportOutcome(self, request: conductor_pb2.OutcomeReport, context: Context) -> common_pb2.Empty:
         async with answering(context):

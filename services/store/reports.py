@@ -11,8 +11,11 @@ from weakref import WeakSet
 from kvstore.catalog import Catalog
 from kvstore.names import BlockName
 from kvstore.vocabulary import Changes, DiskSnapshot
-from scheduler.vocabulary import HitsReport, OwnerReport, SsdReport, StoreId, StoreReport
+from scheduler.vocabulary import Digests, HitsReport, OwnerReport, SsdReport, StoreId, StoreReport
 from services.store.ssd_tier import SsdTier
+
+DIGEST_EVERY = 50
+"""Reports from one digest to the next: 5 s, as nothing but a bug makes it differ."""
 
 LONGEST = 65_536
 """Names in one ledger, 1 MiB; a conductor so far behind is better told everything."""
@@ -74,6 +77,7 @@ class StoreReports:
         address: str,
         ssd: SsdTier | None = None,
         transfer_address: str = "",
+        digest_every: int = DIGEST_EVERY,
     ) -> None:
         self._catalog = catalog
         self._store = store
@@ -81,6 +85,7 @@ class StoreReports:
         self._address = address
         self._ssd = ssd
         self._transfer_address = transfer_address
+        self._digest_every = digest_every
         self._ledgers: WeakSet[Ledger] = WeakSet()  # whoever reports has it, and a conductor may be gone for good
 
     def ledger(self) -> Ledger:
@@ -127,6 +132,7 @@ class StoreReports:
             transfer_address=self._transfer_address,
             ssd=None if self._ssd is None else _ssd(self._ssd, counts.disk),
             hits=HitsReport(counts.hits.asked, counts.hits.dram, counts.hits.ssd, counts.hits.peer),
+            digests=None if sequence % self._digest_every else Digests(*self._catalog.digests()),
             owners=tuple(OwnerReport(it.owner, it.leases, it.writing, it.set_aside) for it in counts.owners),
         )
 

@@ -3,7 +3,9 @@
 import math
 from dataclasses import asdict
 
+from kvstore.digest import Digest
 from scheduler.vocabulary import (
+    Digests,
     HitsReport,
     OwnerReport,
     Profile,
@@ -135,6 +137,7 @@ def store_report_to_wire(report: StoreReport) -> conductor_pb2.StoreReport:
         ssd_lost=names_to_wire(report.ssd_lost),
         ssd=None if report.ssd is None else conductor_pb2.SsdReport(**asdict(report.ssd)),
         hits=conductor_pb2.HitsReport(**asdict(report.hits)),
+        digests=None if report.digests is None else _digests_to_wire(report.digests),
         owners=[conductor_pb2.OwnerReport(**asdict(owner)) for owner in report.owners],
     )
 
@@ -163,8 +166,18 @@ def store_report_from_wire(wire: conductor_pb2.StoreReport) -> StoreReport:
         ssd_lost=names_from_wire(wire.ssd_lost),
         ssd=_ssd_from_wire(wire.ssd) if wire.HasField("ssd") else None,
         hits=HitsReport(wire.hits.asked, wire.hits.dram, wire.hits.ssd, wire.hits.peer),
+        digests=_digests_from_wire(wire.digests) if wire.HasField("digests") else None,
         owners=tuple(OwnerReport(each.owner, each.leases, each.writing, each.set_aside) for each in wire.owners),
     )
+
+
+def _digests_to_wire(digests: Digests) -> conductor_pb2.Digests:
+    dram, ssd = digests.dram, digests.ssd
+    return conductor_pb2.Digests(names=dram.names, bits=dram.bits, ssd_names=ssd.names, ssd_bits=ssd.bits)
+
+
+def _digests_from_wire(wire: conductor_pb2.Digests) -> Digests:
+    return Digests(Digest(wire.names, wire.bits), Digest(wire.ssd_names, wire.ssd_bits))
 
 
 def _ssd_from_wire(wire: conductor_pb2.SsdReport) -> SsdReport:

@@ -28,6 +28,7 @@ def run(spec: Spec, requests: list[Request], wrong: list[Fault]) -> list[Record]
     world = simulation(spec, inline_max_tokens=0)
     records = world.run(requests, faults=wrong)
     world.check()
+    assert world.snapshot().drifts == 0
     return records
 
 

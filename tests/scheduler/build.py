@@ -10,6 +10,7 @@ from scheduler.batching import Batcher, BatchLimits, Progress, Running, sequence
 from scheduler.estimate import FREE
 from scheduler.vocabulary import (
     Ask,
+    Digests,
     Limits,
     Profile,
     RequestId,
@@ -150,6 +151,7 @@ def store_report(
     transfer: bool = False,
     ssd_gained: Sequence[BlockName] = (),
     ssd_lost: Sequence[BlockName] = (),
+    digests: Digests | None = None,
 ) -> StoreReport:
     """transfer: other stores can push to it and fetch from it."""
     return StoreReport(
@@ -170,6 +172,7 @@ def store_report(
         transfer_address=f"{store}:1" if transfer else "",
         ssd_gained=tuple(ssd_gained),
         ssd_lost=tuple(ssd_lost),
+        digests=digests,
     )
 
 

@@ -1,10 +1,14 @@
 """What the conductor believes: reports in any order and number, bookings, silence."""
 
+from collections.abc import Sequence
+
 import pytest
 
+from kvstore.digest import digest_of
+from kvstore.names import BlockName
 from kvstore.vocabulary import IdentityMismatch
 from scheduler.beliefs import Beliefs, Booking
-from scheduler.vocabulary import RequestId, Role, StoreId, WorkerId
+from scheduler.vocabulary import Digests, RequestId, Resync, Role, StoreId, WorkerId
 from tests.scheduler.build import OTHER, names, prompt, store_report, worker_report
 
 W, S, R = WorkerId("w"), StoreId("s"), RequestId("r")
@@ -127,6 +131,43 @@ def test_a_report_that_comes_twice_changes_nothing() -> None:
 
     assert not known.store_reported(store_report(sequence=1, snapshot=True, gained=CHAIN), now=0)
     assert held(known) == 2
+
+
+def digests(*dram: BlockName, ssd: Sequence[BlockName] = ()) -> Digests:
+    return Digests(digest_of(dram), digest_of(ssd))
+
+
+def test_a_change_that_was_dropped_in_silence_is_found_by_the_next_digest() -> None:
+    known = beliefs()
+    known.store_reported(store_report(sequence=1, snapshot=True, gained=CHAIN[:3], digests=digests(*CHAIN[:3])), now=0)
+    lost_on_the_way = store_report(sequence=2)  # it should have told of CHAIN[3], and is numbered as if it had
+
+    assert known.store_reported(lost_on_the_way, now=0) is None
+    assert known.store_reported(store_report(sequence=3, digests=digests(*CHAIN[:4])), now=0) is Resync.DRIFT
+    assert known.store_reported(store_report(sequence=4), now=0) is Resync.DRIFT  # until a snapshot comes
+    assert known.drifts == 1
+    healed = store_report(sequence=5, snapshot=True, gained=CHAIN[:4], digests=digests(*CHAIN[:4]))
+    assert known.store_reported(healed, now=0) is None
+    assert (held(known), known.drifts) == (4, 1)
+
+
+def test_a_belief_that_went_wrong_here_is_found_in_either_tier() -> None:
+    for ssd in (False, True):
+        known = beliefs()
+        known.store_reported(store_report(sequence=1, snapshot=True, gained=CHAIN[:3], ssd_gained=CHAIN[:2]), now=0)
+        told = digests(*CHAIN[:3], ssd=CHAIN[:2])
+        assert known.store_reported(store_report(sequence=2, digests=told), now=0) is None
+        known.prefixes.lost(StoreId("s"), CHAIN[:1], ssd=ssd)
+
+        assert known.store_reported(store_report(sequence=3, digests=told), now=0) is Resync.DRIFT
+
+
+def test_behind_a_gap_a_digest_says_nothing() -> None:
+    known = beliefs()
+    known.store_reported(store_report(sequence=1, snapshot=True, gained=CHAIN[:3]), now=0)
+
+    assert known.store_reported(store_report(sequence=3, digests=digests(*CHAIN)), now=0) is Resync.GAP
+    assert known.drifts == 0
 
 
 def test_a_restarted_store_is_empty_until_it_says_otherwise() -> None:

@@ -3,6 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvstore.digest import digest_of
 from scheduler.coming import Coming, ComingIndex
 from scheduler.prefixes import NO_STORE, SHARDS, PrefixIndex
 from scheduler.vocabulary import StoreId
@@ -44,6 +45,7 @@ def test_it_knows_what_sets_would_know(facts: list[tuple[str, StoreId, list[byte
                 held[store] += 1
         assert index.lengths(chain) == {store: length for store, length in held.items() if length}
     assert all(index.held(store) == len(sets[store]) for store in STORES)
+    assert all(index.digests(store).dram == digest_of(list(sets[store])) for store in STORES)  # type: ignore[arg-type]
 
 
 def test_a_hole_ends_a_prefix() -> None:

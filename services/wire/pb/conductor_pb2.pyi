@@ -362,6 +362,7 @@ class StoreReport(_message.Message):
     SSD_FIELD_NUMBER: _builtins.int
     HITS_FIELD_NUMBER: _builtins.int
     OWNERS_FIELD_NUMBER: _builtins.int
+    DIGESTS_FIELD_NUMBER: _builtins.int
     store: _builtins.str
     incarnation: _builtins.int
     sequence: _builtins.int
@@ -393,6 +394,10 @@ class StoreReport(_message.Message):
     def hits(self) -> Global___HitsReport: ...
     @_builtins.property
     def owners(self) -> _containers.RepeatedCompositeFieldContainer[Global___OwnerReport]: ...
+    @_builtins.property
+    def digests(self) -> Global___Digests:
+        """now and then: what all names come to, this report's changes included"""
+
     def __init__(
         self,
         *,
@@ -417,21 +422,56 @@ class StoreReport(_message.Message):
         ssd: Global___SsdReport | None = ...,
         hits: Global___HitsReport | None = ...,
         owners: _abc.Iterable[Global___OwnerReport] | None = ...,
+        digests: Global___Digests | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_identity", b"_identity", "_ssd", b"_ssd", "hits", b"hits", "identity", b"identity", "ssd", b"ssd"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_digests", b"_digests", "_identity", b"_identity", "_ssd", b"_ssd", "digests", b"digests", "hits", b"hits", "identity", b"identity", "ssd", b"ssd"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_identity", b"_identity", "_ssd", b"_ssd", "address", b"address", "gained", b"gained", "hits", b"hits", "identity", b"identity", "incarnation", b"incarnation", "leases", b"leases", "lost", b"lost", "owners", b"owners", "pid", b"pid", "sequence", b"sequence", "sessions", b"sessions", "slots_free", b"slots_free", "slots_sealed", b"slots_sealed", "slots_total", b"slots_total", "slots_writing", b"slots_writing", "snapshot", b"snapshot", "ssd", b"ssd", "ssd_gained", b"ssd_gained", "ssd_lost", b"ssd_lost", "store", b"store", "transfer_address", b"transfer_address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_digests", b"_digests", "_identity", b"_identity", "_ssd", b"_ssd", "address", b"address", "digests", b"digests", "gained", b"gained", "hits", b"hits", "identity", b"identity", "incarnation", b"incarnation", "leases", b"leases", "lost", b"lost", "owners", b"owners", "pid", b"pid", "sequence", b"sequence", "sessions", b"sessions", "slots_free", b"slots_free", "slots_sealed", b"slots_sealed", "slots_total", b"slots_total", "slots_writing", b"slots_writing", "snapshot", b"snapshot", "ssd", b"ssd", "ssd_gained", b"ssd_gained", "ssd_lost", b"ssd_lost", "store", b"store", "transfer_address", b"transfer_address"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__digests: _TypeAlias = _typing.Literal["digests"]  # noqa: Y015
+    _WhichOneofArgType__digests: _TypeAlias = _typing.Literal["_digests", b"_digests"]  # noqa: Y015
     _WhichOneofReturnType__identity: _TypeAlias = _typing.Literal["identity"]  # noqa: Y015
     _WhichOneofArgType__identity: _TypeAlias = _typing.Literal["_identity", b"_identity"]  # noqa: Y015
     _WhichOneofReturnType__ssd: _TypeAlias = _typing.Literal["ssd"]  # noqa: Y015
     _WhichOneofArgType__ssd: _TypeAlias = _typing.Literal["_ssd", b"_ssd"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__digests) -> _WhichOneofReturnType__digests | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__identity) -> _WhichOneofReturnType__identity | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__ssd) -> _WhichOneofReturnType__ssd | None: ...
 
 Global___StoreReport: _TypeAlias = StoreReport  # noqa: Y015
+
+@_typing.final
+class Digests(_message.Message):
+    """How many names, and the exclusive or of their first eight bytes, little-endian."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMES_FIELD_NUMBER: _builtins.int
+    BITS_FIELD_NUMBER: _builtins.int
+    SSD_NAMES_FIELD_NUMBER: _builtins.int
+    SSD_BITS_FIELD_NUMBER: _builtins.int
+    names: _builtins.int
+    bits: _builtins.int
+    ssd_names: _builtins.int
+    ssd_bits: _builtins.int
+    def __init__(
+        self,
+        *,
+        names: _builtins.int = ...,
+        bits: _builtins.int = ...,
+        ssd_names: _builtins.int = ...,
+        ssd_bits: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bits", b"bits", "names", b"names", "ssd_bits", b"ssd_bits", "ssd_names", b"ssd_names"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Digests: _TypeAlias = Digests  # noqa: Y015
 
 @_typing.final
 class SsdReport(_message.Message):
@@ -534,7 +574,7 @@ class ReportAnswer(_message.Message):
     RESYNC_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
     resync: _builtins.bool
-    """a report was missed: send a snapshot next"""
+    """a report was missed, or a digest differs: send a snapshot next"""
     role: _common_pb2.Role.ValueType
     """the role that this worker should take; unspecified: the one that it has"""
     def __init__(

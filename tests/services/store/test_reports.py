@@ -4,10 +4,11 @@ import random
 from collections.abc import Sequence
 
 from kvstore.catalog import Catalog
+from kvstore.digest import Digest, digest_of
 from kvstore.layout import Identity
 from kvstore.names import BlockName
 from kvstore.vocabulary import Changes, SessionId, Write
-from scheduler.vocabulary import StoreId, StoreReport
+from scheduler.vocabulary import Digests, StoreId, StoreReport
 from services.store.reports import Ledger, StoreReports
 from tests.services.rig import toy
 
@@ -70,6 +71,23 @@ def test_conductors_that_are_told_at_different_times_come_to_believe_the_same() 
         assert believed[which] == set(held.held_names())
     for which in (0, 1):
         assert believe(believed[which], source.compose(ledgers[which], 999, False)) == set(held.held_names())
+
+
+def test_every_so_many_reports_tell_the_digests_of_what_all_reports_have_told() -> None:
+    chance = random.Random(3)
+    held = catalog()
+    source = StoreReports(held, store=StoreId("store-0"), incarnation=3, address="unix:s", digest_every=5)
+    ledger = source.ledger()
+    believed: set[BlockName] = set()
+    told = []
+    for sequence in range(1, 41):
+        put(held, [chance.randrange(40) for _ in range(2)])
+        report = source.compose(ledger, sequence, False)
+        believed = believe(believed, report)
+        if report.digests is not None:
+            told.append(sequence)
+            assert report.digests == Digests(digest_of(list(believed)), Digest())
+    assert told == [5, 10, 15, 20, 25, 30, 35, 40]
 
 
 def test_a_ledger_that_nobody_empties_is_bounded_and_settled_by_a_snapshot() -> None:

@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvstore.digest import Digest
 from kvstore.layout import Identity, KvLayout
 from kvstore.names import BlockName
 from scheduler.vocabulary import (
     Ask,
+    Digests,
     Limits,
     Measured,
     Outcome,
@@ -90,6 +92,7 @@ worker_reports = st.builds(
     prefills_queued=u32,
     prefill_squares_queued=u64,
 )
+one_digest = st.builds(Digest, u64, u64)
 store_reports = st.builds(
     StoreReport,
     store=ids.map(StoreId),
@@ -107,6 +110,7 @@ store_reports = st.builds(
     gained=names,
     lost=names,
     sessions=st.lists(ids, max_size=3).map(tuple),
+    digests=st.none() | st.builds(Digests, one_digest, one_digest),
 )
 clusters = st.builds(
     cluster_codec.Cluster,
