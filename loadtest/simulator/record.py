@@ -18,7 +18,7 @@ class Record:
     asked_s: when it came, in virtual seconds. ttft_s None: it had no first token. tbt_s None: fewer than two
     tokens. ended_s None: it was rejected, for ``rejected``; where it had a first token, after its prefill.
     cached_tokens: of the prompt, reused at its first prefill; cached_blocks: whole ones of ``blocks``, a partial
-    last one counted as a block.
+    last one counted as a block. times_s: of its tokens, since it was asked; only where the simulation keeps them.
     """
 
     place: int
@@ -36,6 +36,7 @@ class Record:
     prefill: str | None = None
     decode: str | None = None
     placements: int = 1
+    times_s: tuple[float, ...] = ()
 
     def within(self, ttft_slo_s: float | None, tbt_slo_s: float | None) -> bool:
         """It finished, and within both; an SLO of None is always kept."""

@@ -124,9 +124,9 @@ def _limits(spec: Spec) -> BatchLimits:
 
 
 class Simulation:
-    """See the module. chance: for the beats of the hosts."""
+    """See the module. chance: for the beats of the hosts. keep_times: each record has the time of every token."""
 
-    def __init__(self, spec: Spec, conductor: Conductor, *, chance: "Random") -> None:
+    def __init__(self, spec: Spec, conductor: Conductor, *, chance: "Random", keep_times: bool = False) -> None:
         self.events = Events()
         machine = spec.machine
         self.links = Links(self.events, bytes_per_s=machine.link_bytes_per_s, latency_s=machine.link_latency_s)
@@ -175,6 +175,7 @@ class Simulation:
             root_name(identity.fingerprint),
             spec.block_tokens,
             spec.max_new_tokens,
+            keep_times,
         )
         self._beats = {name: REPORT_S * chance.random() for name in self.workers}
         self._ticked_s = 0.0

@@ -52,7 +52,11 @@ class Decides(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Where a story takes place. max_new_tokens: what clients say they want at most, whatever they will get."""
+    """Where a story takes place.
+
+    max_new_tokens: what clients say they want at most, whatever they will get. keep_times: records have the time of
+    every token.
+    """
 
     events: Events
     conductor: Decides
@@ -61,6 +65,7 @@ class Cluster:
     root: BlockName
     block_tokens: int
     max_new_tokens: int
+    keep_times: bool = False
 
 
 class Story:
@@ -214,6 +219,9 @@ class Story:
         self._parts = []
 
     def _end(self) -> None:
+        if self._cluster.keep_times:
+            asked_s = self._record.asked_s
+            self._record = replace(self._record, times_s=tuple(when - asked_s for when in self._all_times()))
         self._leave()
         self._over(self._record)
 

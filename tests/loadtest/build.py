@@ -53,7 +53,7 @@ def spec(**changes: object) -> Spec:
     return Spec(**{**facts, **changes})  # type: ignore[arg-type]
 
 
-def simulation(spec: Spec, *, seed: int = 0, **conducted: object) -> Simulation:
+def simulation(spec: Spec, *, seed: int = 0, keep_times: bool = False, **conducted: object) -> Simulation:
     link = spec.machine.link_bytes_per_s
     conductor = Conductor(link_bytes_per_s=link, **conducted)  # type: ignore[arg-type]
-    return Simulation(spec, conductor, chance=Random(seed))
+    return Simulation(spec, conductor, chance=Random(seed), keep_times=keep_times)

@@ -26,7 +26,7 @@ def mix(rate_per_s: float = 20.0, number: int = 60, seed: int = 1) -> list[Reque
 
 
 def run(spec: Spec, requests: list[Request], *, seed: int = 0, **conducted: object) -> list[Record]:
-    world = simulation(spec, seed=seed, **conducted)
+    world = simulation(spec, seed=seed, **conducted)  # type: ignore[arg-type]
     records = world.run(requests)
     world.check()
     return records
@@ -100,6 +100,18 @@ def test_a_chats_next_turn_finds_the_answer_before_it_too() -> None:
     _, second = run(spec(), turns, inline_max_tokens=0)
 
     assert second.cached_tokens == 1280 - 64  # the last answered token was never computed, so neither is its block
+
+
+def test_records_have_the_time_of_every_token_where_they_are_asked_to() -> None:
+    requests = mix(number=20)
+    without, kept = run(spec(), requests), simulation(spec(), keep_times=True).run(requests)
+
+    assert not any(record.times_s for record in without)
+    for record in kept:
+        assert len(record.times_s) == record.output_tokens
+        assert list(record.times_s) == sorted(record.times_s)
+        assert record.times_s[0] == record.ttft_s
+        assert record.asked_s + record.times_s[-1] == pytest.approx(record.ended_s)
 
 
 def test_the_same_seed_gives_the_same_records() -> None:
