@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from loadtest.metrics.timing import tbt_s as tbt_s
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -45,14 +47,6 @@ class Record:
         late = ttft_slo_s is not None and self.ttft_s > ttft_slo_s
         slow = tbt_slo_s is not None and self.tbt_s is not None and self.tbt_s > tbt_slo_s
         return not (late or slow)
-
-
-def tbt_s(times: Sequence[float]) -> float | None:
-    """Of tokens that came at these times."""
-    if len(times) < 2:
-        return None
-    gaps = np.sort(np.diff(np.asarray(times)))
-    return float(gaps[-max(1, len(gaps) // 10) :].mean())
 
 
 def distribution(values: Sequence[float]) -> dict[str, float | None]:
