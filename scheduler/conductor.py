@@ -105,6 +105,8 @@ class ClusterSnapshot:
     """For being late."""
     accuracy: Accuracy = NOTHING_KNOWN
     role_changes: int = 0
+    prefills_wasted: int = 0
+    """Of requests that were refused when their prefill had ended."""
     drifts: int = 0
     """How often a digest has shown that what was believed of a store was wrong."""
 
@@ -146,6 +148,7 @@ class Conductor:
         self._shares = Shares()
         self._predictions = Predictions()
         self._refused = 0
+        self._prefills_wasted = 0
         self._handoffs = 0
         self._promised: dict[RequestId, Promise] = {}
         self._decisions: Counter[Decision] = Counter()
@@ -193,6 +196,7 @@ class Conductor:
             self._refused,
             self._predictions.accuracy(),
             self._roles.changes,
+            self._prefills_wasted,
             beliefs.drifts,
         )
 
@@ -232,6 +236,7 @@ class Conductor:
             predicted_tpot_s=float(at.tpot_s[pair.decode]),
             predicted_cached_tokens=int(at.cached[pair.computes]) * self._block_tokens,
             source=None if source == NOBODY else beliefs.reachable(beliefs.store_table.keys[source], now),
+            second_check=self._admission is Admission.BASELINE and pair.prefill != NOBODY and not ask.resumed,
         )
 
     def decode_begins(self, request: RequestId, *, now: float) -> Rejection | None:
@@ -250,6 +255,7 @@ class Conductor:
         if load <= 1.0 and room:
             return None
         self._refused += 1
+        self._prefills_wasted += 1
         why = f"its tokens would take {load:.2f} of the time that was promised" if room else "its decode worker is full"
         reason = f"{why}, and its prefill was in vain"
         return Rejection(request, RejectionCode.UNATTAINABLE, reason, RETRY_AFTER_S)

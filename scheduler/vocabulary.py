@@ -141,6 +141,7 @@ class Placement:
     """Who serves a request. Without ``prefill`` the decode worker prefills inline.
 
     source: the store from which whoever prefills fetches what its own one lacks of the prefix.
+    second_check: when the prefill has ended, and before its token is given out, the conductor is to be asked again.
     """
 
     request: RequestId
@@ -150,6 +151,7 @@ class Placement:
     predicted_tpot_s: float
     predicted_cached_tokens: int
     source: StoreTarget | None = None
+    second_check: bool = False
 
 
 class RejectionCode(StrEnum):

@@ -30,6 +30,11 @@ class ConductorCollector:
             "moonpool_refused_late", "Requests that were refused for being later than promised", snapshot.refused
         )
         yield CounterMetricFamily(
+            "moonpool_prefills_wasted",
+            "Prefills of requests that were refused when they had ended, of those refused late",
+            snapshot.prefills_wasted,
+        )
+        yield CounterMetricFamily(
             "moonpool_drifts", "Digests of a store's names that were not what was believed of it", snapshot.drifts
         )
         workers = GaugeMetricFamily("moonpool_workers", "Live workers", labels=["role"])

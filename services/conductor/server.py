@@ -35,6 +35,11 @@ class ConductorService(conductor_pb2_grpc.ConductorServicer):
             answer = self._conductor.place(placement_codec.ask_from_wire(request), now=self._clock())
             return placement_codec.answer_to_wire(answer)
 
+    async def DecodeBegins(self, request: conductor_pb2.Begins, context: Context) -> conductor_pb2.BeginsAnswer:
+        async with answering(context):
+            name = placement_codec.begins_from_wire(request)
+            return placement_codec.begins_answer_to_wire(self._conductor.decode_begins(name, now=self._clock()))
+
     async def ReportWorker(self, request: conductor_pb2.WorkerReport, context: Context) -> conductor_pb2.ReportAnswer:
         async with answering(context):
             report, now = report_codec.worker_report_from_wire(request), self._clock()

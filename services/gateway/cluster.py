@@ -21,7 +21,13 @@ from services.wire.pb import common_pb2, conductor_pb2, worker_pb2
 from services.wire.pb.conductor_pb2_grpc import ConductorStub
 from services.wire.pb.store_pb2_grpc import StoreStub
 from services.wire.pb.worker_pb2_grpc import WorkerStub
-from services.wire.placement_codec import answer_from_wire, ask_to_wire, outcome_to_wire
+from services.wire.placement_codec import (
+    answer_from_wire,
+    ask_to_wire,
+    begins_answer_from_wire,
+    begins_to_wire,
+    outcome_to_wire,
+)
 from services.wire.tls import Tls
 
 if TYPE_CHECKING:  # these names exist for type checkers only
@@ -85,6 +91,11 @@ class ClusterClient:
         """The first conductor's answer; PeerUnavailable where none has one."""
         wire = ask_to_wire(ask)
         return await self._first(lambda stub: _placed(stub.Place(wire, timeout=CONDUCTOR_S)))
+
+    async def decode_begins(self, request: RequestId) -> Rejection | None:
+        """Whether the first conductor that answers takes its placement back; PeerUnavailable where none answers."""
+        wire = begins_to_wire(request)
+        return await self._first(lambda stub: _begun(request, stub.DecodeBegins(wire, timeout=CONDUCTOR_S)))
 
     async def describe(self) -> Cluster:
         """What the first conductor that answers believes; PeerUnavailable where none does."""
@@ -187,6 +198,11 @@ class ClusterClient:
 async def _placed(call: Awaitable[conductor_pb2.PlaceAnswer]) -> Placement | Rejection:
     with rpc_errors():
         return answer_from_wire(await call)
+
+
+async def _begun(request: RequestId, call: Awaitable[conductor_pb2.BeginsAnswer]) -> Rejection | None:
+    with rpc_errors():
+        return begins_answer_from_wire(request, await call)
 
 
 async def _described(stub: "ConductorAsyncStub") -> Cluster:

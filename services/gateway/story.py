@@ -58,6 +58,14 @@ class Leg(Exception):
         self.taken = taken
 
 
+class TakenBack(Exception):
+    """The conductor has taken its placement back, after the prefill and before any token."""
+
+    def __init__(self, rejection: Rejection) -> None:
+        super().__init__(rejection.reason)
+        self.rejection = rejection
+
+
 class Story:
     """One generation's life. output: the tokens given out so far."""
 
@@ -105,6 +113,10 @@ class Story:
                 self._happened(Event.LOST)
                 begun, now = bool(self.output), self._clock()
                 self._troubles.failed(leg.worker, leg.trouble, taken=leg.taken, begun=begun, now=now)
+            except TakenBack as taken_back:
+                self._happened(Event.LOST)
+                pause_s = self._troubles.rejected(taken_back.rejection, begun=False, now=self._clock())
+                await asyncio.sleep(pause_s)
         # Its worker died between its last token and saying so.
         return FinishReason.STOP if self.output[-1] in self._generation.limits.stop_ids else FinishReason.LENGTH
 
@@ -118,6 +130,8 @@ class Story:
                 if reason is not None:
                     return None if await self._give(give, first) else reason
                 self._happened(Event.FIRST_TOKEN)
+                if placement.second_check:
+                    await self._check_again()
             return await self._decode(handoff, placement, first, give)
 
     async def _prefill(
@@ -150,6 +164,15 @@ class Story:
         first = event.first
         self._began(first.cached_tokens, first.queue_s, first.prefill_s)
         return first.token, FinishReason(first.finish_reason) if first.finished else None
+
+    async def _check_again(self) -> None:
+        """Before the first token is given out: raises TakenBack. Where nobody can be asked, what was said stands."""
+        try:
+            rejection = await self._cluster.decode_begins(self._attempt_id())
+        except PeerUnavailable:
+            return
+        if rejection is not None:
+            raise TakenBack(rejection)
 
     async def _decode(
         self, handoff: AsyncExitStack, placement: Placement, first: list[int], give: Give

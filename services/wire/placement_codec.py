@@ -70,10 +70,7 @@ def answer_to_wire(answer: Placement | Rejection) -> conductor_pb2.PlaceAnswer:
         case Placement():
             return conductor_pb2.PlaceAnswer(request=answer.request, placement=_placement_to_wire(answer))
         case Rejection():
-            rejection = conductor_pb2.Rejection(
-                code=answer.code.value, reason=answer.reason, retry_after_s=answer.retry_after_s
-            )
-            return conductor_pb2.PlaceAnswer(request=answer.request, rejection=rejection)
+            return conductor_pb2.PlaceAnswer(request=answer.request, rejection=_rejection_to_wire(answer))
         case _:
             assert_never(answer)
 
@@ -84,13 +81,40 @@ def answer_from_wire(wire: conductor_pb2.PlaceAnswer) -> Placement | Rejection:
         case "placement":
             return _placement_from_wire(request, wire.placement)
         case "rejection":
-            try:
-                code = RejectionCode(wire.rejection.code)
-            except ValueError as error:
-                raise WireError(f"no rejection is called {wire.rejection.code!r}") from error
-            return Rejection(request, code, wire.rejection.reason, wire.rejection.retry_after_s)
+            return _rejection_from_wire(request, wire.rejection)
         case _:
             raise WireError("an answer without a placement or a rejection")
+
+
+def begins_to_wire(request: RequestId) -> conductor_pb2.Begins:
+    return conductor_pb2.Begins(request=request)
+
+
+def begins_from_wire(wire: conductor_pb2.Begins) -> RequestId:
+    return _request(wire.request)
+
+
+def begins_answer_to_wire(refused: Rejection | None) -> conductor_pb2.BeginsAnswer:
+    return conductor_pb2.BeginsAnswer(rejection=None if refused is None else _rejection_to_wire(refused))
+
+
+def begins_answer_from_wire(request: RequestId, wire: conductor_pb2.BeginsAnswer) -> Rejection | None:
+    """request: that was asked about."""
+    return _rejection_from_wire(request, wire.rejection) if wire.HasField("rejection") else None
+
+
+def _rejection_to_wire(rejection: Rejection) -> conductor_pb2.Rejection:
+    return conductor_pb2.Rejection(
+        code=rejection.code.value, reason=rejection.reason, retry_after_s=rejection.retry_after_s
+    )
+
+
+def _rejection_from_wire(request: RequestId, wire: conductor_pb2.Rejection) -> Rejection:
+    try:
+        code = RejectionCode(wire.code)
+    except ValueError as error:
+        raise WireError(f"no rejection is called {wire.code!r}") from error
+    return Rejection(request, code, wire.reason, wire.retry_after_s)
 
 
 def _placement_to_wire(placement: Placement) -> conductor_pb2.Placement:
@@ -101,6 +125,7 @@ def _placement_to_wire(placement: Placement) -> conductor_pb2.Placement:
         predicted_tpot_s=placement.predicted_tpot_s,
         predicted_cached_tokens=placement.predicted_cached_tokens,
         source=store_target_to_wire(placement.source),
+        second_check=placement.second_check,
     )
 
 
@@ -113,6 +138,7 @@ def _placement_from_wire(request: RequestId, wire: conductor_pb2.Placement) -> P
         predicted_tpot_s=wire.predicted_tpot_s,
         predicted_cached_tokens=wire.predicted_cached_tokens,
         source=store_target_from_wire(wire.source) if wire.HasField("source") else None,
+        second_check=wire.second_check,
     )
 
 

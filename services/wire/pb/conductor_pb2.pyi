@@ -121,9 +121,12 @@ class Placement(_message.Message):
     PREDICTED_TPOT_S_FIELD_NUMBER: _builtins.int
     PREDICTED_CACHED_TOKENS_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    SECOND_CHECK_FIELD_NUMBER: _builtins.int
     predicted_ttft_s: _builtins.float
     predicted_tpot_s: _builtins.float
     predicted_cached_tokens: _builtins.int
+    second_check: _builtins.bool
+    """ask DecodeBegins before the first token is given out"""
     @_builtins.property
     def decode(self) -> Global___Target: ...
     @_builtins.property
@@ -143,10 +146,11 @@ class Placement(_message.Message):
         predicted_tpot_s: _builtins.float = ...,
         predicted_cached_tokens: _builtins.int = ...,
         source: _common_pb2.StoreTarget | None = ...,
+        second_check: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_prefill", b"_prefill", "_source", b"_source", "decode", b"decode", "prefill", b"prefill", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prefill", b"_prefill", "_source", b"_source", "decode", b"decode", "predicted_cached_tokens", b"predicted_cached_tokens", "predicted_tpot_s", b"predicted_tpot_s", "predicted_ttft_s", b"predicted_ttft_s", "prefill", b"prefill", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prefill", b"_prefill", "_source", b"_source", "decode", b"decode", "predicted_cached_tokens", b"predicted_cached_tokens", "predicted_tpot_s", b"predicted_tpot_s", "predicted_ttft_s", b"predicted_ttft_s", "prefill", b"prefill", "second_check", b"second_check", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__prefill: _TypeAlias = _typing.Literal["prefill"]  # noqa: Y015
     _WhichOneofArgType__prefill: _TypeAlias = _typing.Literal["_prefill", b"_prefill"]  # noqa: Y015
@@ -213,6 +217,49 @@ class PlaceAnswer(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___PlaceAnswer: _TypeAlias = PlaceAnswer  # noqa: Y015
+
+@_typing.final
+class Begins(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    request: _builtins.str
+    def __init__(
+        self,
+        *,
+        request: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Begins: _TypeAlias = Begins  # noqa: Y015
+
+@_typing.final
+class BeginsAnswer(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REJECTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rejection(self) -> Global___Rejection:
+        """absent: what was promised will be kept"""
+
+    def __init__(
+        self,
+        *,
+        rejection: Global___Rejection | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_rejection", b"_rejection", "rejection", b"rejection"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rejection", b"_rejection", "rejection", b"rejection"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__rejection: _TypeAlias = _typing.Literal["rejection"]  # noqa: Y015
+    _WhichOneofArgType__rejection: _TypeAlias = _typing.Literal["_rejection", b"_rejection"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rejection) -> _WhichOneofReturnType__rejection | None: ...
+
+Global___BeginsAnswer: _TypeAlias = BeginsAnswer  # noqa: Y015
 
 @_typing.final
 class Profile(_message.Message):

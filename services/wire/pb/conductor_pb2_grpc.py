@@ -40,6 +40,11 @@ class ConductorStub:
                 request_serializer=services_dot_wire_dot_pb_dot_conductor__pb2.Ask.SerializeToString,
                 response_deserializer=services_dot_wire_dot_pb_dot_conductor__pb2.PlaceAnswer.FromString,
                 _registered_method=True)
+        self.DecodeBegins = channel.unary_unary(
+                '/moonpool.v1.Conductor/DecodeBegins',
+                request_serializer=services_dot_wire_dot_pb_dot_conductor__pb2.Begins.SerializeToString,
+                response_deserializer=services_dot_wire_dot_pb_dot_conductor__pb2.BeginsAnswer.FromString,
+                _registered_method=True)
         self.ReportWorker = channel.unary_unary(
                 '/moonpool.v1.Conductor/ReportWorker',
                 request_serializer=services_dot_wire_dot_pb_dot_conductor__pb2.WorkerReport.SerializeToString,
@@ -67,6 +72,13 @@ class ConductorServicer:
 
     def Place(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DecodeBegins(self, request, context):
+        """A prefill has ended; only where its placement says that this is to be asked.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -103,6 +115,11 @@ def add_ConductorServicer_to_server(servicer, server):
                     servicer.Place,
                     request_deserializer=services_dot_wire_dot_pb_dot_conductor__pb2.Ask.FromString,
                     response_serializer=services_dot_wire_dot_pb_dot_conductor__pb2.PlaceAnswer.SerializeToString,
+            ),
+            'DecodeBegins': grpc.unary_unary_rpc_method_handler(
+                    servicer.DecodeBegins,
+                    request_deserializer=services_dot_wire_dot_pb_dot_conductor__pb2.Begins.FromString,
+                    response_serializer=services_dot_wire_dot_pb_dot_conductor__pb2.BeginsAnswer.SerializeToString,
             ),
             'ReportWorker': grpc.unary_unary_rpc_method_handler(
                     servicer.ReportWorker,
@@ -152,6 +169,33 @@ class Conductor:
             '/moonpool.v1.Conductor/Place',
             services_dot_wire_dot_pb_dot_conductor__pb2.Ask.SerializeToString,
             services_dot_wire_dot_pb_dot_conductor__pb2.PlaceAnswer.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DecodeBegins(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moonpool.v1.Conductor/DecodeBegins',
+            services_dot_wire_dot_pb_dot_conductor__pb2.Begins.SerializeToString,
+            services_dot_wire_dot_pb_dot_conductor__pb2.BeginsAnswer.FromString,
             options,
             channel_credentials,
             insecure,

@@ -33,6 +33,8 @@ class ConductorStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ConductorAsyncStub: ...
     Place: _grpc.UnaryUnaryMultiCallable[_conductor_pb2.Ask, _conductor_pb2.PlaceAnswer]
+    DecodeBegins: _grpc.UnaryUnaryMultiCallable[_conductor_pb2.Begins, _conductor_pb2.BeginsAnswer]
+    """A prefill has ended; only where its placement says that this is to be asked."""
     ReportWorker: _grpc.UnaryUnaryMultiCallable[_conductor_pb2.WorkerReport, _conductor_pb2.ReportAnswer]
     """FAILED_PRECONDITION, with a sentence that says what differs: the reporter is of another deployment."""
     ReportStore: _grpc.UnaryUnaryMultiCallable[_conductor_pb2.StoreReport, _conductor_pb2.ReportAnswer]
@@ -43,6 +45,8 @@ class ConductorStub:
 class ConductorAsyncStub(ConductorStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Place: _aio.UnaryUnaryMultiCallable[_conductor_pb2.Ask, _conductor_pb2.PlaceAnswer]  # type: ignore[assignment]
+    DecodeBegins: _aio.UnaryUnaryMultiCallable[_conductor_pb2.Begins, _conductor_pb2.BeginsAnswer]  # type: ignore[assignment]
+    """A prefill has ended; only where its placement says that this is to be asked."""
     ReportWorker: _aio.UnaryUnaryMultiCallable[_conductor_pb2.WorkerReport, _conductor_pb2.ReportAnswer]  # type: ignore[assignment]
     """FAILED_PRECONDITION, with a sentence that says what differs: the reporter is of another deployment."""
     ReportStore: _aio.UnaryUnaryMultiCallable[_conductor_pb2.StoreReport, _conductor_pb2.ReportAnswer]  # type: ignore[assignment]
@@ -56,6 +60,14 @@ class ConductorServicer(metaclass=_abc_1.ABCMeta):
         request: _conductor_pb2.Ask,
         context: _ServicerContext,
     ) -> _typing.Union[_conductor_pb2.PlaceAnswer, _abc.Awaitable[_conductor_pb2.PlaceAnswer]]: ...
+
+    @_abc_1.abstractmethod
+    def DecodeBegins(
+        self,
+        request: _conductor_pb2.Begins,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conductor_pb2.BeginsAnswer, _abc.Awaitable[_conductor_pb2.BeginsAnswer]]:
+        """A prefill has ended; only where its placement says that this is to be asked."""
 
     @_abc_1.abstractmethod
     def ReportWorker(

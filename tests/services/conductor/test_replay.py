@@ -4,10 +4,12 @@ import time
 from pathlib import Path
 from random import Random
 
+import pytest
+
 from kvstore.names import BlockName
 from scheduler.admission import Promise
 from scheduler.conductor import Conductor
-from scheduler.journal import Journal, replay
+from scheduler.journal import Begins, Journal, replay
 from scheduler.vocabulary import Ask, Measured, Outcome, Placement, Rejection, RequestId, Role
 from services.conductor.server import ConductorService
 from services.wire import placement_codec
@@ -18,8 +20,8 @@ from tests.services.rig import rig
 REQUESTS = 500
 
 
-def conductor() -> Conductor:
-    return Conductor(admission="predictive", promise=Promise(ttft_s=0.05, tpot_s=0.05), policy="random", seed=3)
+def conductor(admission: str) -> Conductor:
+    return Conductor(admission=admission, promise=Promise(ttft_s=0.05, tpot_s=0.05), policy="random", seed=3)
 
 
 def names(rng: Random) -> tuple[BlockName, ...]:
@@ -28,8 +30,9 @@ def names(rng: Random) -> tuple[BlockName, ...]:
     return (*shared, *(BlockName(rng.randbytes(16)) for _ in range(rng.randrange(4))))
 
 
-async def test_500_requests_of_a_live_run_are_decided_alike_from_its_journal(tmp_path: Path) -> None:
-    journal, rng = Journal(conductor()), Random(5)
+@pytest.mark.parametrize("admission", ["predictive", "baseline"])
+async def test_500_requests_of_a_live_run_are_decided_alike_from_its_journal(tmp_path: Path, admission: str) -> None:
+    journal, rng = Journal(conductor(admission)), Random(5)
     service = ConductorService(journal, name="conductor-0", clock=time.monotonic)
     async with rig(tmp_path) as it:
         server = await serve(
@@ -46,6 +49,8 @@ async def test_500_requests_of_a_live_run_are_decided_alike_from_its_journal(tmp
                 ask = Ask(RequestId(f"{number}"), asked, 64 * len(asked) + 17, 100, tenant=rng.choice("ab"))
                 answer = placement_codec.answer_from_wire(await stub.Place(placement_codec.ask_to_wire(ask)))
                 assert answer.request == ask.request
+                if isinstance(answer, Placement) and answer.second_check:
+                    await stub.DecodeBegins(placement_codec.begins_to_wire(ask.request))
                 for outcome in rng.choice([[], [Outcome.HANDED_OVER], [Outcome.HANDED_OVER, Outcome.FINISHED]]):
                     measured = Measured(rng.random() / 10, 0.01)
                     await stub.ReportOutcome(placement_codec.outcome_to_wire(ask.request, outcome, measured))
@@ -55,7 +60,8 @@ async def test_500_requests_of_a_live_run_are_decided_alike_from_its_journal(tmp
     asks = [entry for entry in journal.entries if isinstance(entry.fact, Ask)]
     assert len(asks) == REQUESTS
     assert {type(entry.decision) for entry in asks} == {Placement, Rejection}
-    assert [decision for _, decision in replay(journal.entries, conductor())] == [
+    assert any(isinstance(entry.fact, Begins) for entry in journal.entries) == (admission == "baseline")
+    assert [decision for _, decision in replay(journal.entries, conductor(admission))] == [
         entry.decision for entry in journal.entries
     ]
     other = Conductor(admission="predictive", promise=Promise(ttft_s=0.05, tpot_s=0.05), policy="random", seed=4)

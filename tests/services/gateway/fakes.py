@@ -39,7 +39,14 @@ from services.wire.pb import (
     worker_pb2,
     worker_pb2_grpc,
 )
-from services.wire.placement_codec import answer_to_wire, ask_from_wire, measured_from_wire, outcome_from_wire
+from services.wire.placement_codec import (
+    answer_to_wire,
+    ask_from_wire,
+    begins_answer_to_wire,
+    begins_from_wire,
+    measured_from_wire,
+    outcome_from_wire,
+)
 
 Context = grpc.aio.ServicerContext[Any, Any]  # Any: one context type serves every call
 BLOCK_TOKENS = 16
@@ -240,7 +247,8 @@ class FakeConductor(conductor_pb2_grpc.ConductorServicer):
     """Places at the first worker of each role that is not excluded. rejections, predicted_ttfts_s: of the next ones.
 
     measured: what came with each of the outcomes. homes: the stores of the workers that have one;
-    source: where whoever prefills is told to fetch.
+    source: where whoever prefills is told to fetch. second_check: placements say that it is to be asked again;
+    taken_back: its answers then; begun: who asked; deaf: it gives none.
     """
 
     workers: list[FakeWorker] = field(default_factory=list)
@@ -258,6 +266,16 @@ class FakeConductor(conductor_pb2_grpc.ConductorServicer):
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     silent: bool = False
+    second_check: bool = False
+    taken_back: list[Rejection] = field(default_factory=list)
+    begun: list[RequestId] = field(default_factory=list)
+    deaf: bool = False
+
+    async def DecodeBegins(self, request: conductor_pb2.Begins, context: Context) -> conductor_pb2.BeginsAnswer:
+        self.begun.append(begins_from_wire(request))
+        if self.deaf:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the conductor is gone")
+        return begins_answer_to_wire(self.taken_back.pop(0) if self.taken_back else None)
 
     async def Place(self, request: conductor_pb2.Ask, context: Context) -> conductor_pb2.PlaceAnswer:
         ask = ask_from_wire(request)
@@ -277,7 +295,9 @@ class FakeConductor(conductor_pb2_grpc.ConductorServicer):
             return self.when_nobody
         prefill = self._target(prefillers[0]) if prefillers else None
         ttft_s = self.predicted_ttfts_s.pop(0) if self.predicted_ttfts_s else 0.0125
-        return Placement(ask.request, self._target(decoders[0]), prefill, ttft_s, 0.01, 0, self.source)
+        return Placement(
+            ask.request, self._target(decoders[0]), prefill, ttft_s, 0.01, 0, self.source, self.second_check
+        )
 
     def _target(self, worker: FakeWorker) -> Target:
         return Target(worker.name, worker.address, self.homes.get(worker.name))
