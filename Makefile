@@ -56,7 +56,7 @@ clean: ## remove .venv and everything that was generated but is not committed
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Two steps, since serving needs only the first, which takes half as long.
-$(RUNTIME): pyproject.toml constraints.txt $(wildcard engine/llama/*/*.[ch])
+$(RUNTIME): pyproject.toml constraints.txt $(wildcard engine/llama/*/*.[ch] kvstore/native/*.c)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Moonpool needs Python 3.11 or newer: make PYTHON=python3.11 ..")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) -e .

@@ -74,6 +74,10 @@ class Engine(Protocol):
         """Slots to device blocks, whole blocks."""
         ...
 
-    def lower(self, copies: Sequence[Copy], layer: int | None = None) -> None:
-        """Device blocks to slots: one layer's slice of each, or (None) whole blocks."""
+    def lower(self, copies: Sequence[Copy]) -> tuple[int, ...]:
+        """Device blocks to slots, whole blocks; the checksum of each (``kvstore.checksum``)."""
+        ...
+
+    def lower_layer(self, copies: Sequence[Copy], layer: int) -> None:
+        """Device blocks to slots, this layer's slice of each."""
         ...

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from engine.bounds import assert_within
 from engine.chance import uniform
 from engine.port import EngineError, OnLayer, StepResult
+from kvstore.checksum import block_checksum
 from kvstore.layout import KvLayout
 from scheduler import estimate
 from scheduler.batch import Batch, Copy, Slice
@@ -193,10 +194,19 @@ class ToyEngine:
             for layer in range(self.layout.layers):
                 self._page(layer, copy.block)[:] = self._slot(layer, copy.slot)
 
-    def lower(self, copies: Sequence[Copy], layer: int | None = None) -> None:
+    def lower(self, copies: Sequence[Copy]) -> tuple[int, ...]:
+        for layer in range(self.layout.layers):
+            self.lower_layer(copies, layer)
+        return tuple(self._checksum(copy.slot) for copy in copies)
+
+    def lower_layer(self, copies: Sequence[Copy], layer: int) -> None:
         for copy in copies:
-            for each in range(self.layout.layers) if layer is None else (layer,):
-                self._slot(each, copy.slot)[:] = self._page(each, copy.block)
+            self._slot(layer, copy.slot)[:] = self._page(layer, copy.block)
+
+    def _checksum(self, slot: int) -> int:
+        assert self._arena is not None, "no arena is attached"
+        start = slot * self._slot_bytes
+        return block_checksum(self._arena[start : start + self.layout.block_bytes].data)
 
     def _page(self, layer: int, block: int) -> NDArray[np.uint8]:
         page: NDArray[np.uint8] = self._pages[layer][block].view(np.uint8)

@@ -169,8 +169,12 @@ class LlamaEngine:
         self._pages.lift(copies)
 
     @torch.inference_mode()
-    def lower(self, copies: Sequence[Copy], layer: int | None = None) -> None:
-        self._pages.lower(copies, layer)
+    def lower(self, copies: Sequence[Copy]) -> tuple[int, ...]:
+        return self._pages.lower(copies)
+
+    @torch.inference_mode()
+    def lower_layer(self, copies: Sequence[Copy], layer: int) -> None:
+        self._pages.lower_layer(copies, layer)
 
     # -- what it costs ----------------------------------------------------------------------------------------------
 

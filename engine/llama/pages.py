@@ -13,7 +13,9 @@ from collections.abc import Sequence
 import torch
 
 from engine.llama.config import ModelConfig
+from kvstore.checksum import block_checksum
 from kvstore.layout import KvLayout
+from kvstore.sealing import Runs, copy_sealed
 from scheduler.batch import Copy
 
 
@@ -39,6 +41,7 @@ class Pages:
         self.keys = [layer[0].flatten(1, 2) for layer in self.tensor]
         self.values = [layer[1].flatten(1, 2) for layer in self.tensor]
         self._slots: torch.Tensor | None = None
+        self._arena, self._slot_bytes = memoryview(b""), 0
 
     def attach(self, arena: memoryview, slot_bytes: int) -> None:
         """arena: shared memory that outlives the next ``detach``. On CUDA it is registered, so that copies are DMA."""
@@ -50,12 +53,13 @@ class Pages:
         # [slots, layers, 2, kv_heads, block_tokens, head_dim]
         pages = slots[:, : self.layout.block_bytes].view(self.tensor.dtype)
         self._slots = pages.view(len(slots), *self._shape)
+        self._arena, self._slot_bytes = arena, slot_bytes
 
     def detach(self) -> None:
         if self._slots is not None and self.tensor.is_cuda:
             torch.cuda.synchronize()
             _check(torch.cuda.cudart().cudaHostUnregister(self._slots.data_ptr()))  # type: ignore[no-untyped-call]
-        self._slots = None
+        self._slots, self._arena = None, memoryview(b"")
 
     def lift(self, copies: Sequence[Copy]) -> None:
         if not copies:
@@ -65,16 +69,33 @@ class Pages:
             self.tensor[:, :, :, copy.block].copy_(slots[copy.slot], non_blocking=True)
         self._settle()
 
-    def lower(self, copies: Sequence[Copy], layer: int | None = None) -> None:
+    def lower(self, copies: Sequence[Copy]) -> tuple[int, ...]:
+        """Whole blocks; the checksum of each."""
+        slots = self._attached()
+        if not self.tensor.is_cuda:
+            return tuple(copy_sealed(self._runs(copy.block), self._slot(copy.slot)) for copy in copies)
+        for copy in copies:
+            slots[copy.slot].copy_(self.tensor[:, :, :, copy.block], non_blocking=True)
+        self._settle()
+        return tuple(block_checksum(self._slot(copy.slot)) for copy in copies)
+
+    def lower_layer(self, copies: Sequence[Copy], layer: int) -> None:
         if not copies:
             return  # as in every step without a store, and so without an arena
         slots = self._attached()
         for copy in copies:
-            if layer is None:
-                slots[copy.slot].copy_(self.tensor[:, :, :, copy.block], non_blocking=True)
-            else:
-                slots[copy.slot, layer].copy_(self.tensor[layer, :, :, copy.block], non_blocking=True)
+            slots[copy.slot, layer].copy_(self.tensor[layer, :, :, copy.block], non_blocking=True)
         self._settle()
+
+    def _runs(self, block: int) -> Runs:
+        """A block's heads of all layers, in the order that a slot has them."""
+        first = self.tensor[0, 0, 0, block]
+        run_bytes = first.nbytes
+        return Runs(first.data_ptr(), run_bytes, self.blocks * run_bytes, self.layout.block_bytes // run_bytes)
+
+    def _slot(self, slot: int) -> memoryview:
+        start = slot * self._slot_bytes
+        return self._arena[start : start + self.layout.block_bytes]
 
     def _attached(self) -> torch.Tensor:
         assert self._slots is not None, "no arena is attached"

@@ -16,11 +16,11 @@ from random import Random
 from statistics import median
 
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
 from kvstore.layout import PAGE_BYTES, KvLayout
 from kvstore.names import BlockName
+from kvstore.sealing import Runs, copy_sealed
 from services.bench.awake import awake
 from services.bench.rows import Row, Work, in_turns
 from services.bench.store_session import Bench, store_process
@@ -30,9 +30,6 @@ BATCH_BYTES = 64 * MIB
 SIZES = (MIB, 16 * MIB)
 BATCHES = 8
 """Of room in the arena; more than any cache holds."""
-
-PORTION_BYTES = 256 * 1024
-"""Copied, and hashed while it is still in the cache."""
 
 SMALL_SLOTS = 4096
 NAMES = 256
@@ -91,17 +88,11 @@ async def _copying(bench: Bench, chance: Random, rounds: int, batches: int) -> l
 
 
 def _copied_in(private: Bytes, view: memoryview, slots: list[int], size: int) -> list[int]:
-    """Checksums of the blocks, taken from each portion right after it was copied."""
-    arena = np.frombuffer(view, np.uint8)
-    checksums: list[int] = []
-    for number, slot in enumerate(slots):
-        digest = xxhash.xxh3_64()
-        for offset in range(0, size, PORTION_BYTES):
-            target = arena[slot * size + offset :][:PORTION_BYTES]
-            target[:] = private[number * size + offset :][:PORTION_BYTES]
-            digest.update(target.data)
-        checksums.append(digest.intdigest())
-    return checksums
+    """Checksums of the blocks, which are copied as an engine does it."""
+    return [
+        copy_sealed(Runs(private[number * size :].ctypes.data, size, size, 1), view[slot * size :][:size])
+        for number, slot in enumerate(slots)
+    ]
 
 
 def _copy_out(view: memoryview, private: Bytes, slots: list[int], size: int) -> None:

@@ -45,7 +45,7 @@ class Model:
         copies = [lowering.copy for lowering in lowerings if lowering.epoch == self.arena.epoch]
 
         def on_layer(layer: int) -> None:
-            self._engine.lower(copies, layer)
+            self._engine.lower_layer(copies, layer)
             if lowered is not None:
                 lowered(layer)
 
@@ -68,10 +68,10 @@ class Model:
 
     def lower(self, lowerings: Sequence[Lowering]) -> tuple[int | None, ...]:
         """Whole blocks that are complete; a checksum for each, None where its arena is gone."""
-        copies = [lowering.copy for lowering in lowerings if lowering.epoch == self.arena.epoch]
-        if copies:
-            self._engine.lower(copies)
-        return self._checksums(lowerings)
+        good = [lowering.epoch == self.arena.epoch for lowering in lowerings]
+        copies = [lowering.copy for lowering, mapped in zip(lowerings, good, strict=True) if mapped]
+        checksums = iter(self._engine.lower(copies) if copies else ())
+        return tuple(next(checksums) if mapped else None for mapped in good)
 
     def _checksums(self, lowerings: Sequence[Lowering]) -> tuple[int | None, ...]:
         return tuple(

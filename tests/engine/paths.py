@@ -166,7 +166,7 @@ class Worker:
         arena = self.arena
         slots = [] if arena is None else [arena.allocate() for _ in batch.fills]
         copies = [Copy(slot, fill.block) for slot, fill in zip(slots, batch.fills, strict=False)]
-        result = self.engine.run(batch, lambda layer: self.engine.lower(copies, layer))
+        result = self.engine.run(batch, lambda layer: self.engine.lower_layer(copies, layer))
         if arena is not None:
             for fill, slot in zip(batch.fills, slots, strict=True):
                 arena.names.setdefault(fill.name, slot)

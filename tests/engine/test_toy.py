@@ -7,6 +7,7 @@ import pytest
 
 from engine.port import Engine, EngineError
 from engine.toy import END_OF_TEXT, ToyEngine
+from kvstore.checksum import slot_checksum
 from kvstore.layout import KvLayout
 from scheduler.batch import Batch, Copy, Slice
 from scheduler.estimate import prefill_s, step_s
@@ -109,6 +110,18 @@ def test_the_text_hangs_on_every_position() -> None:
     assert len(texts) == 40
 
 
+def test_a_whole_block_comes_with_the_checksum_of_what_lies_in_its_slot() -> None:
+    toy = engine()
+    sampled(toy, piece(range(128), (0, 1)))
+    arena = mmap.mmap(-1, 2 * toy.layout.slot_bytes)
+    toy.attach(memoryview(arena), toy.layout.slot_bytes)
+    checksums = toy.lower([Copy(1, 0), Copy(0, 1)])
+    toy.detach()
+    with memoryview(arena) as view:
+        assert checksums == tuple(slot_checksum(view, slot, toy.layout) for slot in (1, 0))
+    arena.close()
+
+
 def test_each_layer_is_announced_in_order_when_its_kv_is_written() -> None:
     whole = engine()
     sampled(whole, piece(list(range(20))))
@@ -120,7 +133,7 @@ def test_each_layer_is_announced_in_order_when_its_kv_is_written() -> None:
 
     def on_layer(layer: int) -> None:
         layers.append(layer)
-        toy.lower(copies, layer)
+        toy.lower_layer(copies, layer)
 
     toy.run(Batch((piece(list(range(20))),)), on_layer)
 

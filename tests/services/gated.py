@@ -62,11 +62,10 @@ class GatedToy(ToyEngine):
         self.batches.append(batch)
         return super().run(batch, on_layer)
 
-    def lower(self, copies: Sequence[Copy], layer: int | None = None) -> None:
-        if layer is None:
-            self.copies_gate.pass_through()
-            self.lowered += len(copies)
-        super().lower(copies, layer)
+    def lower(self, copies: Sequence[Copy]) -> tuple[int, ...]:
+        self.copies_gate.pass_through()
+        self.lowered += len(copies)
+        return super().lower(copies)
 
     def lift(self, copies: Sequence[Copy]) -> None:
         self.lifts_gate.pass_through()

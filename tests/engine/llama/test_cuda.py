@@ -42,7 +42,7 @@ def test_slots_hold_what_the_pages_held_and_the_mapping_closes(tmp_path: Path) -
     arena = mmap.mmap(-1, 8 * slot_bytes)
     engine.attach(memoryview(arena), slot_bytes)
     for layer in range(engine.layout.layers):
-        engine.lower([Copy(7 - block, block) for block in range(4)], layer)
+        engine.lower_layer([Copy(7 - block, block) for block in range(4)], layer)
     engine.lift([Copy(7 - index, block) for index, block in enumerate((20, 9, 14, 11))])
     text = Text(tokens, [20, 9, 14, 11, 3], computed=64)
     step(engine, (text, 6))

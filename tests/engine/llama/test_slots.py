@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from engine.llama import LlamaEngine
+from kvstore.checksum import slot_checksum
 from scheduler.batch import Batch, Copy
 from tests.engine.llama.checkpoints import reference_logits, save_model
 from tests.engine.llama.driving import BLOCK, Text, in_a_row, load, prompt, step, whole
@@ -69,7 +70,7 @@ def test_layers_lowered_as_they_appear_make_the_same_slot_as_a_whole_block(
 
     def on_layer(layer: int) -> None:
         seen.append(layer)
-        engine.lower([Copy(slot=block, block=block) for block in text.blocks], layer)
+        engine.lower_layer([Copy(slot=block, block=block) for block in text.blocks], layer)
 
     engine.run(Batch((text.slice(3 * BLOCK),)), on_layer)
     engine.lower([Copy(slot=9, block=5), Copy(slot=8, block=6), Copy(slot=10, block=2)])
@@ -80,10 +81,20 @@ def test_layers_lowered_as_they_appear_make_the_same_slot_as_a_whole_block(
     engine.detach()
 
 
+def test_a_whole_block_comes_with_the_checksum_of_what_lies_in_its_slot(engine: LlamaEngine, arena: mmap.mmap) -> None:
+    attach(engine, arena)
+    whole(engine, prompt(2 * BLOCK), [4, 1])
+    checksums = engine.lower([Copy(slot=3, block=4), Copy(slot=7, block=1)])
+    with memoryview(arena) as view:
+        assert checksums == tuple(slot_checksum(view, number, engine.layout) for number in (3, 7))
+    assert len(set(checksums)) == 2
+    engine.detach()
+
+
 def test_one_layer_touches_its_own_slice_of_its_own_slot_only(engine: LlamaEngine, arena: mmap.mmap) -> None:
     attach(engine, arena)
     whole(engine, prompt(BLOCK), [4])
-    engine.lower([Copy(slot=3, block=4)], layer=1)
+    engine.lower_layer([Copy(slot=3, block=4)], layer=1)
     layout = engine.layout
     start = 3 * layout.slot_bytes + layout.layer_offsets[1]
     end = start + layout.layer_bytes[1]
