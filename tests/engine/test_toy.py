@@ -112,7 +112,7 @@ def test_the_text_hangs_on_every_position() -> None:
 
 def test_a_whole_block_comes_with_the_checksum_of_what_lies_in_its_slot() -> None:
     toy = engine()
-    sampled(toy, piece(range(128), (0, 1)))
+    sampled(toy, piece(range(2 * SIZE)))
     arena = mmap.mmap(-1, 2 * toy.layout.slot_bytes)
     toy.attach(memoryview(arena), toy.layout.slot_bytes)
     checksums = toy.lower([Copy(1, 0), Copy(0, 1)])

@@ -38,7 +38,7 @@ def stream(seed: int, size: int) -> bytes:
 
 
 def sealed(blob: bytes, run_bytes: int, gap: int, count: int, *, shift: int = 0, skew: int = 0) -> tuple[int, bytes]:
-    """Copy runs of ``blob``, ``gap`` bytes apart; source and target begin ``skew`` and ``shift`` past an aligned address.
+    """Copy runs of ``blob``, ``gap`` bytes apart; source and target begin ``skew`` and ``shift`` past aligned ones.
 
     Checks that nothing beside the slot has changed.
     """
