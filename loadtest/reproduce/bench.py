@@ -1,80 +1,61 @@
 """What experiments run on: one trace, one seed, and simulations that several of them may share."""
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from random import Random
+from threading import Lock
 
 from loadtest import profiles
+from loadtest.reproduce.copies import Copies
+from loadtest.reproduce.run import Made, Run, make
+from loadtest.reproduce.table import Cell, Table
 from loadtest.simulator.machine import Machine
 from loadtest.simulator.record import Record
-from loadtest.simulator.simulation import Sample, Simulation, Spec
-from loadtest.traces import Row, requests
-from scheduler.admission import Promise
-from scheduler.conductor import NO_PROMISE, Conductor
+from loadtest.simulator.simulation import Sample
+from loadtest.traces import Row
 
-Cell = str | float | int | None
+__all__ = ["Bench", "Cell", "Run", "Table", "good", "mean_ttft_s"]
 
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """One experiment's result. note: what differs from the paper's setting, in sentences."""
-
-    name: str
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    note: str
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One simulation, as a key: equal runs are made once."""
-
-    spec: Spec
-    policy: str = "kvcache-centric"
-    speed: float = 1.0
-    admission: str = "off"
-    promise: Promise = NO_PROMISE
-    sample_s: float | None = None
+Maker = Callable[[list[Row], int, Run], Made]
 
 
 @dataclass(slots=True)
 class Bench:
-    """rows: the trace. began: told of each simulation before it runs."""
+    """rows: the trace. maker: makes a run. Experiments may ask from several threads; each run is made once."""
 
     rows: list[Row]
     seed: int
     profile: str = "a800x8-llama3-70b"
-    began: Callable[[Run], None] = lambda run: None
-    _done: dict[Run, tuple[list[Record], list[Sample]]] = field(default_factory=dict)
+    maker: Maker = make
+    _made: dict[Run, Future[Made]] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
 
     @property
     def machine(self) -> Machine:
         return profiles.load(self.profile)
 
     def run(self, run: Run) -> list[Record]:
-        return self._of(run)[0]
+        return self._of(run).records
 
     def samples(self, run: Run) -> list[Sample]:
         """Of both pools, where ``run`` asks for them."""
-        return self._of(run)[1]
+        return self._of(run).samples
 
-    def _of(self, run: Run) -> tuple[list[Record], list[Sample]]:
-        if run not in self._done:
-            self.began(run)
-            machine = run.spec.machine
-            conductor = Conductor(
-                policy=run.policy,
-                admission=run.admission,
-                promise=run.promise,
-                seed=self.seed,
-                link_bytes_per_s=machine.link_bytes_per_s,
-                ssd_bytes_per_s=machine.ssd_bytes_per_s,
-            )
-            simulation = Simulation(run.spec, conductor, chance=Random(self.seed))
-            records = simulation.run(requests(self.rows, speed=run.speed), sample_s=run.sample_s)
-            self._done[run] = records, simulation.samples
-        return self._done[run]
+    def copies(self, run: Run) -> list[Copies]:
+        """Of the hottest blocks, where ``run`` asks for them."""
+        return self._of(run).copies
+
+    def _of(self, run: Run) -> Made:
+        with self._lock:
+            known = run in self._made
+            future = self._made.setdefault(run, Future())
+        if not known:
+            try:
+                future.set_result(self.maker(self.rows, self.seed, run))
+            except BaseException as error:
+                future.set_exception(error)
+                raise
+        return future.result()
 
 
 def mean_ttft_s(records: list[Record]) -> float:
@@ -86,3 +67,9 @@ def mean_ttft_s(records: list[Record]) -> float:
 def good(records: list[Record], *, ttft_s: float, tbt_s: float) -> float:
     """The share of offered requests that finished within both."""
     return round(sum(record.within(ttft_s, tbt_s) for record in records) / len(records), 4)
+
+
+def block_hit_rate(records: list[Record]) -> float:
+    """Of all blocks asked for."""
+    blocks = sum(record.blocks for record in records)
+    return round(sum(record.cached_blocks for record in records) / blocks, 3)

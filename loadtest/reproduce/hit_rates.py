@@ -1,7 +1,8 @@
 """Cache hit rate against capacity and eviction policy, one pool."""
 
 from kvstore.eviction import POLICIES, policy
-from loadtest.reproduce.bench import Bench, Table
+from loadtest.reproduce.bench import Bench
+from loadtest.reproduce.table import Cell, Chart, Panel, Series, Table
 from loadtest.simulator.hits import hit_rate
 
 CAPACITIES: dict[int | None, float] = {
@@ -11,10 +12,15 @@ CAPACITIES: dict[int | None, float] = {
 
 
 def hit_rates(bench: Bench) -> Table:
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
+    rates: dict[str, list[float]] = {name: [] for name in POLICIES}
     for blocks, measured in CAPACITIES.items():
-        found = [round(hit_rate(bench.rows, policy(name), blocks).block, 4) for name in POLICIES]
-        rows.append((blocks if blocks is not None else "no bound", measured, *found))
+        for name, found in rates.items():
+            found.append(round(hit_rate(bench.rows, policy(name), blocks).block, 4))
+        rows.append((blocks or "no bound", measured, *(found[-1] for found in rates.values())))
+    blocks_known = tuple(float(blocks) for blocks in CAPACITIES if blocks is not None)
+    series = [Series(name, blocks_known, tuple(found[:-1])) for name, found in rates.items()]
+    series.append(Series("LRU, measured independently", blocks_known, tuple(CAPACITIES.values())[:-1], paper=True))
     return Table(
         "hit-rates",
         "Hit rate against capacity and eviction policy: one pool, cold start, in blocks of 512 tokens",
@@ -22,4 +28,11 @@ def hit_rates(bench: Bench) -> Table:
         tuple(rows),
         "Measured independently on the published trace, not a figure of the papers; those say only that LRU was best "
         "on theirs (arXiv 2407.00079, section 4.2).",
+        (
+            Chart(
+                "hit-rates",
+                "Hit rate of one pool by eviction policy",
+                (Panel("", "capacity, blocks of 512 tokens", "hit rate, share of blocks", tuple(series), log_x=True),),
+            ),
+        ),
     )

@@ -1,28 +1,42 @@
-"""``moonpool reproduce``: the papers' experiments, one table each. Exit status 1 for a bad trace."""
+"""``moonpool reproduce``: the papers' experiments, one table each. Exit status 1 for a bad trace or folder."""
 
 import json
+import os
+import shlex
 import sys
-from collections.abc import Callable, Sequence
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from loadtest.arguments import Parser, add_trace, number
 from loadtest.reproduce.bandwidth import bandwidth
-from loadtest.reproduce.bench import Bench, Cell, Run, Table
+from loadtest.reproduce.bench import Bench, Maker, Run, Table
 from loadtest.reproduce.capacity import capacity
+from loadtest.reproduce.crew import crew
 from loadtest.reproduce.hit_rates import hit_rates
+from loadtest.reproduce.kept import keeping
+from loadtest.reproduce.page import Origin, markdown, write
 from loadtest.reproduce.policies import policies
 from loadtest.reproduce.ratio import ratio
 from loadtest.reproduce.refusals import refusals
-from loadtest.trace_file import read
-from loadtest.traces import TraceError
+from loadtest.reproduce.run import Made
+from loadtest.revision import revision
+from loadtest.trace_file import PUBLISHED, read
+from loadtest.traces import Row, TraceError
 
 EXPERIMENTS: dict[str, Callable[[Bench], Table]] = {
     "hit-rates": hit_rates,
     "policies": policies,
     "capacity": capacity,
-    "bandwidth": bandwidth,
-    "ratio": ratio,
     "refusals": refusals,
+    "ratio": ratio,
+    "bandwidth": bandwidth,
 }
 
 
@@ -31,38 +45,88 @@ def main(argv: Sequence[str]) -> int:
     try:
         rows, hint = read(asked.trace, seed=asked.seed)
     except TraceError as error:
-        print(f"moonpool reproduce: {error}", file=sys.stderr)
-        return 1
+        return _wrong(str(error))
     if hint:
         print(f"moonpool reproduce: {hint}", file=sys.stderr)
-    bench = Bench(rows[: asked.requests], asked.seed, began=_tell)
-    names = asked.only or list(EXPERIMENTS)
-    tables = []
-    for name in names:
-        tables.append(EXPERIMENTS[name](bench))
-        if not asked.json:
-            print(markdown(tables[-1]), flush=True)
+    try:
+        tables = _tables(asked, rows[: asked.requests])
+        if asked.write is not None:
+            write(asked.write, tables, _origin(asked, rows[: asked.requests]))
+    except OSError as error:
+        return _wrong(f"can't use {error.filename}: {error.strerror}")
     if asked.json:
         print(json.dumps([asdict(table) for table in tables]))
     return 0
 
 
-def markdown(table: Table) -> str:
-    lines = [f"## {table.title}", "", _line(table.columns), _line(["---"] * len(table.columns))]
-    return "\n".join([*lines, *map(_line, table.rows), "", table.note, ""])
+def _tables(asked: Namespace, rows: list[Row]) -> list[Table]:
+    """Printed as they come, where that is wanted."""
+    tables = []
+    with crew(asked.jobs) as maker, _telling(maker) as told:
+        bench = Bench(rows, asked.seed, maker=keeping(asked.keep, told) if asked.keep else told)
+        for table in _run(bench, asked.only or list(EXPERIMENTS), asked.jobs):
+            tables.append(table)
+            if not asked.json:
+                print(markdown(table), flush=True)
+    return tables
 
 
-def _line(cells: Sequence[Cell]) -> str:
-    return "| " + " | ".join("-" if cell is None else str(cell) for cell in cells) + " |"
+def _run(bench: Bench, names: Sequence[str], jobs: int) -> Iterator[Table]:
+    if jobs == 1:
+        yield from (EXPERIMENTS[name](bench) for name in names)
+        return
+    experiments = ThreadPoolExecutor(len(names))
+    try:
+        yield from experiments.map(lambda name: EXPERIMENTS[name](bench), names)
+    finally:
+        experiments.shutdown(cancel_futures=True)
 
 
-def _tell(run: Run) -> None:
+@contextmanager
+def _telling(maker: Maker) -> Iterator[Maker]:
+    """On stderr: what is simulated; a spinner each on a terminal, a line each elsewhere."""
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+
+        def told(rows: list[Row], seed: int, run: Run) -> Made:
+            words = f"simulating {_words(run)}"
+            if not console.is_terminal:
+                print(words, file=sys.stderr, flush=True)
+            task = bar.add_task(words, total=1)
+            made = maker(rows, seed, run)
+            bar.remove_task(task)
+            return made
+
+        yield told
+
+
+def _words(run: Run) -> str:
     spec = run.spec
     where = f"{spec.mixed} coupled" if spec.coupled else f"{spec.prefill}P+{spec.decode}D"
-    print(
-        f"simulating {where}, {run.policy}, admission {run.admission}, {spec.machine.link_bytes_per_s * 8e-9:.0f} Gbps",
-        file=sys.stderr,
-    )
+    gbps = spec.machine.link_bytes_per_s * 8e-9
+    return f"{where}, {run.policy}, speed {run.speed:g}, admission {run.admission}, {gbps:.0f} Gbps"
+
+
+def _origin(asked: Namespace, rows: list[Row]) -> Origin:
+    """Without the folders of this machine."""
+    built_in = asked.trace is None and not PUBLISHED.exists()
+    trace = "the built-in trace" if built_in else (asked.trace or PUBLISHED).name
+    words = ["moonpool", "reproduce", *([] if built_in else ["--trace", trace])]
+    for name in asked.only or ():
+        words += ["--only", name]
+    if asked.requests is not None:
+        words += ["--requests", str(asked.requests)]
+    if asked.seed:
+        words += ["--seed", str(asked.seed)]
+    words += ["--write", asked.write.name if asked.write.is_absolute() else str(asked.write)]
+    span_s = (rows[-1].timestamp - rows[0].timestamp) / 1000 if rows else 0.0
+    return Origin(trace, len(rows), span_s, asked.seed, Bench(rows, asked.seed).profile, revision(), shlex.join(words))
+
+
+def _wrong(sentence: str) -> int:
+    print(f"moonpool reproduce: {sentence}", file=sys.stderr)
+    return 1
 
 
 def _parser() -> Parser:
@@ -83,5 +147,23 @@ def _parser() -> Parser:
     )
     add_trace(parser)
     add("--seed", type=number, default=0, metavar="N", help="of all that is drawn: same seed, same result [0]")
+    add(
+        "--write",
+        type=Path,
+        metavar="FILE",
+        help="write a Markdown page with all tables, and its plots into a folder of its name beside it [only print]",
+    )
+    add(
+        "--keep",
+        type=Path,
+        metavar="DIR",
+        help="keep finished simulations there, and take from there what the same code made of the same trace [nowhere]",
+    )
+    cores = len(os.sched_getaffinity(0))
+    add("--jobs", type=_jobs, default=cores, metavar="N", help="simulations at a time [as many as there are cores]")
     add("--json", action="store_true", help="print JSON instead of Markdown")
     return parser
+
+
+def _jobs(text: str) -> int:
+    return max(1, number(text))

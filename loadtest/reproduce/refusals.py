@@ -2,8 +2,10 @@
 
 import numpy as np
 
-from loadtest.reproduce.bench import Bench, Cell, Run, Table, good
-from loadtest.simulator.simulation import Spec
+from loadtest.reproduce.bench import Bench, Run, good
+from loadtest.reproduce.loads import loads
+from loadtest.reproduce.table import Cell, Table
+from loadtest.simulator.simulation import Sample, Spec
 from scheduler.admission import Promise
 
 PAPER = {"baseline": 4183, "early": 3771, "predictive": 3589}
@@ -19,7 +21,9 @@ SAMPLE_S = 5.0
 
 def refusals(bench: Bench) -> Table:
     rows: list[tuple[Cell, ...]] = []
+    charts = []
     for prefill, decode, tbt_s in SPLITS:
+        sampled: dict[str, list[Sample]] = {}
         for mode, paper in PAPER.items():
             run = Run(
                 Spec(bench.machine, prefill, decode),
@@ -29,6 +33,7 @@ def refusals(bench: Bench) -> Table:
                 sample_s=SAMPLE_S,
             )
             records, samples = bench.run(run), bench.samples(run)
+            sampled[mode] = samples
             refused = [record for record in records if record.rejected is not None]
             wasted = sum(record.ttft_s is not None for record in refused)
             together = _correlation([each.queued_s for each in samples], [each.step_s for each in samples])
@@ -37,6 +42,7 @@ def refusals(bench: Bench) -> Table:
             rows.append(
                 (where, mode, paper if (prefill, decode) == (8, 8) else None, len(refused), wasted, within, together)
             )
+        charts.append(loads(f"{prefill}P+{decode}D", SPEED, Promise(TTFT_S, tbt_s), sampled))
     return Table(
         "refusals",
         "Refusals by mode of admission at twice the trace's speed, TTFT 30 s",
@@ -56,6 +62,7 @@ def refusals(bench: Bench) -> Table:
         "while admission promises the mean gap. The correlation is of the mean prefill seconds queued and the mean "
         "decode step, "
         f"sampled every {SAMPLE_S:.0f} s; below 0 one pool is busy while the other is not.",
+        tuple(charts),
     )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, assert_never
 from kvstore.catalog import Catalog
 from kvstore.eviction import policy
 from kvstore.layout import PAGE_BYTES, Identity, KvLayout
-from kvstore.names import root_name
+from kvstore.names import BlockName, root_name
 from loadtest.request import Request
 from loadtest.simulator.events import Events
 from loadtest.simulator.faults import Death, Fault, Silence, Slow
@@ -297,6 +297,11 @@ class Simulation:
     def snapshot(self) -> ClusterSnapshot:
         """What the conductor believes now, and what it has done."""
         return self._conductor.snapshot()
+
+    @property
+    def root(self) -> BlockName:
+        """What the names of this cluster's blocks descend from."""
+        return self._cluster.root
 
     def check(self) -> None:
         """Assert, after a run, that everything conserves and nothing is held for nobody."""

@@ -248,6 +248,10 @@ class Store:
             hits=HitsReport(state.hits.asked, state.hits.dram, state.hits.ssd, state.hits.peer),
         )
 
+    def held_names(self) -> list[BlockName]:
+        """Every whole block in DRAM."""
+        return self._catalog.held_names()
+
     def check(self, *, idle: bool = False) -> None:
         """Assert the conservation laws; idle: and that nobody holds anything."""
         self._catalog.check()

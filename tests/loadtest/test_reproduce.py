@@ -7,10 +7,17 @@ import pytest
 
 import moonpool
 from loadtest import trace_file
-from loadtest.reproduce.bench import Bench, Run, Table, good, mean_ttft_s
-from loadtest.reproduce.main import EXPERIMENTS, markdown
+from loadtest.reproduce.bench import Bench, Run, good, mean_ttft_s
+from loadtest.reproduce.capacity import highest
+from loadtest.reproduce.drawing import png, svg
+from loadtest.reproduce.hit_rates import hit_rates
+from loadtest.reproduce.kept import keeping
+from loadtest.reproduce.main import EXPERIMENTS
+from loadtest.reproduce.page import markdown
+from loadtest.reproduce.run import Made, make
+from loadtest.reproduce.table import Chart, Panel, Series, Table
 from loadtest.simulator.simulation import Coupled, Spec
-from loadtest.traces import conversation
+from loadtest.traces import Row, conversation
 from tests.loadtest.build import chance
 
 
@@ -24,20 +31,101 @@ def bench() -> Bench:
     return Bench(conversation(chance(), number=60), seed=0)
 
 
+@pytest.fixture(scope="module")
+def small() -> Bench:
+    return Bench(conversation(chance(), number=25), seed=0)
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_an_experiment_is_a_table(bench: Bench, name: str) -> None:
-    table = EXPERIMENTS[name](bench)
+def test_an_experiment_is_a_table(small: Bench, name: str) -> None:
+    table = EXPERIMENTS[name](small)
 
     assert table.name == name
     assert len(table.rows) > 2
     assert all(len(row) == len(table.columns) for row in table.rows)
     assert table.note.endswith(".")
+    assert table.charts
 
 
 def test_a_table_is_markdown() -> None:
     table = Table("x", "Title", ("a", "b"), ((1, None), ("c", 0.5)), "Note.")
 
     assert markdown(table) == "## Title\n\n| a | b |\n| --- | --- |\n| 1 | - |\n| c | 0.5 |\n\nNote.\n"
+
+
+def test_a_page_has_its_charts_beside_it_and_says_how_it_was_made(bench: Bench, tmp_path: Path) -> None:
+    flags = ["--only", "hit-rates", "--requests", "50", "--write", str(tmp_path / "page.md")]
+
+    assert moonpool.main(["reproduce", *flags]) == 0
+
+    page = (tmp_path / "page.md").read_text()
+    assert "`moonpool reproduce --only hit-rates --requests 50 --write page.md`" in page
+    assert "![Hit rate of one pool by eviction policy](page/hit-rates.svg)" in page
+    assert (tmp_path / "page" / "hit-rates.svg").read_text().startswith("<?xml")
+
+
+def test_a_page_that_cannot_be_written_is_one_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "page").write_text("a file where the plots would go")
+
+    flags = ["--only", "hit-rates", "--requests", "50", "--write", str(tmp_path / "page.md")]
+    assert moonpool.main(["reproduce", *flags]) == 1
+    assert "moonpool reproduce: can't use" in capsys.readouterr().err
+
+
+def test_the_same_chart_is_drawn_to_the_same_bytes(bench: Bench) -> None:
+    (chart,) = hit_rates(bench).charts
+
+    first, second = svg(chart), svg(chart)
+
+    assert first == second
+    assert b"capacity, blocks of 512 tokens" in first
+    assert png(chart) == png(chart)
+
+
+def test_bars_carry_their_values_and_logarithmic_axes_plain_numbers() -> None:
+    series = (Series("ours", (0.0, 1.0), (0.25, 30.0)), Series("paper", (0.0, 1.0), (None, 7.0), paper=True))
+    drawn = svg(Chart("x", "x", (Panel("", "", "s", series, bars=("a", "b"), log_y=True),))).decode()
+
+    assert all(f">{text}</text>" in drawn for text in ("0.25", "30", "7", "0.5", "10"))
+
+
+def test_what_was_simulated_once_is_read_again(bench: Bench, tmp_path: Path) -> None:
+    run, asked = Run(Spec(bench.machine, 1, 1), sample_s=5.0, copies_s=5.0), []
+
+    def maker(rows: list[Row], seed: int, run: Run) -> Made:
+        asked.append(run)
+        return make(rows, seed, run)
+
+    first, second = (keeping(tmp_path, maker)(bench.rows, 0, run) for _ in range(2))
+    keeping(tmp_path, maker)(bench.rows, 1, run)
+
+    assert first == second
+    assert len(asked) == 2, "another seed is another simulation"
+    assert first.copies
+    assert first.samples
+
+
+@pytest.mark.slow
+def test_several_jobs_come_to_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["reproduce", "--only", "bandwidth", "--requests", "20", "--json"]
+    outs = []
+    for jobs in ("1", "3"):
+        assert moonpool.main([*flags, "--jobs", jobs]) == 0
+        outs.append(capsys.readouterr().out)
+
+    assert outs[0] == outs[1]
+
+
+def test_the_highest_speed_is_found_by_halving() -> None:
+    asked = []
+
+    def keeps(speed: float) -> bool:
+        asked.append(speed)
+        return speed < 6.5
+
+    assert highest(tuple(map(float, range(1, 17))), keeps) == 6.0
+    assert len(asked) <= 5
+    assert highest((1.0, 2.0), lambda speed: False) is None
 
 
 def test_equal_simulations_are_run_once(bench: Bench) -> None:
@@ -62,7 +150,7 @@ def test_without_a_prefix_cache_coupled_nodes_find_nothing(bench: Bench) -> None
 
 
 def test_the_command_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ["--only", "hit-rates", "--requests", "50", "--json"]
+    flags = ["--only", "hit-rates", "--requests", "50", "--json", "--jobs", "1"]
 
     assert moonpool.main(["reproduce", *flags]) == 0
 
@@ -71,7 +159,7 @@ def test_the_command_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_command_prints_tables_and_says_what_it_simulates(capsys: pytest.CaptureFixture[str]) -> None:
-    assert moonpool.main(["reproduce", "--only", "policies", "--requests", "10"]) == 0
+    assert moonpool.main(["reproduce", "--only", "policies", "--requests", "10", "--jobs", "1"]) == 0
 
     out, err = capsys.readouterr()
     assert out.startswith("## Average TTFT by scheduling policy")
