@@ -6,6 +6,7 @@ matplotlib is loaded by whoever draws, not by whoever imports this file.
 
 from collections.abc import Iterator
 from io import BytesIO
+from itertools import cycle
 from math import floor, log10
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,12 @@ if TYPE_CHECKING:
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MARKERS = ("o", "s", "^", "D", "v", "P")
-PAPER = "#444444"
+GREYS = ("#444444", "#999999")
+"""The papers' lines."""
+
+LETTERS_AN_INCH = 13
+"""Of a legend."""
+
 STYLE: dict[Any, Any] = {  # Any: matplotlib's names of settings are a type of their own
     "font.size": 9.0,
     "axes.titlesize": 9.5,
@@ -61,17 +67,20 @@ def _figure(chart: Chart) -> "Figure":
     size = (8.0, 0.9 + 1.7 * rows) if chart.stacked else (min(11.0, 2.6 + 3.4 * columns), 3.8)
     figure = Figure(figsize=size, layout="constrained")
     figure.suptitle(chart.title, fontsize=10.5)
-    all_axes = figure.subplots(rows, columns, squeeze=False, sharex=chart.stacked).flat
+    alike = len({panel.y for panel in panels}) == 1
+    all_axes = figure.subplots(rows, columns, squeeze=False, sharex=chart.stacked, sharey=alike).flat
+    top = max((_highest(panel) for panel in panels), default=1.0) if alike else None
     for axes, panel in zip(all_axes, panels, strict=True):
         (_bars if panel.bars else _lines)(axes, panel)
-        _frame(axes, panel)
+        _frame(axes, panel, top or _highest(panel))
     last = list(figure.axes)[-1]
     if chart.stacked:
         for axes in figure.axes[:-1]:
             axes.set_xlabel("")
     handles, labels = last.get_legend_handles_labels()
     if len(labels) > 1:
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 2 + 2 * columns))
+        room = int(LETTERS_AN_INCH * size[0] / (6 + max(map(len, labels))))
+        figure.legend(handles, labels, loc="outside lower center", ncols=max(1, min(len(labels), room)))
     return figure
 
 
@@ -100,26 +109,30 @@ def _bars(axes: "Axes", panel: Panel) -> None:
 
 def _looks(panel: Panel) -> Iterator[tuple[Series, str, str]]:
     """Each series with its colour and marker; the papers' take none of ours."""
-    looks = zip(COLOURS, MARKERS, strict=True)
+    looks, greys = zip(COLOURS, MARKERS, strict=True), cycle(GREYS)
     for series in panel.series:
-        yield (series, PAPER, "x") if series.paper else (series, *next(looks))
+        yield (series, next(greys), "x") if series.paper else (series, *next(looks))
 
 
-def _frame(axes: "Axes", panel: Panel) -> None:
+def _highest(panel: Panel) -> float:
+    return max((y for series in panel.series for y in series.y if y), default=1.0)
+
+
+def _frame(axes: "Axes", panel: Panel, top: float) -> None:
     axes.set_title(panel.title)
     axes.set_xlabel(panel.x)
     axes.set_ylabel(panel.y)
-    drawn = [y for series in panel.series for y in series.y if y]
     if panel.log_x:
         axes.set_xscale("log")
         _plain(axes.xaxis)
     if panel.log_y:
         axes.set_yscale("log")
-        if panel.bars and drawn:
-            axes.set_ylim(bottom=10.0 ** floor(log10(min(drawn)) - 0.3))
+        if panel.bars:
+            least = min((y for series in panel.series for y in series.y if y), default=1.0)
+            axes.set_ylim(bottom=10.0 ** floor(log10(least) - 0.3))
         _plain(axes.yaxis)
     else:
-        axes.set_ylim(0.0, 1.08 * max(drawn, default=1.0))
+        axes.set_ylim(0.0, 1.08 * top)
 
 
 def _plain(axis: "Axis") -> None:

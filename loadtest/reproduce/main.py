@@ -21,10 +21,14 @@ from loadtest.reproduce.capacity import capacity
 from loadtest.reproduce.crew import crew
 from loadtest.reproduce.hit_rates import hit_rates
 from loadtest.reproduce.kept import keeping
+from loadtest.reproduce.layerwise import layerwise
+from loadtest.reproduce.local_vs_global import local_vs_global
+from loadtest.reproduce.long_prompts import long_prompts
 from loadtest.reproduce.page import Origin, markdown, write
 from loadtest.reproduce.policies import policies
 from loadtest.reproduce.ratio import ratio
 from loadtest.reproduce.refusals import refusals
+from loadtest.reproduce.replicas import replicas
 from loadtest.reproduce.run import Made
 from loadtest.revision import revision
 from loadtest.trace_file import PUBLISHED, read
@@ -37,6 +41,10 @@ EXPERIMENTS: dict[str, Callable[[Bench], Table]] = {
     "refusals": refusals,
     "ratio": ratio,
     "bandwidth": bandwidth,
+    "local-vs-global": local_vs_global,
+    "replicas": replicas,
+    "layerwise": layerwise,
+    "long-prompts": long_prompts,
 }
 
 

@@ -1,6 +1,7 @@
 """``moonpool reproduce``: the papers' experiments on the first requests of the built-in trace."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,16 @@ from loadtest.reproduce.capacity import highest
 from loadtest.reproduce.drawing import png, svg
 from loadtest.reproduce.hit_rates import hit_rates
 from loadtest.reproduce.kept import keeping
+from loadtest.reproduce.layerwise import LAYERS, exposed_s
+from loadtest.reproduce.local_vs_global import local_vs_global
+from loadtest.reproduce.long_prompts import long_prompts
 from loadtest.reproduce.main import EXPERIMENTS
 from loadtest.reproduce.page import markdown
 from loadtest.reproduce.run import Made, make
 from loadtest.reproduce.table import Chart, Panel, Series, Table
 from loadtest.simulator.simulation import Coupled, Spec
 from loadtest.traces import Row, conversation
+from scheduler.estimate import prefill_s
 from tests.loadtest.build import chance
 
 
@@ -169,3 +174,45 @@ def test_the_command_prints_tables_and_says_what_it_simulates(capsys: pytest.Cap
 def test_a_trace_that_is_not_there_is_one_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert moonpool.main(["reproduce", "--trace", str(tmp_path / "no")]) == 1
     assert "moonpool reproduce: can't read" in capsys.readouterr().err
+
+
+def test_of_a_layer_by_layer_hand_over_only_the_last_layer_is_exposed(bench: Bench) -> None:
+    machine = bench.machine
+    whole_s = 8192 * machine.kv_bytes / machine.link_bytes_per_s
+
+    after, along = (exposed_s(machine, 8192, layerwise=each) for each in (False, True))
+
+    assert after == pytest.approx(machine.link_latency_s + whole_s, rel=1e-3)
+    assert along == pytest.approx(machine.link_latency_s + whole_s / LAYERS, rel=1e-3)
+
+
+def test_on_a_slow_link_layers_wait_for_one_another(bench: Bench) -> None:
+    """The link is busy from the first layer on: what is exposed is what it carries longer than the prefill takes."""
+    slow = replace(bench.machine, link_bytes_per_s=1e9)
+    whole_s, prefill = 8192 * slow.kv_bytes / 1e9, prefill_s(slow.profile, 8192)
+
+    assert exposed_s(slow, 8192, layerwise=True) == pytest.approx(whole_s - prefill * (1 - 1 / LAYERS), rel=1e-2)
+
+
+def test_copies_are_counted_on_prefill_hosts_alone(small: Bench) -> None:
+    """Decode hosts hold what was pushed to them; that is no replica in the prefill pool."""
+    copies = small.copies(Run(Spec(small.machine, 1, 3), copies_s=1.0))
+
+    assert 0.0 < max(each.mean[0] for each in copies) <= 1.0
+
+
+def test_one_cache_finds_no_less_than_ten(bench: Bench) -> None:
+    for how, _, local, everybody, _ in local_vs_global(bench).rows[:2]:
+        assert isinstance(local, float), how
+        assert isinstance(everybody, float), how
+        assert everybody >= local, how
+
+
+def test_a_cached_prefix_saves_what_the_arithmetic_says(small: Bench) -> None:
+    nothing, *_, most = long_prompts(small).rows
+
+    assert nothing[1] == 0
+    assert isinstance(most[4], float)
+    assert isinstance(most[5], float)
+    assert most[4] == pytest.approx(92, abs=2)
+    assert most[5] < most[4], "lifting takes time, too"
