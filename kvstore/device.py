@@ -175,17 +175,26 @@ class DeviceBlocks:
 
     def _row_behind(self, after: int, count: int) -> list[int]:
         """The row right behind ``after``, up to ``count`` blocks, as far as it is unused or old."""
-        behind = self._used_at[after + 1 : after + 1 + count]
-        blocked = behind > (self._old() if behind.any() else 0)
-        length = int(blocked.argmax()) if blocked.any() else len(blocked)
+        behind = self._used_at[after + 1 : after + 1 + count].tolist()
+        length, old = 0, None
+        for used_at in behind:
+            if used_at == PINNED:
+                break
+            if used_at:
+                old = self._old() if old is None else old
+                if used_at > old:
+                    break
+            length += 1
         return list(range(after + 1, after + 1 + length))
 
     def _place(self, count: int) -> list[int]:
         """Blocks for a new row, in ascending order: one row, or as few as there can be."""
-        guarded, old = self._guarded(), self._old()
+        guarded = self._guarded()
         start = self._in_widest_gap(guarded, count)
-        if start is None:
-            start = _cheapest_row(guarded, count + self._room, at_most=old)
+        if start is not None:
+            return list(range(start, start + count))
+        old = self._old()
+        start = _cheapest_row(guarded, count + self._room, at_most=old)
         if start is None:
             start = _cheapest_row(guarded, count, at_most=old)
         if start is None:

@@ -202,6 +202,17 @@ class DiskSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class SlotCounts:
+    """Of one arena: ``free + writing + sealed == total``. leases: as in ``CatalogSnapshot``."""
+
+    total: int
+    free: int
+    writing: int
+    sealed: int
+    leases: int
+
+
+@dataclass(frozen=True, slots=True)
 class CatalogSnapshot:
     """Counts of slots, and who is connected.
 

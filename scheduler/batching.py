@@ -65,7 +65,8 @@ class Batcher:
         """Queue a sequence, or say in a sentence why not: it can never run here, or (``full``) the queue is full."""
         refusal = self._refusal(new)
         if refusal is None:
-            new.names = block_names(new.root, new.tokens, self._block_tokens)
+            if not new.names:
+                new.names = block_names(new.root, new.tokens, self._block_tokens)
             new.arrival, new.arrived_s = self._arrivals, now
             self._arrivals += 1
             self._live[new.request] = new

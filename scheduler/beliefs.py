@@ -216,9 +216,9 @@ class Beliefs:
         self.prefixes.lost(report.store, report.ssd_lost, ssd=True)
         lost_track = self._lost_track(report, known)
         self.drifts += lost_track is Resync.DRIFT and (known is None or known.lost_track is None)
-        self.stores[report.store] = StoreBelief(
-            replace(report, gained=(), lost=(), ssd_gained=(), ssd_lost=()), now, lost_track
-        )
+        if report.gained or report.lost or report.ssd_gained or report.ssd_lost:
+            report = replace(report, gained=(), lost=(), ssd_gained=(), ssd_lost=())
+        self.stores[report.store] = StoreBelief(report, now, lost_track)
         self._describe(report, now)
         return lost_track
 

@@ -144,18 +144,21 @@ def _best_pair(
 ) -> tuple[Pair, float]:
     """And what it costs."""
     ps, ds = _shortest(rank, prefillers), _shortest(after_s, decoders)
-    more_ps = [_least(rank, some) for store in set(at.store[ds]) if (some := prefillers & (at.store == store)).any()]
-    more_ds = [row for p in ps for row in _partners(at, after_s, decoders, int(p))]
-    if (some := prefillers & at.reachable).any():
-        more_ps.append(_least(rank, some))
-    ps, ds = np.unique([*ps, *more_ps]), np.unique([*ds, *more_ds])
+    more_ps, more_ds = ps, ds
+    if len(ps) < np.count_nonzero(prefillers):  # else all are weighed anyway
+        near = [_least(rank, some) for store in set(at.store[ds]) if (some := prefillers & (at.store == store)).any()]
+        far = [_least(rank, some)] if (some := prefillers & at.reachable).any() else []
+        more_ps = np.unique([*ps, *near, *far])
+    if len(ds) < np.count_nonzero(decoders):
+        more_ds = np.unique([*ds, *(row for p in ps for row in _partners(at, after_s, decoders, int(p)))])
+    ps, ds = more_ps, more_ds
 
-    near = at.store[ps][:, None] == at.store[ds]
-    possible = (near | (at.reachable[ps][:, None] & at.reachable[ds])) & (ps[:, None] != ds)
+    shared = at.store[ps][:, None] == at.store[ds]
+    possible = (shared | (at.reachable[ps][:, None] & at.reachable[ds])) & (ps[:, None] != ds)
     # The links are busy with others' blocks for a while; they may be until the prefill begins.
     backlog_s = np.maximum(at.sends_s[ps][:, None], at.receives_s[ds]) - at.wait_s[ps][:, None]
     left_s = np.maximum(backlog_s, 0.0) + at.lacked_s[ds] - at.work_s[ps][:, None]
-    push_s = np.where(near, 0.0, terms.push_s + np.maximum(left_s, 0.0))
+    push_s = np.where(shared, 0.0, terms.push_s + np.maximum(left_s, 0.0))
     cost_s = np.where(possible, rank[ps][:, None] + push_s + after_s[ds], np.inf)
     best = int(np.argmin(cost_s))
     p, d = divmod(best, len(ds))

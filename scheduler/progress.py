@@ -33,7 +33,8 @@ class FirstToken:
     prefill_s: float
 
 
-@dataclass(frozen=True, slots=True)
+# One for every token: not frozen, as ``Slice`` is not.
+@dataclass(slots=True, unsafe_hash=True)
 class Progress:
     """One token of one sequence. finish: it ended the stream.
 

@@ -58,17 +58,17 @@ class Links:
         self._share(transfer)
 
     def _end(self, transfer: Transfer) -> None:
-        del self._link(transfer.source).sends[id(transfer)]
-        del self._link(transfer.target).receives[id(transfer)]
+        del self._links[transfer.source].sends[id(transfer)]
+        del self._links[transfer.target].receives[id(transfer)]
         self._share(transfer)
         transfer.done()
 
     def _share(self, changed: Transfer) -> None:
         """Whoever shares an end with it goes at another rate from now on."""
-        affected = self._link(changed.source).sends | self._link(changed.target).receives
-        now = self._events.now
+        links, now = self._links, self._events.now
+        affected = links[changed.source].sends | links[changed.target].receives
         for transfer in affected.values():
-            sends, receives = self._link(transfer.source).sends, self._link(transfer.target).receives
+            sends, receives = links[transfer.source].sends, links[transfer.target].receives
             rate = self._bytes_per_s / max(len(sends), len(receives))
             if rate == transfer.bytes_per_s:
                 continue

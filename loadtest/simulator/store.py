@@ -221,10 +221,8 @@ class Store:
         changes = self._catalog.changes()
         if snapshot:
             changes = Changes(tuple(self._catalog.held_names()), (), tuple(self._catalog.disk_names()), ())
-        state = self._catalog.snapshot()
-        ssd = None
-        if self._ssd is not None and state.disk is not None:
-            ssd = SsdReport("on", "", state.disk.total, state.disk.held, state.disk.pending)
+        slots, hits, disk = self._catalog.slots, self._catalog.hits, self._catalog.disk
+        ssd = None if disk is None else SsdReport("on", "", disk.total, disk.held, disk.pending)
         return StoreReport(
             store=self.name,
             incarnation=self.incarnation,
@@ -232,11 +230,11 @@ class Store:
             address=self.name,
             pid=0,
             identity=self._identity,
-            slots_total=state.total,
-            slots_free=state.free,
-            slots_writing=state.writing,
-            slots_sealed=state.sealed,
-            leases=state.leases,
+            slots_total=slots.total,
+            slots_free=slots.free,
+            slots_writing=slots.writing,
+            slots_sealed=slots.sealed,
+            leases=slots.leases,
             snapshot=snapshot or self._reports == 1,
             gained=changes.gained,
             lost=changes.lost,
@@ -245,7 +243,7 @@ class Store:
             transfer_address=self.name,
             ssd=ssd,
             digests=None if self._reports % DIGEST_EVERY else Digests(*self._catalog.digests()),
-            hits=HitsReport(state.hits.asked, state.hits.dram, state.hits.ssd, state.hits.peer),
+            hits=HitsReport(hits.asked, hits.dram, hits.ssd, hits.peer),
         )
 
     def held_names(self) -> list[BlockName]:

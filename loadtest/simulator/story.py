@@ -75,6 +75,7 @@ class Story:
         self._request, self._cluster, self._over = request, cluster, over
         self._id = RequestId(f"r{place}")
         self._tokens = text(request.prompt)
+        self._names = tuple(block_names(cluster.root, self._tokens, cluster.block_tokens))
         self._life = Life()
         self._excluded: frozenset[WorkerId] = frozenset()
         self._parts: list[tuple[Worker, Part]] = []
@@ -92,8 +93,8 @@ class Story:
     def begin(self) -> None:
         """Place it; again with the tokens so far, where a worker refused or died."""
         cluster = self._cluster
-        names = tuple(block_names(cluster.root, self._tokens, cluster.block_tokens))
-        ask = Ask(self._id, names, len(self._tokens), cluster.max_new_tokens, self._excluded, resumed=bool(self._times))
+        names, tokens, resumed = self._names, len(self._tokens), bool(self._times)
+        ask = Ask(self._id, names, tokens, cluster.max_new_tokens, self._excluded, resumed=resumed)
         answer = cluster.conductor.place(ask, now=cluster.events.now)
         if isinstance(answer, Rejection):
             self._rejected(answer)
@@ -141,7 +142,9 @@ class Story:
         self._times = self._all_times()
         given = len(self._times) - self._given
         self._given = len(self._times)
-        self._tokens += array("I", (self._request.output.content,)) * given
+        if given:
+            self._tokens += array("I", (self._request.output.content,)) * given
+            self._names = tuple(block_names(self._cluster.root, self._tokens, self._cluster.block_tokens))
         self._leave()
         self._happened(Event.LOST)
         self._excluded |= {worker.name}
@@ -154,7 +157,9 @@ class Story:
         # An array does all that a batcher does with a list of tokens, in 4 bytes each.
         ids, limits = cast("list[int]", tokens), Limits(max_tokens=self._request.output_tokens)
         prompt = self._request.input_tokens
-        return Running(self._id, self._cluster.root, ids, prompt, GREEDY, limits, hand_over, handed_over)
+        running = Running(self._id, self._cluster.root, ids, prompt, GREEDY, limits, hand_over, handed_over)
+        running.names = list(self._names)  # named once; a batcher that is given none names them itself
+        return running
 
     # -- what happens -------------------------------------------------------------------------------------------
 

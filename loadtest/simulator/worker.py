@@ -12,8 +12,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-
-import numpy as np
+from itertools import accumulate
 
 from engine.costs import batch_s
 from kvstore.device import DeviceBlocks
@@ -275,9 +274,11 @@ class Worker:
             return [now + self._factor * batch_s(profile, batch)]
         sequences, kv_tokens = len(batch.slices), sum(piece.end for piece in batch.slices)
         base, each, token = profile.step_s
-        seconds = (base + each * sequences) + token * (kv_tokens + sequences * np.arange(steps))
-        ends: list[float] = np.cumsum(np.concatenate(([now], self._factor * seconds)))[1:].tolist()
-        return ends
+        fixed_s, factor = base + each * sequences, self._factor
+        last = kv_tokens + sequences * steps
+        seconds = [factor * (fixed_s + token * tokens) for tokens in range(kv_tokens, last, sequences)]
+        seconds[0] += now
+        return list(accumulate(seconds))
 
     def _landed(self) -> None:
         self._catch_up()
