@@ -101,9 +101,10 @@ class Blocks:
     # Reading
 
     def lease(self, slot: int) -> Lease:
-        if self.slots.lease(slot) == 1 + (slot in self.pinned):
+        slots = self.slots
+        if slots.lease(slot) <= 2 and slots.leases_on(slot) == 1 + (slot in self.pinned):
             self._policy.withdraw(slot)
-        return Lease(slot, self.slots.generation(slot), self._blocks[slot].checksum)
+        return Lease(slot, slots.generation(slot), self._blocks[slot].checksum)
 
     def release(self, slot: int) -> None:
         """One lease less; ``settle`` it afterwards."""

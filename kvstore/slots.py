@@ -61,6 +61,7 @@ _AFTER = {
     for event in SlotEvent
 }
 """``NEXT`` by the codes that slots are kept as."""
+_FREE, _SEALED = _CODES[SlotState.FREE], _CODES[SlotState.SEALED]
 
 
 class Slots:
@@ -120,14 +121,14 @@ class Slots:
         """Whether ``generation`` is the slot's present tenancy. False, too, for slots that don't exist."""
         if not 0 <= slot < len(self._states):
             return False
-        return self._tenancies[slot] + 1 == generation and self._states[slot] != _CODES[SlotState.FREE]
+        return self._tenancies[slot] + 1 == generation and self._states[slot] != _FREE
 
     def allocate(self) -> int | None:
         """A slot to write, or None where no slot is free."""
         if not self._free:
             return None
         # What was found beyond _fresh is skipped; as many slots are free as this searches for.
-        slot = self._freed[-1] if self._freed else self._states.find(_CODES[SlotState.FREE], self._fresh)
+        slot = self._freed[-1] if self._freed else self._states.find(_FREE, self._fresh)
         self._step(slot, SlotEvent.ALLOCATE)
         if self._freed:
             self._freed.pop()
@@ -155,7 +156,8 @@ class Slots:
 
     def lease(self, slot: int) -> int:
         """One more lease; returns how many the slot has now."""
-        self._step(slot, SlotEvent.LEASE)
+        if self._states[slot] != _SEALED:
+            self._step(slot, SlotEvent.LEASE)  # which is illegal; a legal one changes nothing
         leases = self._leases_on[slot] + 1
         self._leases_on[slot] = leases
         self._leases += 1
@@ -166,7 +168,6 @@ class Slots:
         leases = self._leases_on[slot]
         if not leases:
             raise IllegalSlotEvent(f"slot {slot} has no lease to release")
-        self._step(slot, SlotEvent.RELEASE)
         self._leases_on[slot] = leases - 1
         self._leases -= 1
         return leases - 1

@@ -190,8 +190,9 @@ class Beliefs:
         if known is None:
             known = self.workers[report.worker] = WorkerBelief(report, now)
         known.report, known.heard_s = report, now
-        for request in known.bookings.keys() & set(report.live):
-            del known.bookings[request]
+        if known.bookings:
+            for request in known.bookings.keys() & set(report.live):
+                del known.bookings[request]
         self._recount(report.worker)
 
     def store_reported(self, report: StoreReport, *, now: float) -> Resync | None:

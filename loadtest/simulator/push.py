@@ -32,8 +32,7 @@ class Push:
         self._granted: dict[BlockName, SlotRef] = {
             name: grant for name, grant in zip(names, grants, strict=True) if isinstance(grant, Write)
         }
-        self._bytes = dict.fromkeys(names, target.layout.block_bytes)
-        self._bytes[names[-1]] = last_bytes
+        self._last, self._missing_bytes = names[-1], target.layout.block_bytes - last_bytes
         self._computed: set[BlockName] = set()
         self._arrived: set[BlockName] = set()
         self._open = True
@@ -44,7 +43,9 @@ class Push:
         if computed:
             self._computed.update(wanted)
         if wanted:
-            size = sum(self._bytes[name] for name in wanted)
+            size = len(wanted) * self._target.layout.block_bytes
+            if wanted[-1] == self._last:
+                size -= self._missing_bytes
             self._links.send(self._source.name, self._target.name, size, partial(self._come, wanted))
 
     def computed(self, names: Sequence[BlockName]) -> None:

@@ -13,9 +13,9 @@ import numpy as np
 from loadtest.metrics.timing import tbt_s as tbt_s
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Record:
-    """One request that was offered.
+    """One request that was offered; its story fills it in, and nobody changes it once that is over.
 
     asked_s: when it came, in virtual seconds. ttft_s None: it had no first token. tbt_s None: fewer than two
     tokens. ended_s None: it was rejected, for ``rejected``; where it had a first token, after its prefill.

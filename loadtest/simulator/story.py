@@ -7,8 +7,8 @@ and the request placed again; a rejection is final, since whoever is told 429 co
 """
 
 from array import array
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, cast
 
@@ -99,13 +99,13 @@ class Story:
         if isinstance(answer, Rejection):
             self._rejected(answer)
             return
-        self._record = replace(self._record, placements=self._record.placements + 1)
+        self._record.placements += 1
         self._happened(Event.PLACED_INLINE if answer.prefill is None else Event.PLACED)
         self._placed(answer)
 
     def _rejected(self, rejection: Rejection) -> None:
         self._happened(Event.GAVE_UP)
-        self._record = replace(self._record, rejected=rejection.reason)
+        self._record.rejected = rejection.reason
         self._end()
 
     def _placed(self, placement: Placement) -> None:
@@ -113,12 +113,9 @@ class Story:
         decode = workers[placement.decode.worker]
         worker = decode if placement.prefill is None else workers[placement.prefill.worker]
         if not self._times:
-            self._record = replace(
-                self._record,
-                predicted_ttft_s=placement.predicted_ttft_s,
-                prefill=None if inline else worker.name,
-                decode=decode.name,
-            )
+            record = self._record
+            record.predicted_ttft_s = placement.predicted_ttft_s
+            record.prefill, record.decode = None if inline else worker.name, decode.name
         part = Part(
             self._running(hand_over=not inline),
             self._request.output.content,
@@ -165,14 +162,11 @@ class Story:
 
     def _first(self, first: FirstToken, decode: Worker | None) -> None:
         """A prefill is done; decode: who goes on, where it is handed over."""
-        now = self._cluster.events.now
-        if self._record.ttft_s is None:
-            self._record = replace(
-                self._record,
-                ttft_s=now - self._record.asked_s,
-                cached_tokens=first.cached_tokens,
-                cached_blocks=first.cached_tokens // self._cluster.block_tokens,
-            )
+        record = self._record
+        if record.ttft_s is None:
+            record.ttft_s = self._cluster.events.now - record.asked_s
+            record.cached_tokens = first.cached_tokens
+            record.cached_blocks = first.cached_tokens // self._cluster.block_tokens
         if decode is None:
             return
         self._happened(Event.FIRST_TOKEN)
@@ -211,7 +205,7 @@ class Story:
         self._happened(Event.ENDED)
         times = self._all_times()
         assert len(times) == self._request.output_tokens, f"{len(times)} of {self._request.output_tokens} tokens came"
-        self._record = replace(self._record, tbt_s=tbt_s(times), ended_s=self._cluster.events.now)
+        self._record.tbt_s, self._record.ended_s = tbt_s(times), self._cluster.events.now
         self._end()
 
     def _all_times(self) -> list[float]:
@@ -226,19 +220,18 @@ class Story:
     def _end(self) -> None:
         if self._cluster.keep_times:
             asked_s = self._record.asked_s
-            self._record = replace(self._record, times_s=tuple(when - asked_s for when in self._all_times()))
+            self._record.times_s = tuple(when - asked_s for when in self._all_times())
         self._leave()
         self._over(self._record)
 
     def _happened(self, event: Event) -> None:
         outcome = self._life.happened(event)
         if outcome is not None:
-            now = self._cluster.events.now
-            self._cluster.conductor.outcome(self._id, outcome, now=now, measured=self._measured())
+            measured = None if outcome is Outcome.HANDED_OVER else self._measured(self._all_times())
+            self._cluster.conductor.outcome(self._id, outcome, now=self._cluster.events.now, measured=measured)
 
-    def _measured(self) -> Measured:
+    def _measured(self, times: Sequence[float]) -> Measured:
         """By the gateway's clock, as far as it got."""
-        times = self._all_times()
         tpot_s = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else None
         return Measured(self._record.ttft_s, tpot_s)
 
