@@ -28,11 +28,13 @@ from scheduler.links import Copy
 from scheduler.pairing import Decision, Pair, Terms, choose
 from scheduler.policies import policy as policy_of
 from scheduler.predictions import NOTHING_KNOWN, Accuracy, Predictions
+from scheduler.replication import Replication
 from scheduler.roles import Roles
 from scheduler.shares import Shares
 from scheduler.table import NOBODY, Bools, Floats
 from scheduler.vocabulary import (
     Ask,
+    CopyOrder,
     Measured,
     Outcome,
     Placement,
@@ -105,6 +107,9 @@ class ClusterSnapshot:
     """For being late."""
     accuracy: Accuracy = NOTHING_KNOWN
     role_changes: int = 0
+    copies_ordered: int = 0
+    copies_done: int = 0
+    """Of hot prefixes, to stores that nobody waited at."""
     prefills_wasted: int = 0
     """Of requests that were refused when their prefill had ended."""
     drifts: int = 0
@@ -119,7 +124,7 @@ class Conductor:
     link_bytes_per_s: between two hosts' stores. ssd_bytes_per_s: of a store's SSD, read. policy: see
     ``scheduler.policies``; seed: of the one that draws lots. admission: see ``scheduler.admission``; promise: to
     whoever does not say what it wants; queue_s: the longest predicted TTFT under ``queue``. elastic: whether workers
-    are told to change their roles.
+    are told to change their roles. replicate: whether stores are told to fetch hot prefixes.
     """
 
     def __init__(
@@ -135,6 +140,7 @@ class Conductor:
         promise: Promise = NO_PROMISE,
         queue_s: float = QUEUE_S,
         elastic: bool = False,
+        replicate: bool = True,
     ) -> None:
         self._inline_max_tokens = inline_max_tokens
         self._costs = Costs(1.0 / link_bytes_per_s, 1.0 / ssd_bytes_per_s, LINK_S, FETCH_GAIN)
@@ -145,6 +151,8 @@ class Conductor:
         self._queue_s = queue_s
         self._elastic = elastic
         self._roles = Roles()
+        self._replicate = replicate
+        self._replication = Replication(1.0 / link_bytes_per_s)
         self._shares = Shares()
         self._predictions = Predictions()
         self._refused = 0
@@ -180,10 +188,16 @@ class Conductor:
         self._beliefs.expire(now=now)
         if self._elastic:
             self._roles.look(self._beliefs, self._promise, now=now)
+        if self._replicate:
+            self._replication.look(self._beliefs, now=now)
 
     def directive(self, worker: WorkerId, *, now: float) -> Role | None:
         """The role that this worker should take, for the answer to its report; None: the one that it has."""
         return self._roles.directive(worker, self._beliefs, now=now)
+
+    def copies(self, store: StoreId) -> tuple[CopyOrder, ...]:
+        """What this store should fetch, for the answer to its report; the same again until it has."""
+        return self._replication.orders(store)
 
     def snapshot(self) -> ClusterSnapshot:
         beliefs = self._beliefs
@@ -196,6 +210,8 @@ class Conductor:
             self._refused,
             self._predictions.accuracy(),
             self._roles.changes,
+            self._replication.ordered,
+            self._replication.done,
             self._prefills_wasted,
             beliefs.drifts,
         )
@@ -227,6 +243,7 @@ class Conductor:
             ask.request, ttft_s=float(at.ttft_s[pair.computes]), tpot_s=float(tpot_s[pair.decode])
         )
         self._book(ask, at, pair, now)
+        self._replication.asked(ask.names, at.shared, float(at.work_s[pair.computes]), now=now)
         source = int(at.source[pair.computes])
         return Placement(
             request=ask.request,

@@ -58,6 +58,8 @@ class Forecast:
     """KV tokens that it has device blocks for."""
     step_s: tuple[Floats, Floats, Floats]
     ranks: Ints
+    shared: int
+    """Leading blocks that some store holds, at most those that need not be computed."""
     cached: Ints
     source: Ints
     copied_s: Floats
@@ -156,6 +158,7 @@ def forecast(beliefs: Beliefs, ask: Ask, costs: Costs, *, fetches: bool, now: fl
         capacity=column("blocks_total") * size,
         step_s=step_s,
         ranks=table.ranks(),
+        shared=int(held.max()),
         cached=cached,
         source=source,
         copied_s=copied_s,

@@ -12,6 +12,7 @@ from typing import TypeVar, assert_never
 from scheduler.conductor import ClusterSnapshot, Conductor
 from scheduler.vocabulary import (
     Ask,
+    CopyOrder,
     Measured,
     Outcome,
     Placement,
@@ -19,6 +20,7 @@ from scheduler.vocabulary import (
     RequestId,
     Resync,
     Role,
+    StoreId,
     StoreReport,
     WorkerId,
     WorkerReport,
@@ -87,6 +89,10 @@ class Journal:
     def directive(self, worker: WorkerId, *, now: float) -> Role | None:
         """Not written down: it follows from reports and ticks, and changes nothing."""
         return self.conductor.directive(worker, now=now)
+
+    def copies(self, store: StoreId) -> tuple[CopyOrder, ...]:
+        """Not written down, as ``directive``."""
+        return self.conductor.copies(store)
 
     def tick(self, *, now: float) -> None:
         self.conductor.tick(now=now)

@@ -154,6 +154,16 @@ class Placement:
     second_check: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class CopyOrder:
+    """What a store is told to fetch before anybody asks it to: names of one prefix, from the root."""
+
+    id: int
+    names: tuple[BlockName, ...]
+    source: StoreTarget
+    within_s: float
+
+
 class RejectionCode(StrEnum):
     UNAVAILABLE = "unavailable"
     """No live worker can do it now: HTTP 503 with Retry-After."""

@@ -250,6 +250,8 @@ class Simulation:
             of_store, of_worker = store.report(snapshot=store.name in self._lacking), worker.report()
             if now >= self._silent_s.get(worker.name, 0.0):  # else both are lost on the way
                 lacking = self._conductor.store_reported(of_store, now=now)
+                for copy in self._conductor.copies(store.name):
+                    store.copy(copy)
                 (self._lacking.add if lacking else self._lacking.discard)(store.name)
                 self._conductor.worker_reported(of_worker, now=now)
         if self._open:

@@ -27,7 +27,7 @@ from kvstore.vocabulary import (
 )
 from loadtest.simulator.events import Events
 from loadtest.simulator.links import Links
-from scheduler.vocabulary import Digests, HitsReport, SsdReport, StoreId, StoreReport, StoreTarget
+from scheduler.vocabulary import CopyOrder, Digests, HitsReport, SsdReport, StoreId, StoreReport, StoreTarget
 
 DIGEST_EVERY = 50
 """The live store's."""
@@ -85,6 +85,7 @@ class Store:
         self._calls: dict[tuple[SessionId, int], _Call] = {}
         self._called = 0
         self._joined = 0
+        self._copying: set[BlockName] = set()
         self.incarnation = 0
         self._begin()
 
@@ -212,6 +213,20 @@ class Store:
 
     def _tick(self) -> None:
         self._settle(self._catalog.tick(now=self._events.now))
+
+    def copy(self, order: CopyOrder) -> None:
+        """Fetch a prefix that nobody here has asked for, unless that is under way; held like any other afterwards."""
+        leaf = order.names[-1]
+        if leaf in self._copying:
+            return
+        session = self.join(f"copy {order.id}")
+        self._copying.add(leaf)
+
+        def leased(_: list[Lease]) -> None:
+            self._copying.discard(leaf)
+            self.end(session)
+
+        self.acquire(session, order.names, wait_s=order.within_s, leased=leased, handoff=True, source=order.source)
 
     # -- reports ------------------------------------------------------------------------------------------------
 

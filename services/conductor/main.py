@@ -52,6 +52,7 @@ async def serve_conductor(settings: ConductorSettings, stopping: asyncio.Event) 
         policy=settings.policy,
         admission=settings.admission,
         elastic=settings.elastic,
+        replicate=settings.replicate,
         promise=Promise(settings.slo_ttft_s or inf, settings.slo_tpot_s or inf),
     )
     service = ConductorService(conductor, name=settings.id, clock=time.monotonic)

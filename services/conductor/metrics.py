@@ -30,6 +30,12 @@ class ConductorCollector:
             "moonpool_refused_late", "Requests that were refused for being later than promised", snapshot.refused
         )
         yield CounterMetricFamily(
+            "moonpool_replications_ordered", "Hot prefixes that a store was told to fetch", snapshot.copies_ordered
+        )
+        yield CounterMetricFamily(
+            "moonpool_replications_done", "Hot prefixes that such a store then held", snapshot.copies_done
+        )
+        yield CounterMetricFamily(
             "moonpool_prefills_wasted",
             "Prefills of requests that were refused when they had ended, of those refused late",
             snapshot.prefills_wasted,

@@ -53,7 +53,8 @@ class ConductorService(conductor_pb2_grpc.ConductorServicer):
             resync = self._conductor.store_reported(report, now=self._clock())
             if resync is Resync.DRIFT:
                 log.warning("a store holds other names than was believed", extra=fields(store=report.store))
-            return conductor_pb2.ReportAnswer(resync=resync is not None)
+            copies = map(report_codec.copy_order_to_wire, self._conductor.copies(report.store))
+            return conductor_pb2.ReportAnswer(resync=resync is not None, copies=copies)
 
     async def ReportOutcome(self, request: conductor_pb2.OutcomeReport, context: Context) -> common_pb2.Empty:
         async with answering(context):

@@ -37,5 +37,8 @@ class ConductorSettings(CalledSettings):
     elastic: bool = False
     """Turn prefill workers into decode workers and back where one role is short and the other has plenty."""
 
+    replicate: bool = True
+    """Tell stores to fetch prefixes that many ask for, before anybody waits for them."""
+
     metrics_port: int | None = Field(default=None, ge=0, le=65535)
     """Serve Prometheus metrics over HTTP at this port of the loopback interface; 0: any free one; unset: none."""

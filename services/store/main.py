@@ -16,6 +16,7 @@ from services.runtime.logs import fields
 from services.runtime.metrics_port import metrics_port
 from services.runtime.process import Refusal, run_process
 from services.runtime.settings import load
+from services.store.copies import Copies
 from services.store.metrics import StoreMetrics
 from services.store.node import StoreNode, make_arena, new_incarnation
 from services.store.reports import StoreReports
@@ -115,9 +116,13 @@ async def _serve(
                         spill = Spill(node, peers, reports, _peer(settings.spill_to))
                         tasks.append(group.create_task(spill.run(), name="spill"))
                     async with directory(settings, conductors=settings.conductor, announce=entry) as others:
-                        reporters = Reporters(
-                            others, lambda target: Reporter(target, partial(reports.compose, reports.ledger()), tls=tls)
-                        )
+                        copies = Copies(node)
+
+                        def reporter(target: str) -> Reporter:
+                            compose = partial(reports.compose, reports.ledger())
+                            return Reporter(target, compose, tls=tls, ordered=copies.ordered)
+
+                        reporters = Reporters(others, reporter)
                         tasks.append(group.create_task(reporters.run(), name="reports"))
                         await stopping.wait()
                     await server.stop(None)

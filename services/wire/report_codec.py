@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 from kvstore.digest import Digest
 from scheduler.vocabulary import (
+    CopyOrder,
     Digests,
     HitsReport,
     OwnerReport,
@@ -17,7 +18,14 @@ from scheduler.vocabulary import (
     WorkerId,
     WorkerReport,
 )
-from services.wire.codec import identity_from_wire, identity_to_wire, names_from_wire, names_to_wire
+from services.wire.codec import (
+    identity_from_wire,
+    identity_to_wire,
+    names_from_wire,
+    names_to_wire,
+    store_target_from_wire,
+    store_target_to_wire,
+)
 from services.wire.errors import WireError
 from services.wire.pb import common_pb2, conductor_pb2
 
@@ -113,6 +121,22 @@ def worker_report_from_wire(wire: conductor_pb2.WorkerReport) -> WorkerReport:
         prefills_queued=wire.prefills_queued,
         prefill_squares_queued=wire.prefill_squares_queued,
     )
+
+
+def copy_order_to_wire(order: CopyOrder) -> conductor_pb2.CopyOrder:
+    source = store_target_to_wire(order.source)
+    return conductor_pb2.CopyOrder(
+        id=order.id, names=names_to_wire(order.names), source=source, within_s=order.within_s
+    )
+
+
+def copy_order_from_wire(wire: conductor_pb2.CopyOrder) -> CopyOrder:
+    names = names_from_wire(wire.names)
+    if not names:
+        raise WireError("a store is told to copy nothing")
+    if not (math.isfinite(wire.within_s) and wire.within_s > 0):
+        raise WireError(f"a copy is given more than 0 s, not {wire.within_s}")
+    return CopyOrder(wire.id, names, store_target_from_wire(wire.source), wire.within_s)
 
 
 def store_report_to_wire(report: StoreReport) -> conductor_pb2.StoreReport:

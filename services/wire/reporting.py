@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from scheduler.vocabulary import Role, StoreReport, WorkerReport
+from scheduler.vocabulary import CopyOrder, Role, StoreReport, WorkerReport
 from services.registry.directory import Directory
 from services.runtime.logs import fields
 from services.runtime.process import Refusal
@@ -37,7 +37,10 @@ Compose = Callable[[int, bool], Report]
 
 
 class Reporter:
-    """Reports to one conductor. ``hurry`` sends the next one now. directed: told of a role to take."""
+    """Reports to one conductor. ``hurry`` sends the next one now.
+
+    directed: told of a role to take. ordered: told of each copy to make, until it is made.
+    """
 
     def __init__(
         self,
@@ -47,12 +50,14 @@ class Reporter:
         tls: Tls | None = None,
         interval_s: float = INTERVAL_S,
         directed: Callable[[Role], None] | None = None,
+        ordered: Callable[[CopyOrder], None] | None = None,
     ) -> None:
         self._target = target
         self._tls = tls
         self._compose = compose
         self._interval_s = interval_s
         self._directed = directed
+        self._ordered = ordered
         self._hurry = asyncio.Event()
         self.reached = asyncio.Event()
         """Set once a report has been taken."""
@@ -80,10 +85,17 @@ class Reporter:
                         log.info("conductor back", extra=fields(target=self._target))
                     snapshot, away = answer.resync, False
                     self.reached.set()
-                    role = report_codec.role_from_wire(answer.role)
-                    if role is not None and self._directed is not None:
-                        self._directed(role)
+                    self._obey(answer)
                 await self._pause()
+
+    def _obey(self, answer: ReportAnswer) -> None:
+        """Conductors call nobody: what they want is in their answers."""
+        role = report_codec.role_from_wire(answer.role)
+        if role is not None and self._directed is not None:
+            self._directed(role)
+        if self._ordered is not None:
+            for order in answer.copies:
+                self._ordered(report_codec.copy_order_from_wire(order))
 
     async def _pause(self) -> None:
         try:

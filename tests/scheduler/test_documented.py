@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from scheduler import admission, beliefs, conductor, lifecycle, roles, sequence, shares
+from scheduler import admission, beliefs, conductor, lifecycle, replication, roles, sequence, shares
 from scheduler.policies import POLICIES
 from tests.scheduler.tables import as_markdown
 
@@ -55,6 +55,13 @@ def test_a_constant_is_the_codes(name: str) -> None:
         (admission, "FAIR_LOAD"),
         (shares, "HALF_LIFE_S"),
         *((roles, name) for name in ("SHORT", "PLENTY", "SUSTAINED_S", "COOL_DOWN_S", "UNPROMISED_TTFT_S")),
+        *(
+            (replication, name)
+            for name in (
+                *("HALF_LIFE_S", "SETTLED_S", "KEPT", "ASKED", "SHARE", "LONG_S", "SUSTAINED_S"),
+                *("COOL_DOWN_S", "MOST", "MOST_S", "ROOM", "WITHIN_S"),
+            )
+        ),
     ],
 )
 def test_a_constant_of_another_file_is_the_codes(module: ModuleType, name: str) -> None:

@@ -620,23 +620,59 @@ class ReportAnswer(_message.Message):
 
     RESYNC_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
+    COPIES_FIELD_NUMBER: _builtins.int
     resync: _builtins.bool
     """a report was missed, or a digest differs: send a snapshot next"""
     role: _common_pb2.Role.ValueType
     """the role that this worker should take; unspecified: the one that it has"""
+    @_builtins.property
+    def copies(self) -> _containers.RepeatedCompositeFieldContainer[Global___CopyOrder]:
+        """what this store should fetch, told again until it holds it or the time is over"""
+
     def __init__(
         self,
         *,
         resync: _builtins.bool = ...,
         role: _common_pb2.Role.ValueType = ...,
+        copies: _abc.Iterable[Global___CopyOrder] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["resync", b"resync", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copies", b"copies", "resync", b"resync", "role", b"role"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReportAnswer: _TypeAlias = ReportAnswer  # noqa: Y015
+
+@_typing.final
+class CopyOrder(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    NAMES_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    WITHIN_S_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    names: _builtins.bytes
+    """16 bytes each, of one prefix from its root"""
+    within_s: _builtins.float
+    @_builtins.property
+    def source(self) -> _common_pb2.StoreTarget: ...
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        names: _builtins.bytes = ...,
+        source: _common_pb2.StoreTarget | None = ...,
+        within_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "names", b"names", "source", b"source", "within_s", b"within_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CopyOrder: _TypeAlias = CopyOrder  # noqa: Y015
 
 @_typing.final
 class OutcomeReport(_message.Message):
