@@ -20,6 +20,7 @@ COMMANDS = {
     "pull": ("services.models.main", "fetch and convert a model"),
     "status": ("services.status.main", "show what a running deployment is doing"),
     "simulate": ("loadtest.simulate", "replay a trace on a simulated cluster"),
+    "plan": ("loadtest.plan.main", "find the smallest cluster for a trace and its SLOs, simulated"),
     "reproduce": ("loadtest.reproduce.main", "run the papers' experiments, simulated"),
     "bench": ("", "measure a part against its limit: conductor, engine, store, transfer"),
 }
