@@ -1,0 +1,71 @@
+"""Two things measured in pairs: by how much they differ, and whether by more than noise. Pure.
+
+Pairs share what varies between them (arrivals, the hour), so each gives one ratio. The median ratio's interval is that
+of the sign test: from one order statistic to another, right whatever the distribution, and without chance.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from math import comb
+from statistics import median
+
+COVERAGE = 0.95
+FEWEST = 6
+"""Pairs: of fewer, even if all agree, chance alone would do the same more often than one time in 20 (2 × 0.5^5)."""
+
+
+class Verdict(StrEnum):
+    """Of a measure."""
+
+    HIGHER = "higher"
+    LOWER = "lower"
+    NOISE = "within noise"
+    FEW = "too few pairs to tell"
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """Ratios b : a in the order of their pairs. low, high: of the median's interval, None with too few pairs.
+
+    coverage: how often such an interval holds the true median, at least ``COVERAGE``.
+    """
+
+    ratios: tuple[float, ...]
+    low: float | None
+    high: float | None
+    coverage: float | None
+
+    @property
+    def ratio(self) -> float:
+        return median(self.ratios)
+
+    @property
+    def verdict(self) -> Verdict:
+        if self.low is None or self.high is None:
+            return Verdict.FEW
+        if self.low > 1.0:
+            return Verdict.HIGHER
+        return Verdict.LOWER if self.high < 1.0 else Verdict.NOISE
+
+
+def paired(pairs: Sequence[tuple[float, float]]) -> Paired | None:
+    """Of (a, b); None where there is no pair whose ratio there could be."""
+    ratios = tuple(b / a for a, b in pairs if a > 0.0)
+    if not ratios:
+        return None
+    ordered, depth = sorted(ratios), _depth(len(ratios))
+    if depth is None:
+        return Paired(ratios, None, None, None)
+    return Paired(ratios, ordered[depth], ordered[-1 - depth], 1.0 - 2.0 * _at_most(depth, len(ratios)))
+
+
+def _depth(number: int) -> int | None:
+    """How many of the smallest and of the largest ratios the interval leaves out; None: even all are too few."""
+    depths = [depth for depth in range((number + 1) // 2) if 1.0 - 2.0 * _at_most(depth, number) >= COVERAGE]
+    return max(depths, default=None)
+
+
+def _at_most(successes: int, number: int) -> float:
+    """How likely a fair coin gives at most so many heads."""
+    return sum(comb(number, each) for each in range(successes + 1)) / 2.0**number
