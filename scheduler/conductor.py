@@ -23,6 +23,7 @@ from scheduler import estimate
 from scheduler.admission import Admission, Loads, Promise, limit, refusal, retry_after_s
 from scheduler.beliefs import Beliefs, Booking
 from scheduler.coming import Coming
+from scheduler.degraded import degraded
 from scheduler.forecast import Costs, Forecast, forecast
 from scheduler.links import Copy
 from scheduler.pairing import Decision, Pair, Terms, choose
@@ -107,6 +108,8 @@ class ClusterSnapshot:
     """For being late."""
     accuracy: Accuracy = NOTHING_KNOWN
     role_changes: int = 0
+    degraded: str | None = None
+    """Why one role does the work of both, if it does."""
     copies_ordered: int = 0
     copies_done: int = 0
     """Of hot prefixes, to stores that nobody waited at."""
@@ -199,6 +202,11 @@ class Conductor:
         """What this store should fetch, for the answer to its report; the same again until it has."""
         return self._replication.orders(store)
 
+    @property
+    def degraded(self) -> str | None:
+        """Why one role does the work of both, if it does."""
+        return degraded(belief.report for belief in self._beliefs.workers.values())
+
     def snapshot(self) -> ClusterSnapshot:
         beliefs = self._beliefs
         return ClusterSnapshot(
@@ -210,6 +218,7 @@ class Conductor:
             self._refused,
             self._predictions.accuracy(),
             self._roles.changes,
+            self.degraded,
             self._replication.ordered,
             self._replication.done,
             self._prefills_wasted,

@@ -63,7 +63,7 @@ class Decision(StrEnum):
     INLINE_ALONE = "inline, no pair"
     """No prefill worker can hand over to a decode worker."""
     DEGRADED = "inline, degraded"
-    """No decode worker is left for it: a prefill worker does all of it."""
+    """One role has no worker left for it: one of the other role does all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,8 @@ def choose(at: Forecast, policy: Policy, terms: Terms, *, tpot_s: Floats) -> Pai
     prefillers, decoders = _partnered(at, terms)
     if not prefillers.any():
         inline = (rank + decode_s) if policy.by_time else rank + NO_ROOM_S * ~at.room
-        decision = Decision.DEGRADED if at.degraded else Decision.INLINE_ALONE
+        degraded = at.degraded or not at.prefiller.any()
+        decision = Decision.DEGRADED if degraded else Decision.INLINE_ALONE
         return Pair(NOBODY, _least(inline, at.decoder), decision)
     after_s = decode_s + terms.handoff_s + at.lift_s
     if not policy.by_time:

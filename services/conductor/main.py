@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from scheduler.admission import Promise
 from scheduler.conductor import LINK_BYTES_PER_S, Conductor
 from services.conductor.collector import collect_seldom
+from services.conductor.degradation import Degradation
 from services.conductor.metrics import ConductorCollector
 from services.conductor.server import ConductorService
 from services.conductor.settings import ConductorSettings
@@ -69,8 +70,10 @@ async def serve_conductor(settings: ConductorSettings, stopping: asyncio.Event) 
         try:
             async with directory(settings, announce=_entry(settings)):
                 log.info("ready", extra=fields(listen=settings.listen))
+                degradation = Degradation(conductor)
                 while not stopping.is_set():
                     conductor.tick(now=time.monotonic())
+                    degradation.look()
                     await pause(stopping, TICK_S)
         finally:
             await server.stop(STOP_S)

@@ -47,4 +47,9 @@ class ConductorCollector:
         for role, count in Counter(worker.role for worker in snapshot.workers).items():
             workers.add_metric([role.value], count)
         yield workers
+        yield GaugeMetricFamily(
+            "moonpool_degraded",
+            "1 while one role has no worker and the other does its work",
+            snapshot.degraded is not None,
+        )
         yield GaugeMetricFamily("moonpool_stores", "Live stores", len(snapshot.stores))

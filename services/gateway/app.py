@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
+from scheduler.degraded import degraded
 from services.gateway import openapi, schemas
 from services.gateway.answer import Answer
 from services.gateway.chat import ChatShape, chat_order, conversation_tokens
@@ -141,11 +142,12 @@ def _add_operations(app: FastAPI, front: Front) -> None:
     @app.get("/health")
     @app.get("/ready")
     async def health() -> Response:
-        """200 if a request would be served now, else 503 that says why."""
+        """200 if a request would be served now, and how badly if it would; else 503 that says why."""
         reason = await why_not(front)
         if reason is not None:
             raise unavailable(reason)
-        return Response()
+        worse = None if front.cluster.known is None else degraded(front.cluster.known.workers)
+        return Response() if worse is None else JSONResponse({"degraded": worse})
 
     @heads("/live")
     @heads("/ping")

@@ -6,7 +6,7 @@ from services.wire.errors import PeerUnavailable
 
 
 async def why_not(front: Front) -> str | None:
-    """None if a request would be served: a conductor answers, and a worker that decodes lives."""
+    """None if a request would be served: a conductor answers, and a worker lives, of whichever role."""
     if front.draining:
         return STOPPING
     try:
@@ -14,16 +14,13 @@ async def why_not(front: Front) -> str | None:
     except PeerUnavailable as error:
         return f"{error}."
     front.learn(cluster)
-    return why_nobody_decodes(cluster)
+    return why_nobody_serves(cluster)
 
 
-def why_nobody_decodes(cluster: Cluster) -> str | None:
-    """None if one of the workers does."""
+def why_nobody_serves(cluster: Cluster) -> str | None:
+    """None if one of the workers does: where one role is left, it does the work of both."""
     if not cluster.workers:
         return "No worker lives."
-    decoders = [worker for worker in cluster.workers if worker.role.decodes]
-    if not decoders:
-        return "No worker that decodes lives; there are only prefill workers."
-    if all(worker.draining for worker in decoders):
-        return "Every worker that decodes is shutting down."
+    if all(worker.draining for worker in cluster.workers):
+        return "Every worker is shutting down."
     return None

@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
+from scheduler.degraded import degraded
 from scheduler.vocabulary import HitsReport, StoreReport, WorkerReport
 from services.gateway.errors import unavailable
 from services.gateway.front import Front
@@ -23,6 +24,7 @@ async def status(front: Front) -> dict[str, Any]:
         "block_tokens": identity.block_tokens if identity else None,
         "max_model_len": front.longest,
         "handoffs": cluster.handoffs,
+        "degraded": degraded(cluster.workers),
         "workers": [_worker(worker) for worker in cluster.workers],
         "stores": [_store(store) for store in cluster.stores],
         "conductors": [{"id": each.conductor, "pid": each.pid} for each in clusters],

@@ -76,14 +76,14 @@ async def _serve(supervisor: Supervisor, stopping: asyncio.Event, settings: UpSe
 
 
 async def _announce(settings: UpSettings, served_name: str, stopping: asyncio.Event) -> None:
-    """Say how to use the deployment, once a request would be served."""
+    """Say how to use the deployment, once a request would be served by whoever should serve it."""
     url = base_url(settings.host, settings.port)
     while not stopping.is_set():
         try:
-            status, _ = await asyncio.to_thread(get, f"{url}/health", timeout_s=PROBE_TIMEOUT_S)
+            status, degraded = await asyncio.to_thread(get, f"{url}/health", timeout_s=PROBE_TIMEOUT_S)
         except OSError:
-            status = 0
-        if status == 200:
+            status, degraded = 0, b""
+        if status == 200 and (not degraded or not settings.prefill):
             print(welcome(url, served_name), flush=True)
             return
         await pause(stopping, PROBE_PAUSE_S)

@@ -33,7 +33,8 @@ def tables(document: Document) -> RenderableType:
 def _headline(document: Document) -> str:
     fingerprint = str(document.get("fingerprint") or "none yet")
     model, handoffs = document.get("model") or "no model yet", document.get("handoffs", 0)
-    return f"{model}  fingerprint {fingerprint[:16]}  handoffs {handoffs}"
+    degraded = f"\ndegraded: {document['degraded']}" if document.get("degraded") else ""
+    return f"{model}  fingerprint {fingerprint[:16]}  handoffs {handoffs}{degraded}"
 
 
 def _plain(key: str) -> Column:

@@ -509,6 +509,23 @@ def test_without_a_decode_worker_the_prefill_workers_do_it_all_and_that_is_count
 
     assert [where(made, ask(f"{number}", tokens=1000)) for number in range(2)] == [(None, "p0"), (None, "p1")]
     assert made.snapshot().decisions == {Decision.DEGRADED: 2}
+    assert made.snapshot().degraded == "No decode worker lives: prefill workers decode what they prefill."
+
+
+def test_without_a_prefill_worker_the_decode_workers_prefill_and_that_is_counted() -> None:
+    made = conductor(worker_report("p", P, draining=True), worker_report("d", D))
+
+    assert where(made, ask(tokens=1000)) == (None, "d")
+    assert made.snapshot().decisions == {Decision.DEGRADED: 1}
+    assert made.snapshot().degraded == "No prefill worker lives: decode workers prefill inline."
+
+
+def test_mixed_workers_are_of_both_roles() -> None:
+    made = conductor(worker_report("m", Role.MIXED))
+
+    assert where(made, ask(tokens=1000)) == (None, "m")
+    assert made.snapshot().degraded is None
+    assert made.snapshot().decisions == {Decision.INLINE_ALONE: 1}
 
 
 def test_a_request_that_every_decode_worker_has_failed_is_given_to_a_prefill_worker() -> None:
@@ -570,6 +587,6 @@ def test_the_kinds_of_placements_are_counted() -> None:
         placed(made, ask(f"{number}", tokens=tokens))
 
     assert made.snapshot().decisions == {Decision.INLINE_SOONER: 1, Decision.HANDED_OVER: 2}
-    alone = conductor(worker_report("d", D))
+    alone = conductor(worker_report("p", P, store=None), worker_report("d", D))
     placed(alone, ask(tokens=1000))
     assert alone.snapshot().decisions == {Decision.INLINE_ALONE: 1}

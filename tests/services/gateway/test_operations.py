@@ -26,7 +26,7 @@ async def test_health_is_200_and_empty_when_a_request_would_be_served(gateway: G
 
 @pytest.mark.parametrize(
     ("roles", "draining", "why"),
-    [([], False, "No worker lives."), ([Role.PREFILL], False, "only prefill"), ([Role.DECODE], True, "shutting down")],
+    [([], False, "No worker lives."), ([Role.DECODE], True, "shutting down")],
 )
 async def test_health_says_why_a_request_would_not_be_served(
     gateway: Gateway, cluster: FakeCluster, roles: list[Role], draining: bool, why: str
@@ -38,6 +38,23 @@ async def test_health_says_why_a_request_would_not_be_served(
         assert answer.status_code == 503
         assert why in answer.json()["error"]["message"]
     assert (await gateway.http.get("/live")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("role", "sentence"),
+    [(Role.PREFILL, "No decode worker lives"), (Role.DECODE, "No prefill worker lives")],
+)
+async def test_where_one_role_is_left_health_and_status_say_that_it_serves_degraded(
+    gateway: Gateway, cluster: FakeCluster, role: Role, sentence: str
+) -> None:
+    cluster.conductor.workers = [worker for worker in (cluster.prefill, cluster.decode) if worker.role is role]
+    answer = await gateway.http.get("/health")
+    assert answer.status_code == 200
+    assert sentence in answer.json()["degraded"]
+    assert sentence in (await gateway.http.get("/status")).json()["degraded"]
+    cluster.conductor.workers = [cluster.prefill, cluster.decode]
+    assert (await gateway.http.get("/health")).content == b""
+    assert (await gateway.http.get("/status")).json()["degraded"] is None
 
 
 async def test_health_says_that_no_conductor_answers(gateway: Gateway) -> None:
