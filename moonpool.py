@@ -19,6 +19,7 @@ COMMANDS = {
     "store": ("services.store.main", "one process: a host's arena of KV blocks"),
     "pull": ("services.models.main", "fetch and convert a model"),
     "status": ("services.status.main", "show what a running deployment is doing"),
+    "loadtest": ("loadtest.main", "measure a live endpoint, or a simulated one, under a workload"),
     "simulate": ("loadtest.simulate", "replay a trace on a simulated cluster"),
     "plan": ("loadtest.plan.main", "find the smallest cluster for a trace and its SLOs, simulated"),
     "reproduce": ("loadtest.reproduce.main", "run the papers' experiments, simulated"),

@@ -1,7 +1,8 @@
 """When requests arrive: endless iterators of seconds since the beginning, ascending."""
 
 from collections.abc import Iterator
-from itertools import count
+from itertools import count, islice, repeat
+from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,6 +26,21 @@ def gamma(rate_per_s: float, variation: float, chance: "Random") -> Iterator[flo
     if not variation > 0.0:
         raise ValueError(f"variation is a coefficient above 0, not {variation}")
     return _gamma(rate_per_s, variation, chance)
+
+
+def planned(number: int, rate_per_s: float, burstiness: float, chance: "Random") -> list[float]:
+    """``number`` arrivals, as ``vllm bench serve`` plans them: the last at exactly number / rate, so the rate is exact.
+
+    burstiness: the shape of the gamma that gaps are drawn from; 1 is Poisson, below it come bursts. A rate of
+    infinity is all at once.
+    """
+    if rate_per_s == inf:
+        return list(repeat(0.0, number))
+    if not burstiness > 0.0:
+        raise ValueError(f"burstiness is above 0, not {burstiness}")
+    drawn = list(islice(gamma(rate_per_s, burstiness**-0.5, chance), number))
+    scale = number / rate_per_s / drawn[-1] if drawn and drawn[-1] > 0.0 else 1.0
+    return [at_s * scale for at_s in drawn]
 
 
 def _gamma(rate_per_s: float, variation: float, chance: "Random") -> Iterator[float]:
