@@ -53,3 +53,10 @@ def number(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is no number of things")
     return int(text)
+
+
+def times(text: str) -> int:
+    """Once or more often."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of times")
+    return int(text)

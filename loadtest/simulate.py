@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from argparse import BooleanOptionalAction, Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from math import inf
@@ -18,12 +18,14 @@ from rich.table import Table
 
 from kvstore.eviction import POLICIES as EVICTIONS
 from loadtest import profiles
-from loadtest.arguments import Parser, above_0, add_trace, number, size
+from loadtest.arguments import Parser, above_0, add_trace, number, size, times
+from loadtest.request import Request
 from loadtest.simulator.faults import faults
 from loadtest.simulator.record import Record, summary
-from loadtest.simulator.simulation import Coupled, Simulation, Spec
+from loadtest.simulator.simulation import REPORT_S, Coupled, Simulation, Spec
 from loadtest.trace_file import read
 from loadtest.traces import TraceError, requests
+from loadtest.workload.tiled import tile_s, tiled
 from scheduler.admission import Admission, Promise
 from scheduler.conductor import Conductor
 from scheduler.policies import POLICIES
@@ -42,20 +44,24 @@ def main(argv: Sequence[str]) -> int:
         return 1
     if hint:
         print(f"moonpool simulate: {hint}", file=sys.stderr)
-    workload = requests(rows[: asked.requests], speed=asked.speed, length=asked.length)
+    once = requests(rows[: asked.requests], speed=asked.speed, length=asked.length)
+    offered, lasts_s = len(once) * asked.repeat, tile_s(once) * asked.repeat
+    workload: Iterable[Request] = once
     try:
         simulation = build(asked)
+        if asked.repeat > 1:
+            workload = tiled(once, asked.repeat)
     except ValueError as error:
         parser.error(str(error))
     wrong = faults(
         hosts=len(simulation.workers),
-        span_s=max((request.at_s for request in workload), default=0.0),
+        span_s=lasts_s if asked.repeat > 1 else max((request.at_s for request in once), default=0.0),
         deaths=asked.deaths,
         slow=asked.slow_hosts,
         silences=asked.lost_reports,
         chance=Random(asked.seed),
     )
-    with _progress(len(workload)) as advance:
+    with _progress(offered) as advance:
         records = simulation.run(workload, faults=wrong, over=advance)
     if asked.records is not None:
         asked.records.write_text("".join(json.dumps(line(record)) + "\n" for record in records), encoding="utf-8")
@@ -91,6 +97,7 @@ def build(asked: Namespace) -> Simulation:
         eviction=asked.eviction,
         coupled=Coupled(asked.prefix_cache, asked.chunked_prefill) if asked.coupled else None,
         coasting=asked.coasting,
+        report_s=asked.report_interval,
     )
     conductor = Conductor(
         policy=asked.policy,
@@ -147,6 +154,13 @@ def _parser() -> Parser:
     )
     add = parser.add_argument
     add_trace(parser)
+    add(
+        "--repeat",
+        type=times,
+        default=1,
+        metavar="N",
+        help="replay all that N times, about something else each time [1]",
+    )
     add("--prefill", type=number, default=8, metavar="N", help="prefill workers, each on a host of its own [8]")
     add("--decode", type=number, default=8, metavar="N", help="decode workers [8]")
     add("--mixed", type=number, default=0, metavar="N", help="workers that do both [0]")
@@ -216,6 +230,7 @@ def _parser() -> Parser:
         default=True,
         help="whether coupled workers cut prompts into chunks [yes]",
     )
+    add("--report-interval", type=above_0, default=REPORT_S, metavar="S", help="how often hosts report, seconds [0.1]")
     add("--block-tokens", type=number, default=512, metavar="N", help="tokens in a block [512, the traces']")
     add("--seed", type=number, default=0, metavar="N", help="of all that is drawn: same seed, same result [0]")
     add(

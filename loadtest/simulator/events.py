@@ -1,12 +1,16 @@
 """Virtual time: what happens next, and in which order.
 
-Events of one moment happen in the order in which they were planned, so a run is a function of its inputs.
+Events of one moment happen in the order in which they were planned, so a run is a function of its inputs; those
+that come from outside (``early``) before all others.
 """
 
 from collections.abc import Callable
 from heapq import heappop, heappush
 
 Act = Callable[[], object]
+
+EARLY = 1 << 62
+"""More than will ever be planned."""
 
 
 class Event:
@@ -31,11 +35,11 @@ class Events:
         self._heap: list[tuple[float, int, Event]] = []
         self._planned = 0
 
-    def at(self, at_s: float, act: Act) -> Event:
+    def at(self, at_s: float, act: Act, *, early: bool = False) -> Event:
         assert at_s >= self.now, f"{at_s} s is in the past: it is {self.now} s"
         event = Event(at_s, act)
         self._planned += 1
-        heappush(self._heap, (at_s, self._planned, event))
+        heappush(self._heap, (at_s, self._planned - EARLY if early else self._planned, event))
         return event
 
     def after(self, delay_s: float, act: Act) -> Event:

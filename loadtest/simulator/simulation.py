@@ -5,7 +5,7 @@ reports that nobody would read before the next are not composed, since the condu
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import floor, inf
@@ -16,6 +16,7 @@ from kvstore.eviction import policy
 from kvstore.layout import PAGE_BYTES, Identity, KvLayout
 from kvstore.names import BlockName, root_name
 from loadtest.request import Request
+from loadtest.simulator.arrivals import Arrivals
 from loadtest.simulator.events import Events
 from loadtest.simulator.faults import Death, Fault, Silence, Slow
 from loadtest.simulator.links import Links
@@ -69,7 +70,7 @@ class Spec:
     prefill_seats: sequences that a prefill worker admits at a time. Whoever is admitted looks for its prefix then, and
     holds slots for its hand-over from then on; so with many seats and a long queue both happen too early.
     coupled: every mixed worker for itself, as engines without a shared cache are; None: with stores.
-    coasting: see ``CoastingBatcher``.
+    coasting: see ``CoastingBatcher``. report_s: how often hosts report.
     """
 
     machine: Machine
@@ -87,6 +88,7 @@ class Spec:
     max_new_tokens: int = 2048
     coupled: Coupled | None = None
     coasting: bool = True
+    report_s: float = REPORT_S
 
     def __post_init__(self) -> None:
         if self.decode + self.mixed < 1:
@@ -98,6 +100,10 @@ class Spec:
         if self.block_tokens < 1 or self.block_tokens > self.machine.device_tokens:
             raise ValueError(
                 f"the device has room for {self.machine.device_tokens} tokens: no block of {self.block_tokens}"
+            )
+        if not 0.0 < self.report_s <= SILENCE_S:
+            raise ValueError(
+                f"hosts report more than every {SILENCE_S} s, or are believed dead; not every {self.report_s}"
             )
         if self.block_bytes > self.store_bytes:
             raise ValueError(f"a store of {self.store_bytes} bytes has no room for a block of {self.block_bytes}")
@@ -177,22 +183,21 @@ class Simulation:
             spec.max_new_tokens,
             keep_times,
         )
-        self._beats = {name: REPORT_S * chance.random() for name in self.workers}
+        self._report_s = spec.report_s
+        self._beats = {name: spec.report_s * chance.random() for name in self.workers}
         self._ticked_s = 0.0
         self._lacking: set[StoreId] = set()  # stores of which the conductor wants all names
         self._silent_s: dict[WorkerId, float] = {}
         self.samples: list[Sample] = []
-        self._requests: Sequence[Request] = ()
+        self._arrivals = Arrivals(())
         self._tell: Callable[[Record], None] = _nobody
         self._records: list[Record] = []
-        self._followers: dict[int, list[int]] = {}
-        self._asks: list[float] = []  # when those come that follow nobody, ascending
-        self._asked = 0
-        self._open = 0  # asked and not over, or still to come
+        self._ran = False
+        self._open = 0  # asked and not over, or sure to ask once the one before has had its pause
 
     def run(
         self,
-        requests: Sequence[Request],
+        requests: Iterable[Request],
         *,
         faults: Sequence[Fault] = (),
         over: Callable[[Record], None] = _nobody,
@@ -200,20 +205,14 @@ class Simulation:
     ) -> list[Record]:
         """What became of each that was asked, in the order of the workload; ``over`` is told as it happens.
 
+        requests: a sequence; or an iterator of those of an open workload in the order of their times, however many.
         sample_s: how often to look at the pools, see ``samples``.
         """
-        assert not self._requests, "a simulation runs once"
-        self._requests, self._tell = requests, over
-        first = sorted((request.at_s, place) for place, request in enumerate(requests) if request.after is None)
-        for place, request in enumerate(requests):
-            if request.after is not None:
-                self._followers.setdefault(request.after, []).append(place)
-        self._open = len(first)
-        self._asks = [at_s for at_s, _ in first]
+        assert not self._ran, "a simulation runs once"
+        self._ran, self._arrivals, self._tell = True, Arrivals(requests), over
         for worker in self.workers.values():
             self._report(worker)
-        for at_s, place in first:
-            self.events.at(at_s, partial(self._ask, place, planned=True))
+        self._expect()
         if sample_s is not None:
             self._sample(sample_s)
         for fault in faults:
@@ -224,13 +223,28 @@ class Simulation:
 
     # -- requests -----------------------------------------------------------------------------------------------
 
-    def _ask(self, place: int, *, planned: bool) -> None:
-        self._asked += planned
+    @property
+    def _goes_on(self) -> bool:
+        return bool(self._open) or self._arrivals.next_s is not None
+
+    def _expect(self) -> None:
+        """Whoever comes next, comes before anything else of that moment."""
+        at_s = self._arrivals.next_s
+        if at_s is not None:
+            self.events.at(at_s, self._comes, early=True)
+
+    def _comes(self) -> None:
+        place, request = self._arrivals.take()
+        self._expect()
+        self._open += 1
+        self._ask(place, request)
+
+    def _ask(self, place: int, request: Request) -> None:
         now = self.events.now
         if now - self._ticked_s >= REPORT_S:
             self._ticked_s = now
             self._conductor.tick(now=now)
-        Story(self._requests[place], place, self._cluster, self._over).begin()
+        Story(request, place, self._cluster, self._over).begin()
 
     def _over(self, record: Record) -> None:
         """Who follows one that was rejected never asks: nobody is there to."""
@@ -238,9 +252,9 @@ class Simulation:
         self._tell(record)
         self._open -= 1
         if record.ended_s is not None:
-            for place in self._followers.get(record.place, ()):
+            for place, request in self._arrivals.followers(record.place):
                 self._open += 1
-                self.events.after(self._requests[place].at_s, partial(self._ask, place, planned=False))
+                self.events.after(request.at_s, partial(self._ask, place, request))
 
     # -- reports ------------------------------------------------------------------------------------------------
 
@@ -254,14 +268,14 @@ class Simulation:
                     store.copy(copy)
                 (self._lacking.add if lacking else self._lacking.discard)(store.name)
                 self._conductor.worker_reported(of_worker, now=now)
-        if self._open:
+        if self._goes_on:
             self.events.at(self._next_beat(worker), partial(self._report, worker))
 
     def _sample(self, every_s: float) -> None:
         queued_s = [worker.queued_s for worker in self.workers.values() if worker.role.prefills]
         step_s = [worker.step_s for worker in self.workers.values() if worker.role.decodes]
         self.samples.append(Sample(self.events.now, _mean(queued_s), _mean(step_s)))
-        if self._open:
+        if self._goes_on:
             self.events.after(every_s, partial(self._sample, every_s))
 
     # -- what goes wrong ----------------------------------------------------------------------------------------
@@ -286,15 +300,15 @@ class Simulation:
 
     def _next_beat(self, worker: Worker) -> float:
         """The last before somebody asks again, as far as that is known."""
-        now, beat = self.events.now, self._beats[worker.name]
-        until = now + SILENCE_S
-        if self._followers:
+        now, beat, report_s = self.events.now, self._beats[worker.name], self._report_s
+        until, next_s = now + SILENCE_S, self._arrivals.next_s
+        if self._arrivals.closed:
             until = now  # somebody may ask as soon as another one has ended
-        elif self._asked < len(self._asks):
-            until = min(until, self._asks[self._asked])
-        last = floor((until - beat) / REPORT_S)
-        following = floor((now - beat) / REPORT_S + 1e-9) + 1
-        return beat + REPORT_S * max(last, following)
+        elif next_s is not None:
+            until = min(until, next_s)
+        last = floor((until - beat) / report_s)
+        following = floor((now - beat) / report_s + 1e-9) + 1
+        return beat + report_s * max(last, following)
 
     def snapshot(self) -> ClusterSnapshot:
         """What the conductor believes now, and what it has done."""

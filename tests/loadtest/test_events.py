@@ -41,3 +41,14 @@ def test_nothing_is_planned_for_the_past() -> None:
 
     with pytest.raises(AssertionError, match="in the past"):
         events.run()
+
+
+def test_what_comes_from_outside_comes_before_all_else_of_its_moment() -> None:
+    events, seen = Events(), list[str]()
+    events.at(1.0, lambda: seen.append("planned first"))
+    events.at(1.0, lambda: seen.append("from outside"), early=True)
+    events.at(1.0, lambda: seen.append("from outside, too"), early=True)
+
+    events.run()
+
+    assert seen == ["from outside", "from outside, too", "planned first"]

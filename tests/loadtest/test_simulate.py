@@ -34,6 +34,12 @@ def test_it_prints_what_scripts_depend_on(capsys: pytest.CaptureFixture[str]) ->
     assert list(found["hit_rate"]) == ["block", "token"]  # type: ignore[call-overload]
 
 
+def test_a_trace_may_be_repeated_about_something_else_each_time(capsys: pytest.CaptureFixture[str]) -> None:
+    once, twice = answer(capsys), answer(capsys, "--repeat", "2", "--report-interval", "0.2")
+
+    assert (once["requests"], twice["requests"], twice["completed"]) == (40, 80, 80)
+
+
 @pytest.mark.parametrize("policy", ["kvcache-centric", "random"])
 def test_the_same_seed_prints_the_same_but_for_wall_s(capsys: pytest.CaptureFixture[str], policy: str) -> None:
     first, second = (answer(capsys, "--policy", policy, "--seed", "7") for _ in range(2))
