@@ -237,20 +237,19 @@ class Conductor:
         at = forecast(beliefs, ask, self._costs, fetches=self._policy.fetches, now=now)
         promise = self._promise.to(ask)
         tpot_s, room = self._met(ask, at, promise, now)
-        pair = choose(at, self._policy, self._terms(ask, promise), tpot_s=tpot_s * self._predictions.tpot_factor)
+        pair = choose(at, self._policy, self._terms(ask, promise), tpot_s=tpot_s * self._predictions.tpot_bound)
         if pair is None:
             return self._rejection(ask, now)
-        ttft_s = float(at.ttft_s[pair.computes]) * self._predictions.ttft_factor
-        decode = self._predictions.tpot_factor * float(tpot_s[pair.decode]) / promise.tpot_s
-        loads = Loads(ttft_s / promise.ttft_s, decode if room[pair.decode] else inf)
-        refused = self._refusal(ask, loads, ttft_s, promise, now)
+        predicted_s = float(at.ttft_s[pair.computes])
+        decode = self._predictions.tpot_bound * float(tpot_s[pair.decode]) / promise.tpot_s
+        sure_s = self._predictions.ttft_bound * predicted_s
+        loads = Loads(sure_s / promise.ttft_s, decode if room[pair.decode] else inf)
+        refused = self._refusal(ask, loads, sure_s, promise, now)
         if refused is not None:
             return refused
         self._decisions[pair.decision] += 1
         self._promised[ask.request] = promise
-        self._predictions.predicted(
-            ask.request, ttft_s=float(at.ttft_s[pair.computes]), tpot_s=float(tpot_s[pair.decode])
-        )
+        self._predictions.predicted(ask.request, promise, ttft_s=predicted_s, tpot_s=float(tpot_s[pair.decode]))
         self._book(ask, at, pair, now)
         self._replication.asked(ask.names, at.shared, float(at.work_s[pair.computes]), now=now)
         source = int(at.source[pair.computes])
@@ -258,7 +257,7 @@ class Conductor:
             request=ask.request,
             decode=self._target(pair.decode, now),
             prefill=None if pair.prefill == NOBODY else self._target(pair.prefill, now),
-            predicted_ttft_s=ttft_s,
+            predicted_ttft_s=predicted_s * self._predictions.ttft_factor,
             predicted_tpot_s=float(at.tpot_s[pair.decode]),
             predicted_cached_tokens=int(at.cached[pair.computes]) * self._block_tokens,
             source=None if source == NOBODY else beliefs.reachable(beliefs.store_table.keys[source], now),
@@ -276,7 +275,9 @@ class Conductor:
         met = beliefs.flights.batches(column("sequences"), column("kv_tokens"), at_s=now, lasts_s=inf, now=now)
         sequences, kv_tokens = float(met.sequences[row]), float(met.kv_tokens[row])
         profile = beliefs.workers[self._worker(row)].report.profile
-        load = self._predictions.tpot_factor * estimate.step_s(profile, sequences, kv_tokens) / promise.tpot_s
+        tpot_s = estimate.step_s(profile, sequences, kv_tokens)
+        self._predictions.again(request, tpot_s=tpot_s)
+        load = self._predictions.tpot_bound * tpot_s / promise.tpot_s
         room = sequences <= column("seats")[row] and kv_tokens <= column("blocks_total")[row] * self._block_tokens
         if load <= 1.0 and room:
             return None
@@ -330,7 +331,7 @@ class Conductor:
             push_s=LINK_S,
             idle_s=INLINE_IDLE_S,
             busy_s=INLINE_BUSY_S,
-            ttft_s=promise.ttft_s / self._predictions.ttft_factor,
+            ttft_s=promise.ttft_s / self._predictions.ttft_bound,
             tpot_s=promise.tpot_s,
         )
 

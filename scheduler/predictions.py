@@ -1,13 +1,17 @@
 """Every prediction beside what happened, and what follows from that: how far predictions are off.
 
 A factor is the geometric mean of measured over predicted TTFT, or TPOT, recent ones counting most, and 1 until there
-are samples enough. It corrects what admission reckons with, never the record: one that fed on itself would drift.
+are samples enough: it corrects what clients are told. A bound is what ``SURE`` of these ratios stay below, so it is
+what admission reckons with: who promised the mean would break the promise to every other request that is taken at a
+load of 1. In a bound a prediction counts the more the nearer it came to being refused, since only there a bound
+decides anything. Both correct what is read, never the record: one that fed on itself would drift.
 """
 
 from collections import deque
-from dataclasses import dataclass
-from math import exp, log
+from dataclasses import dataclass, field
+from math import exp, inf, log
 
+from scheduler.admission import Promise
 from scheduler.vocabulary import Measured, RequestId
 
 KEPT = 1000
@@ -15,6 +19,18 @@ KEPT = 1000
 
 MEMORY = 0.98
 """What a sample still counts after another: the last fifty."""
+
+SURE = 0.9
+"""The share of those that are taken at a load of 1 who are to get what was promised."""
+
+PACE = 0.02
+"""How far a bound moves, in logarithms: from 1 to 1.2 in ten samples if all are above, and then it wavers by 2 %."""
+
+NEARNESS = 4
+"""Who was taken at half of the load at which it would have been refused counts 1/16 in a bound."""
+
+WIDEST = 2.0
+"""A bound over its factor. Beyond, one odd minute would refuse so many that nobody could show it wrong."""
 
 PRIOR_SAMPLES = 20.0
 """Samples that say "predictions are right", before there are any."""
@@ -55,48 +71,102 @@ class _Factor:
     weight: float = 0.0
     logs: float = 0.0
 
-    def add(self, predicted: float, measured: float | None) -> None:
-        if measured and predicted > 0.0:
-            self.weight = MEMORY * self.weight + 1.0
-            self.logs = MEMORY * self.logs + log(measured / predicted)
+    def add(self, ratio: float) -> None:
+        self.weight = MEMORY * self.weight + 1.0
+        self.logs = MEMORY * self.logs + log(ratio)
 
     @property
     def value(self) -> float:
-        return min(max(exp(self.logs / (self.weight + PRIOR_SAMPLES)), 1.0 / FURTHEST), FURTHEST)
+        return _within(exp(self.logs / (self.weight + PRIOR_SAMPLES)))
+
+
+@dataclass(slots=True)
+class _Bound:
+    """What SURE of the ratios are below: up by a little for each above it, down by less for each below (Robbins and
+    Monro, 1951). One that is far off moves it no more than one that is a little off."""
+
+    log: float = 0.0
+
+    def add(self, ratio: float, weight: float) -> None:
+        moved = self.log + weight * PACE * (SURE if log(ratio) > self.log else SURE - 1.0)
+        self.log = log(_within(exp(moved)))
+
+    @property
+    def value(self) -> float:
+        return exp(self.log)
+
+
+def _within(factor: float) -> float:
+    return min(max(factor, 1.0 / FURTHEST), FURTHEST)
+
+
+@dataclass(slots=True)
+class _Ratio:
+    """Measured over predicted, of one kind."""
+
+    mean: _Factor = field(default_factory=_Factor)
+    near: _Bound = field(default_factory=_Bound)
+
+    def add(self, predicted: float, promised: float, measured: float | None) -> None:
+        if measured and predicted > 0.0:
+            load = 1.0 if promised == inf else self.bound * predicted / promised
+            self.mean.add(measured / predicted)
+            self.near.add(measured / predicted, min(1.0, load) ** NEARNESS)
+
+    @property
+    def bound(self) -> float:
+        mean = self.mean.value  # also of those who were nowhere near
+        return min(max(self.near.value, mean), WIDEST * mean)
 
 
 class Predictions:
     """Open ones until their outcome, then the last thousand."""
 
     def __init__(self) -> None:
-        self._open: dict[RequestId, tuple[float, float]] = {}
-        self._ttft, self._tpot = _Factor(), _Factor()
+        self._open: dict[RequestId, tuple[float, float, Promise]] = {}
+        self._ttft, self._tpot = _Ratio(), _Ratio()
         self.kept: deque[Prediction] = deque(maxlen=KEPT)
 
-    def predicted(self, request: RequestId, *, ttft_s: float, tpot_s: float) -> None:
-        self._open[request] = (ttft_s, tpot_s)
+    def predicted(self, request: RequestId, promise: Promise, *, ttft_s: float, tpot_s: float) -> None:
+        """By what it was judged, uncorrected."""
+        self._open[request] = (ttft_s, tpot_s, promise)
         if len(self._open) > 100 * KEPT:
             self._open.pop(next(iter(self._open)))  # gateways that died never tell
+
+    def again(self, request: RequestId, *, tpot_s: float) -> None:
+        """Its decode is judged once more, later and better."""
+        known = self._open.get(request)
+        if known is not None:
+            self._open[request] = (known[0], tpot_s, known[2])
 
     def happened(self, request: RequestId, measured: Measured | None) -> None:
         """At its end; None where nothing was measured."""
         predicted = self._open.pop(request, None)
         if predicted is None or measured is None:
             return
-        ttft_s, tpot_s = predicted
+        ttft_s, tpot_s, promise = predicted
         self.kept.append(Prediction(request, ttft_s, tpot_s, measured))
-        self._ttft.add(ttft_s, measured.ttft_s)
-        self._tpot.add(tpot_s, measured.tpot_s)
+        self._ttft.add(ttft_s, promise.ttft_s, measured.ttft_s)
+        self._tpot.add(tpot_s, promise.tpot_s, measured.tpot_s)
 
     @property
     def ttft_factor(self) -> float:
         """Measured over predicted TTFT, as far as can be told."""
-        return self._ttft.value
+        return self._ttft.mean.value
+
+    @property
+    def ttft_bound(self) -> float:
+        """The same, that SURE of those near their promise stay below."""
+        return self._ttft.bound
 
     @property
     def tpot_factor(self) -> float:
         """Likewise. A TPOT is measured over a whole answer, so it tells what the batch became later, too."""
-        return self._tpot.value
+        return self._tpot.mean.value
+
+    @property
+    def tpot_bound(self) -> float:
+        return self._tpot.bound
 
     def accuracy(self) -> Accuracy:
         ttfts = [(each.ttft_s, each.measured.ttft_s) for each in self.kept]

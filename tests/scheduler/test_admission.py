@@ -84,7 +84,7 @@ def test_a_refusal_says_what_would_have_been_late_and_when_to_come_back() -> Non
     answer = pools("early", queued=3000).place(ask(tokens=1000), now=0)
     assert isinstance(answer, Rejection)
     assert answer.code is RejectionCode.UNATTAINABLE
-    assert "its first token is expected in 2.8 s, which is 1.39 of what was promised" in answer.reason
+    assert "its first token may take 2.8 s, which is 1.39 of what was promised" in answer.reason
     assert answer.retry_after_s == pytest.approx(0.78, abs=0.05)  # the queue is that much shorter then
 
     answer = pools("early", running=20).place(ask(tokens=1000), now=0)
@@ -203,7 +203,7 @@ def test_predictions_are_kept_beside_what_happened_and_correct_what_admission_re
     hurried = replace(ask("x", tokens=1000), ttft_slo_s=1.5 * raw_s)
     answer = made.place(hurried, now=0)
     assert isinstance(answer, Rejection)
-    assert f"expected in {2.1 * raw_s:.1f} s" in answer.reason
+    assert f"may take {2.1 * raw_s:.1f} s" in answer.reason
     assert taken(pools("early"), hurried)
 
 
