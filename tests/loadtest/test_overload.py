@@ -4,15 +4,18 @@ from collections import Counter
 from functools import cache
 from random import Random
 
+import numpy as np
 import pytest
 
-from loadtest.request import Request
+from loadtest.reproduce.refusals import swings
+from loadtest.request import Request, Span
 from loadtest.simulator.record import Record
 from loadtest.simulator.simulation import Sample
 from loadtest.workload import poisson, shared_prefixes
 from loadtest.workload.lengths import Lengths
 from loadtest.workload.prefixes import Mix
 from scheduler.admission import Promise
+from scheduler.vocabulary import Profile
 from tests.loadtest.build import machine, simulation, spec
 
 MIX = Mix(
@@ -78,3 +81,91 @@ def test_both_pools_are_sampled_while_anybody_is_served() -> None:
     assert max(sample.queued_s for sample in samples) > 0.0
     assert max(sample.step_s for sample in samples) > PROMISE.tpot_s
     assert samples[-1].step_s == 0.0
+
+
+# -- decodes are short, and prefills take half as long as they do -----------------------------------------------------
+
+SLOW = Profile(prefill_s=(0.0, 1e-3, 0.0), step_s=(1e-2, 1e-3, 1e-8), transfer_s=(1e-5, 1e-10))
+PATIENT = Promise(ttft_s=20.0, tpot_s=0.025)
+"""Steps of up to 15 sequences a worker; a margin for the slowest gaps leaves a dozen, that last 11 s."""
+
+
+def steady(seed: int = 1, *, number: int = 600) -> list[Request]:
+    """Three in a second, of 4 s of prefill each, where two decode workers take two in a second."""
+    chance = Random(seed)
+    made, at_s = [], 0.0
+    for place in range(number):
+        at_s += chance.expovariate(3.0)
+        answer = max(20, min(1800, round(chance.expovariate(1 / 600))))
+        made.append(Request(at_s, (Span(2 * place, 4000),), Span(2 * place + 1, answer)))
+    return made
+
+
+@cache
+def swing(admission: str) -> tuple[list[Record], list[Sample]]:
+    roomy = machine(profile=SLOW, device_tokens=400 * 512, max_model_len=16384, dram_bytes=400 * 512 * 1024)
+    world = simulation(
+        spec(machine=roomy, prefill=16, decode=2, block_tokens=512),
+        inline_max_tokens=0,
+        admission=admission,
+        promise=PATIENT,
+    )
+    records = world.run(steady(), sample_s=0.5)
+    world.check()
+    return records, world.samples
+
+
+def kept(admission: str) -> float:
+    """The share of those who finished that finished within both SLOs."""
+    finished = [record for record in swing(admission)[0] if record.ended_s is not None]
+    return good(admission) / len(finished)
+
+
+def good(admission: str) -> int:
+    return sum(record.within(PATIENT.ttft_s, PATIENT.tpot_s) for record in swing(admission)[0])
+
+
+def deviations(admission: str) -> tuple[float | None, float, float]:
+    records, samples = swing(admission)
+    settled = [sample for sample in samples if sample.at_s > 15.0]
+    return swings(settled, PATIENT, until_s=max(record.asked_s for record in records))
+
+
+@pytest.mark.slow
+def test_early_rejection_makes_the_pools_swing_against_each_other_and_prediction_damps_it() -> None:
+    """The decodes that it looks at are one prefill older than those that will be met."""
+    (early, early_prefill, early_decode), (_, prefill, decode) = deviations("early"), deviations("predictive")
+
+    assert early is not None
+    assert early < -0.2
+    assert decode < 0.6 * early_decode
+    assert prefill < 0.85 * early_prefill
+
+
+@pytest.mark.slow
+def test_more_is_kept_by_prediction_than_by_looking_at_what_is_there_now() -> None:
+    assert good("predictive") > 1.4 * good("early")
+    assert kept("predictive") > 0.9 > kept("early")
+
+
+@pytest.mark.slow
+def test_prediction_serves_nearly_as_many_as_who_decides_last_without_their_prefills_in_vain() -> None:
+    """With prefill to spare nothing is gained by saving it but the work itself: ``baseline`` has somebody at hand
+    for every seat that becomes free."""
+    assert good("predictive") > 0.85 * good("baseline")
+    assert count(swing("baseline")[0])["after"] > 100
+    assert count(swing("predictive")[0])["after"] == 0
+
+
+@pytest.mark.slow
+def test_what_is_taken_is_nearly_always_kept() -> None:
+    """Nine of ten of those at the limit: see ``scheduler.predictions.SURE``."""
+    assert min(kept("baseline"), kept("predictive")) > 0.9
+
+
+def test_loads_are_told_as_shares_of_what_was_promised() -> None:
+    times = np.arange(10.0)
+    samples = [Sample(at_s, queued_s=2.0 * (at_s % 2), step_s=0.02 * (1 - at_s % 2)) for at_s in times]
+
+    assert swings(samples, Promise(4.0, 0.04), until_s=9.0) == (-1.0, 0.25, 0.25)
+    assert swings(samples[:1], Promise(4.0, 0.04), until_s=9.0) == (None, 0.0, 0.0)

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from scheduler import admission, beliefs, conductor, lifecycle, replication, roles, sequence, shares
+from scheduler import admission, beliefs, conductor, lifecycle, predictions, replication, roles, sequence, shares
 from scheduler.policies import POLICIES
 from tests.scheduler.tables import as_markdown
 
@@ -54,6 +54,7 @@ def test_a_constant_is_the_codes(name: str) -> None:
         (admission, "BATCH_PATIENCE_S"),
         (admission, "FAIR_LOAD"),
         (shares, "HALF_LIFE_S"),
+        *((predictions, name) for name in ("SURE", "PACE", "NEARNESS", "WIDEST")),
         *((roles, name) for name in ("SHORT", "PLENTY", "SUSTAINED_S", "COOL_DOWN_S", "UNPROMISED_TTFT_S")),
         *(
             (replication, name)
