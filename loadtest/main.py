@@ -6,6 +6,12 @@ from importlib import import_module
 
 COMMANDS = {
     "run": ("loadtest.run", "offer a workload to a server, and measure what becomes of it"),
+    "sweep": ("loadtest.sweep", "find the highest rate at which enough requests keep their bounds"),
+    "compare": (
+        "loadtest.compare",
+        "offer the same to two servers, or twice, and tell what differs by more than noise",
+    ),
+    "report": ("loadtest.report.main", "draw runs: one HTML page, and PNGs"),
 }
 """Each one's module, and what it does."""
 

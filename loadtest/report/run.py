@@ -20,10 +20,11 @@ import numpy.typing as npt
 
 from loadtest.metrics.timing import e2el_s, itls_s, tpot_s
 from loadtest.record import Outcome, PoolSample, Record, RecordError, pool_samples, records
+from loadtest.run_directory import POOLS, RECORDS, SUMMARY
 
-RECORDS, POOLS, SUMMARY, SWEEP = "records.jsonl", "pools.jsonl", "summary.json", "sweep.json"
+SWEEP = "sweep.json"
 SLOWEST = 20
-_NUMBERED = re.compile(r"([^0-9]*)([0-9]*)")
+_NUMBERED = re.compile(r"([^0-9]*)((?:[0-9]+(?:\.[0-9]+)?)?)")
 Floats = npt.NDArray[np.float64]
 
 
@@ -80,6 +81,8 @@ class Run:
     def rate(self) -> float | None:
         """Requests asked for in a second; None: all at once, or nobody said."""
         rate = self.summary.get("request_rate")
+        if (self.summary.get("settings") or {}).get("workload") == "trace":  # it has its own, whatever is asked
+            rate = self.summary.get("offered_request_rate")
         return float(rate) if isinstance(rate, int | float) else None
 
     @property
@@ -176,9 +179,9 @@ def names(directories: Sequence[Path]) -> list[str]:
     return ["/".join(each[-depth:]) for each in parts]
 
 
-def _as_people_count(path: Path) -> list[tuple[int, str]]:
+def _as_people_count(path: Path) -> list[tuple[str, float]]:
     """rate-4 before rate-12."""
-    return [(int(digits or 0), text) for text, digits in _NUMBERED.findall(path.name)]
+    return [(text, float(digits or 0)) for text, digits in _NUMBERED.findall(path.name)]
 
 
 def _row(record: Record) -> tuple[float, ...]:

@@ -1,0 +1,258 @@
+"""``moonpool loadtest compare``: two endpoints, or two settings, under the same arrivals; what differs beyond noise.
+
+Pairs of runs, A B, B A, A B ..: what drifts falls on both alike. A pair shares its seed, so its requests and times; the
+next pair has other ones. What pairs say is ``loadtest.paired``'s.
+"""
+
+import json
+import shlex
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from loadtest import flags
+from loadtest.arguments import Parser, number
+from loadtest.paired import FEWEST, Paired, Verdict, paired
+from loadtest.run import INTERRUPTED, RunError
+from loadtest.run import run as run_once
+from loadtest.run_directory import RunDirectory, RunDirectoryError
+from loadtest.settings import RunSettings
+from loadtest.several import Runs, SeveralError, made, resetting
+
+NAME = "moonpool loadtest compare"
+COMPARISON = "compare.json"
+SIDES = ("a", "b")
+MEASURES = {
+    "median_ttft_ms": "TTFT, median, ms",
+    "mean_ttft_ms": "TTFT, mean, ms",
+    "p99_ttft_ms": "TTFT, p99, ms",
+    "median_tpot_ms": "TPOT, median, ms",
+    "p99_tpot_ms": "TPOT, p99, ms",
+    "p99_itl_ms": "ITL, p99, ms",
+    "median_e2el_ms": "E2EL, median, ms",
+    "p99_e2el_ms": "E2EL, p99, ms",
+    "request_throughput": "finished a second",
+    "output_throughput": "output tokens a second",
+    "request_goodput": "good a second",
+    "slo_attainment": "good, of offered",
+    "completed": "finished",
+}
+"""Of a summary. All that has a ratio; what is better, lower or higher, the reader knows."""
+
+
+@dataclass(slots=True)
+class Comparison:
+    """pairs: summaries (JSON) of a and b that were offered the same."""
+
+    pairs: list[tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=list)
+    interrupted: bool = False
+
+
+def main(argv: Sequence[str]) -> int:
+    """130 where it was interrupted: whole pairs until then are told, and kept."""
+    parser = _parser()
+    asked, urls = _asked(parser, argv)
+    sides = _sides(argv, asked, urls)
+    try:
+        directory = made(asked.out, what="a comparison")
+        ready = {name: resetting(side, keep=asked.keep_caches) for name, side in sides.items()}
+        found = compare(ready, asked.pairs, directory, tell=_tell)
+        document = described(found, sides)
+        if directory is not None:
+            (directory / COMPARISON).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    except (RunError, RunDirectoryError, SeveralError) as error:
+        print(f"{NAME}: {error}", file=sys.stderr)
+        return 1
+    for warning in document["warnings"]:
+        print(f"{NAME}: {warning}", file=sys.stderr)
+    if asked.json:
+        print(json.dumps(document))
+    else:
+        Console().print(table(document))
+        print(document["sentence"])
+    return INTERRUPTED if found.interrupted else 0
+
+
+def compare(
+    sides: dict[str, RunSettings],
+    pairs: int,
+    directory: Path | None = None,
+    *,
+    run: Runs = run_once,
+    tell: Callable[[str], None] = lambda words: None,
+) -> Comparison:
+    """Raises as ``run`` does. A pair that was interrupted doesn't count."""
+    found = Comparison()
+    for place in range(1, pairs + 1):
+        summaries = {}
+        for name in SIDES if place % 2 else SIDES[::-1]:
+            side = sides[name]
+            one = replace(side, offer=replace(side.offer, seed=side.offer.seed + place - 1))
+            tell(f"pair {place} of {pairs}: {name}")
+            with RunDirectory(directory / f"{name}-{place}") if directory else nullcontext() as kept:
+                summaries[name] = run(one, kept).summary
+            if summaries[name]["interrupted"]:
+                found.interrupted = True
+                return found
+        found.pairs.append((summaries["a"], summaries["b"]))
+    return found
+
+
+def described(found: Comparison, sides: dict[str, RunSettings]) -> dict[str, Any]:  # Any: JSON
+    """The document of ``--json``, and of ``compare.json``."""
+    measures = [row for row in (_measure(found, name) for name in MEASURES) if row is not None]
+    return {
+        "pairs": len(found.pairs),
+        "interrupted": found.interrupted,
+        "sentence": sentence(measures, len(found.pairs)),
+        "measures": measures,
+        "warnings": list(dict.fromkeys(_warnings(found))),
+        "a": sides["a"].described(),
+        "b": sides["b"].described(),
+    }
+
+
+def sentence(measures: Sequence[dict[str, Any]], pairs: int) -> str:  # Any: JSON
+    """What may be said, and no more."""
+    if pairs < FEWEST:
+        return (
+            f"{pairs} pairs are too few to tell a difference from noise: that {FEWEST} all agree, chance does one "
+            "time in 32."
+        )
+    differs = [MEASURES[row["name"]] for row in measures if row["verdict"] in (Verdict.HIGHER, Verdict.LOWER)]
+    chance = (
+        f"of {len(measures)} measures of twice the same thing, about {len(measures) * _by_chance(measures):.1f} would"
+    )
+    if not differs:
+        return (
+            f"Nothing differs by more than noise. A difference may still be there, smaller than {pairs} pairs can show."
+        )
+    return f"More than noise: {'; '.join(differs)}. By chance alone {chance}."
+
+
+def table(document: dict[str, Any]) -> Table:  # Any: JSON
+    """For people."""
+    shown = Table(
+        title=f"{document['pairs']} pairs; medians of runs; b : a is the median of ratios", title_justify="left"
+    )
+    for column in ("", "a", "b", "b : a", "interval", "b is"):
+        shown.add_column(column, justify="right" if column else "left")
+    for row in document["measures"]:
+        low, high = row["low"], row["high"]
+        shown.add_row(
+            MEASURES[row["name"]],
+            f"{row['a']:,.4g}",
+            f"{row['b']:,.4g}",
+            f"{row['ratio']:.3f}",
+            "-" if low is None or high is None else f"{low:.3f} to {high:.3f}",
+            row["verdict"],
+        )
+    return shown
+
+
+def _measure(found: Comparison, name: str) -> dict[str, Any] | None:  # Any: JSON
+    """None where a pair lacks it, or has no ratio."""
+    values = [(a.get(name), b.get(name)) for a, b in found.pairs]
+    known = [(a, b) for a, b in values if a is not None and b is not None]
+    if len(known) < len(values) or (ratios := paired(known)) is None:
+        return None
+    return {
+        "name": name,
+        "a": median(a for a, _ in known),
+        "b": median(b for _, b in known),
+        **_told(ratios),
+    }
+
+
+def _told(ratios: Paired) -> dict[str, Any]:  # Any: JSON
+    return {
+        "ratio": ratios.ratio,
+        "low": ratios.low,
+        "high": ratios.high,
+        "coverage": ratios.coverage,
+        "verdict": ratios.verdict.value,
+        "ratios": list(ratios.ratios),
+    }
+
+
+def _by_chance(measures: Sequence[dict[str, Any]]) -> float:  # Any: JSON
+    return 1.0 - min((row["coverage"] for row in measures if row["coverage"] is not None), default=1.0)
+
+
+def _warnings(found: Comparison) -> Iterator[str]:
+    for pair in found.pairs:
+        for name, summary in zip(SIDES, pair, strict=True):
+            yield from (f"{name}: {warning}" for warning in summary["harness"]["warnings"])
+
+
+def _asked(parser: Parser, argv: Sequence[str]) -> tuple[Namespace, list[str]]:
+    """What both are told, and the URLs: two of them are one for each side."""
+    urls = Parser(prog=NAME, add_help=False, allow_abbrev=False)
+    urls.add_argument("--url", action="append", default=[])
+    asked = parser.parse_args(list(argv))
+    given: list[str] = urls.parse_known_args(list(argv))[0].url
+    if len(given) not in (0, 1, 2):
+        parser.error("--url is given once, for both, or twice: the first is a's, the second b's")
+    if asked.a is None and asked.b is None and len(given) < 2:
+        parser.error('what differs? two --url, or --a FLAGS and --b FLAGS, such as --a="--slo-ttft-ms 500"')
+    return asked, given
+
+
+def _sides(argv: Sequence[str], asked: Namespace, urls: Sequence[str]) -> dict[str, RunSettings]:
+    """Each side's settings: what both are told, then what it is told beside. A mistake ends the process."""
+    found = {}
+    for place, (name, own) in enumerate(zip(SIDES, (asked.a, asked.b), strict=True)):
+        parser = _parser(f"{NAME}: --{name}")
+        beside = (["--url", urls[place]] if len(urls) == 2 else []) + shlex.split(own or "")
+        found[name] = flags.settings(parser, parser.parse_args([*argv, *beside]))
+    parser = _parser()
+    if found["a"].slos != found["b"].slos:
+        parser.error("--goodput has to be the same for both")
+    if found["a"].offer != found["b"].offer:
+        parser.error("both have to be offered the same: --a and --b may change who is asked and how, not what")
+    if asked.pairs < 1:
+        parser.error("--pairs is at least 1")
+    return found
+
+
+def _tell(words: str) -> None:
+    print(f"{NAME}: {words}", file=sys.stderr)
+
+
+def _parser(prog: str = NAME) -> Parser:
+    parser = Parser(
+        prog=prog,
+        description="Offer the same to two endpoints (--url twice), or to one that is asked in two ways (--a, --b), in "
+        "interleaved runs, and tell which figures differ by more than noise.",
+        allow_abbrev=False,
+    )
+    flags.add_all(parser)
+    group = parser.add_argument_group("what is compared")
+    add = group.add_argument
+    add(
+        "--a",
+        metavar="FLAGS",
+        help='what only a is told: --a="--url .. --header tier:gold" [nothing]',
+    )
+    add("--b", metavar="FLAGS", help="what only b is told [nothing]")
+    add(
+        "--pairs",
+        type=number,
+        default=FEWEST,
+        metavar="N",
+        help=f"pairs of runs; fewer than {FEWEST} prove nothing [{FEWEST}]",
+    )
+    add("--keep-caches", action="store_true", help="don't empty the servers' caches before each run")
+    group = parser.add_argument_group("what is left of it")
+    add = group.add_argument
+    add("--out", type=Path, metavar="DIR", help="keep each run below it, for moonpool loadtest report DIR [nowhere]")
+    add("--json", action="store_true", help="print JSON instead of a table")
+    return parser
