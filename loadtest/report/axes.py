@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 WIDE = 30.0
 """From here on a scale of decades shows both; the outermost hundredths don't count."""
+FEW_DECADES = 200.0
+"""Below this there is room for a tick at 3 between those at 1 and 10."""
 
 
 def figure(width: float, height: float) -> "Figure":
@@ -29,7 +31,7 @@ def seconds(axes: "Axes", along: Literal["x", "y"], values: npt.NDArray[np.float
     axis = axes.xaxis if along == "x" else axes.yaxis
     if high > wide * low:
         axes.set(**{f"{along}scale": "log"})
-        axis.set_major_locator(LogLocator(subs=(1.0,) if high > 1e3 * low else (1.0, 3.0)))
+        axis.set_major_locator(LogLocator(subs=(1.0, 3.0) if known.max() < FEW_DECADES * known.min() else (1.0,)))
         axis.set_minor_formatter(NullFormatter())
     else:
         axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))

@@ -25,8 +25,17 @@ COLOURS = {
     "purple": Ink("#cc79a7", "#e59cc5"),
     "orange": Ink("#e69f00", "#f5b83d"),
     "sky": Ink("#56b4e9", "#9ad7ff"),
+    # Steps from cool to warm: matplotlib's plasma, its dark end for light pages and its light end for dark ones.
+    "step-1": Ink("#1b068d", "#a11b9b"),
+    "step-2": Ink("#4e02a2", "#bc3587"),
+    "step-3": Ink("#7b02a8", "#d24f71"),
+    "step-4": Ink("#a21d9a", "#e56a5d"),
+    "step-5": Ink("#c33d80", "#f3874a"),
+    "step-6": Ink("#dc5d67", "#fca636"),
+    "step-7": Ink("#f0804e", "#fdca26"),
+    "step-8": Ink("#fca636", "#f3f027"),
 }
-"""Okabe and Ito's palette (without its yellow, which vanishes on white), lightened for dark pages."""
+"""Okabe and Ito's palette (without its yellow, which vanishes on white), lightened for dark pages; and a scale."""
 
 SERIES = ("blue", "vermillion", "green", "purple", "orange", "sky")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
@@ -39,13 +48,11 @@ def colour(name: str) -> str:
 
 
 def series(place: int, of: int) -> dict[str, Any]:  # Any: matplotlib's keywords
-    """A line among so many: its own colour and dashes, or, among many, its place on a scale from cool to warm."""
+    """A line among so many: its own colour and dashes, or, among many, its step on the scale from cool to warm."""
     if of <= len(SERIES):
         return {"color": colour(SERIES[place]), "linestyle": DASHES[place], "linewidth": 1.6}
-    import matplotlib
-
-    shade = matplotlib.colormaps["plasma"](0.05 + 0.75 * place / (of - 1))
-    return {"color": shade, "linestyle": DASHES[place % 4], "linewidth": 1.2}
+    step = 1 + round(7 * place / (of - 1))
+    return {"color": colour(f"step-{step}"), "linestyle": DASHES[place % 4], "linewidth": 1.2}
 
 
 def settings() -> dict[Any, Any]:  # Any: matplotlib's rcParams
