@@ -18,6 +18,10 @@ PREFIX = "moonpool-"
 """How every arena's file name starts, so that leftovers can be told from other people's files."""
 
 
+DOOR = ".sock"
+"""What follows an arena's path in that of the socket which its store may keep beside it; it goes with the arena."""
+
+
 class ArenaError(Exception):
     """The arena can't be made, found or closed; the message is a sentence for the operator."""
 
@@ -88,8 +92,8 @@ class Arena:
         os.close(self._descriptor)
 
     def unlink(self) -> None:
-        """Remove its name; those who have it mapped keep it until they close it. Fine if it is gone."""
-        self.path.unlink(missing_ok=True)
+        """Remove its name and its door; those who have it mapped keep it until they close it. Fine if it is gone."""
+        _unlink(self.path)
 
 
 def clear_leftovers(directory: Path, prefix: str = PREFIX) -> list[Path]:
@@ -132,12 +136,22 @@ def _cleared(path: Path) -> bool:
         if not _is_ours(os.fstat(descriptor)):
             return False
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink()
+        _unlink(path)
     except OSError:
         return False  # locked by a living store, or cleared by another one just now
     finally:
         os.close(descriptor)
     return True
+
+
+def _unlink(path: Path) -> None:
+    """The arena last: without it nobody would look for its door."""
+    door_of(path).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+
+
+def door_of(arena: Path) -> Path:
+    return arena.with_name(arena.name + DOOR)
 
 
 def _is_ours(status: os.stat_result) -> bool:

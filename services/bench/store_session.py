@@ -8,20 +8,18 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import grpc
-
 from kvstore.arena import Arena
 from kvstore.layout import Identity, KvLayout
 from kvstore.names import BlockName
 from kvstore.vocabulary import Lease, Write
 from scheduler.vocabulary import StoreId
 from services.runtime.process import SUPERVISOR_PID
-from services.wire.channel import open_channel
 from services.wire.codec import identity_to_wire, layout_to_wire
-from services.wire.pb.store_pb2 import FromStore, Hello, ToStore
-from services.wire.pb.store_pb2_grpc import StoreStub
+from services.wire.errors import PeerError
+from services.wire.pb.store_pb2 import Hello
 from services.worker.session_lock import SessionLock
 from services.worker.store_session import StoreSession
+from services.worker.store_socket import store_socket
 
 STDERR = 2
 """Where the store's own words go: stdout is for rows."""
@@ -95,7 +93,7 @@ async def store_process(
     try:
         async with store_session(target, directory, layout, identity=identity) as bench:
             yield bench
-    except (TimeoutError, grpc.aio.AioRpcError) as error:
+    except (TimeoutError, PeerError) as error:
         raise StoreProcessFailed(f"the store process can't be measured: {error or 'it does not start'}") from error
     finally:
         if process.returncode is None:
@@ -107,15 +105,11 @@ async def store_process(
 async def store_session(
     target: str, directory: Path, layout: KvLayout, *, worker: str = "bench", identity: Identity | None = None
 ) -> AsyncIterator[Bench]:
-    """A worker's session with the store at ``target``. Raises TimeoutError, AioRpcError."""
+    """A worker's session with the store at ``target``. Raises TimeoutError, PeerError."""
     async with AsyncExitStack() as stack:
-        channel = await stack.enter_async_context(open_channel(target))
-        async with asyncio.timeout(START_S):
-            await channel.channel_ready()
+        socket = await stack.enter_async_context(store_socket(target, within_s=START_S, wait=True))
         lock = SessionLock(directory, worker, 1)
         stack.callback(lock.release)
-        call = StoreStub(channel).Session()
-        stack.callback(call.cancel)
         identity = identity or identity_of(layout)
         hello = Hello(
             worker=worker,
@@ -124,36 +118,11 @@ async def store_session(
             layout=layout_to_wire(layout),
             session_file=str(lock.path),
         )
-        await call.write(ToStore(hello=hello))
-        welcome = await call.read()
-        assert isinstance(welcome, FromStore), "the store has not ended the session in a hello"
-        arena = Arena.open(Path(welcome.welcome.arena))
+        welcome = await socket.hello(hello)
+        arena = Arena.open(Path(welcome.arena))
         stack.callback(arena.close)
-        session = StoreSession(StoreId("bench-store"), 1)
-        tasks = [
-            asyncio.create_task(_read_all(call, session), name="bench reads"),
-            asyncio.create_task(_write_all(call, session), name="bench writes"),
-        ]
-        try:
-            yield Bench(session, arena, layout)
-        finally:
-            session.end()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-
-Call = grpc.aio.StreamStreamCall[ToStore, FromStore]
-
-
-async def _read_all(call: Call, session: StoreSession) -> None:
-    try:
-        while isinstance(message := await call.read(), FromStore):
-            session.answered(message)
-    finally:
-        session.end()  # nobody waits for an answer that will not come
-
-
-async def _write_all(call: Call, session: StoreSession) -> None:
-    while True:
-        await call.write(await session.outbox.get())
+        session = StoreSession(StoreId(welcome.store), 1, socket.send)
+        socket.hear = session.answered
+        socket.ended.add_done_callback(lambda _: session.end())  # nobody waits for an answer that will not come
+        stack.callback(session.end)
+        yield Bench(session, arena, layout)

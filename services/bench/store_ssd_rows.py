@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -26,12 +27,12 @@ from kvstore.names import BlockName
 from kvstore.ssd import SsdError
 from kvstore.ssd_format import FIRST_SLOT
 from kvstore.ssd_scan import THREADS
-from kvstore.vocabulary import Lease, Write
+from kvstore.vocabulary import Lease, SessionId, Write
 from services.bench.rows import Row
 from services.bench.store_session import identity_of
 from services.store.node import StoreNode
-from services.store.session import WorkerSession
 from services.store.ssd_tier import READERS, WRITERS, SsdOptions, SsdState
+from services.wire.pb.store_pb2 import FromStore
 from services.wire.store_codec import leases_from_wire
 
 BLOCK_BYTES = 1 << 20
@@ -73,16 +74,16 @@ async def _write(
 ) -> tuple[float, float]:
     """Seconds for a part: the tier's, and plain ones."""
     ours, plainly = [], []
-    async with _node(arena_dir, options, 2 * len(parts[0])) as (node, session):
+    async with _node(arena_dir, options, 2 * len(parts[0])) as (node, worker):
         for number, names in enumerate(parts):
-            grants = node.catalog.allocate(session.id, names, last_is_short=False, hold=False, now=node.clock())
+            grants = node.catalog.allocate(worker.id, names, last_is_short=False, hold=False, now=node.clock())
             writes = [grant for grant in grants if isinstance(grant, Write)]
             assert len(writes) == len(names), "there is room for two parts"
             checksums = await asyncio.to_thread(_filled, node.arena, writes, names)
             slots = [write.slot for write in writes]
             plainly.append(await asyncio.to_thread(plain.write, number * len(names), node.arena, slots))
             started = time.perf_counter()
-            _, answers = node.catalog.seal(session.id, writes, checksums, now=node.clock())
+            _, answers = node.catalog.seal(worker.id, writes, checksums, now=node.clock())
             node.settle(answers)
             assert node.ssd is not None
             assert await node.ssd.written_behind(PATIENCE_S), "the disk keeps up"
@@ -94,15 +95,15 @@ async def _read(
     arena_dir: Path, options: SsdOptions, parts: list[list[BlockName]], plain: "_Plain"
 ) -> tuple[float, float]:
     ours, plainly = [], []
-    async with _node(arena_dir, options, 2 * len(parts[0])) as (node, session):
+    async with _node(arena_dir, options, 2 * len(parts[0])) as (node, worker):
         for number, names in enumerate(parts):
             started = time.perf_counter()
-            leases = await _leased(node, session, names)
+            leases = await _leased(node, worker, names)
             ours.append(time.perf_counter() - started)
             assert len(leases) == len(names), "every block that was written is read again"
             slots = [lease.slot for lease in leases]  # the same bytes come again, from the other file
             plainly.append(await asyncio.to_thread(plain.read, number * len(names), node.arena, slots))
-            node.catalog.release(session.id, leases)
+            node.catalog.release(worker.id, leases)
             node.settle()
     return median(ours[WARM:]), median(plainly[WARM:])
 
@@ -121,8 +122,16 @@ async def _scan(arena_dir: Path, options: SsdOptions, parts: list[list[BlockName
     return median(ours), median(plainly)
 
 
+@dataclass(frozen=True, slots=True)
+class _Worker:
+    """Of a store without a socket. told: what the store has to say to it."""
+
+    id: SessionId
+    told: asyncio.Queue[FromStore]
+
+
 @asynccontextmanager
-async def _node(arena_dir: Path, options: SsdOptions, slots: int) -> AsyncIterator[tuple[StoreNode, WorkerSession]]:
+async def _node(arena_dir: Path, options: SsdOptions, slots: int) -> AsyncIterator[tuple[StoreNode, _Worker]]:
     """A store in this process, without a socket: what is measured is its SSD tier."""
     arena = Arena.create(arena_dir, f"moonpool-bench-{os.getpid()}", slots * LAYOUT.slot_bytes)
     node = StoreNode(arena, name="bench", incarnation=1, ssd=options)
@@ -133,21 +142,24 @@ async def _node(arena_dir: Path, options: SsdOptions, slots: int) -> AsyncIterat
         await node.ssd.opened(PATIENCE_S)
         if node.ssd.state is not SsdState.ON:
             raise SsdError(f"the SSD tier can't be measured: {node.ssd.reason}")
-        yield node, node.hello("bench", 1, identity_of(LAYOUT), LAYOUT, options.path.with_suffix(".session"))
+        told: asyncio.Queue[FromStore] = asyncio.Queue()
+        session_file = options.path.with_suffix(".session")
+        session = node.hello("bench", 1, identity_of(LAYOUT), session_file, told.put_nowait)
+        yield node, _Worker(session.id, told)
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         node.close()
 
 
-async def _leased(node: StoreNode, session: WorkerSession, names: list[BlockName]) -> list[Lease]:
+async def _leased(node: StoreNode, worker: _Worker, names: list[BlockName]) -> list[Lease]:
     """What an acquire is answered, in all its parts."""
     now = node.clock()
-    node.settle(node.catalog.acquire(session.id, 1, names, deadline=now + PATIENCE_S, now=now))
+    node.settle(node.catalog.acquire(worker.id, 1, names, deadline=now + PATIENCE_S, now=now))
     leases: list[Lease] = []
     done = False
     while not done:
-        message = await session.outbox.get()
+        message = await worker.told.get()
         leases += leases_from_wire(message.acquired)
         done = message.acquired.done
     return leases

@@ -4,10 +4,7 @@ Messages are handled in the order they came, each at once: an answer, or a wait 
 the catalog remembers. Whatever breaks the rules ends the session.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
-
-import grpc
+from collections.abc import Sequence
 
 from kvstore.frames import Grant
 from kvstore.vocabulary import Peer
@@ -15,14 +12,11 @@ from services.store.metrics import StoreMetrics
 from services.store.node import StoreNode
 from services.store.session import WorkerSession
 from services.wire import codec, store_codec
-from services.wire.answering import Refuse
 from services.wire.errors import WireError
 from services.wire.pb import store_pb2
 
 LONGEST_WAIT_S = 60.0
 """Nobody waits longer for a block, whatever deadline it gives."""
-
-SessionContext = grpc.aio.ServicerContext[store_pb2.ToStore, store_pb2.FromStore]
 
 
 class Conversation:
@@ -33,36 +27,8 @@ class Conversation:
         self._metrics = metrics
         self._session = session
 
-    async def run(self, messages: AsyncIterator[store_pb2.ToStore], context: SessionContext) -> None:
-        """Until the worker leaves, breaks the rules, or stops reading."""
-        name = self._session.id
-        tasks = [
-            asyncio.create_task(self._read(messages), name=f"{name} reads"),
-            asyncio.create_task(self._write(context), name=f"{name} writes"),
-            asyncio.create_task(self._overflow(), name=f"{name} overflows"),
-        ]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        for task in done:
-            await task
-
-    async def _read(self, messages: AsyncIterator[store_pb2.ToStore]) -> None:
-        async for message in messages:
-            self._handle(message)
-
-    async def _write(self, context: SessionContext) -> None:
-        while True:
-            await context.write(await self._session.outbox.get())
-
-    async def _overflow(self) -> None:
-        await self._session.overflown.wait()
-        raise Refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, f"worker {self._session.worker} does not read its answers")
-
-    def _handle(self, message: store_pb2.ToStore) -> None:
+    def hear(self, message: store_pb2.ToStore) -> None:
+        """One message after the hello. Raises WireError for what no correct worker says."""
         match message.WhichOneof("kind"):
             case "allocate":
                 self._allocate(message.call, message.allocate)

@@ -17,6 +17,7 @@ from services.runtime.metrics_port import metrics_port
 from services.runtime.process import Refusal, run_process
 from services.runtime.settings import load
 from services.store.copies import Copies
+from services.store.door import Door
 from services.store.metrics import StoreMetrics
 from services.store.node import StoreNode, make_arena, new_incarnation
 from services.store.reports import StoreReports
@@ -80,7 +81,7 @@ async def _serve(
     address = advertised(settings.listen, settings.advertise)
     entry = Entry(Kind.STORE, settings.id, address, settings.host_name, node.incarnation)
     metrics = StoreMetrics(node.catalog, node.ssd)
-    service = StoreService(node, metrics)
+    door = Door(node, metrics)
     with metrics_port(settings.metrics_port, metrics.registry):
         async with transfers(node, metrics.transfers, settings, tls) as peers:
             reports = StoreReports(
@@ -91,9 +92,10 @@ async def _serve(
                 ssd=node.ssd,
                 transfer_address=node.transfer_address,
             )
+            await door.open()
             server = await serve(
                 settings.listen,
-                lambda it: store_pb2_grpc.add_StoreServicer_to_server(service, it),
+                lambda it: store_pb2_grpc.add_StoreServicer_to_server(StoreService(node, door), it),
                 tls,
                 insecure_network=settings.insecure_network,
             )
@@ -126,11 +128,13 @@ async def _serve(
                         tasks.append(group.create_task(reporters.run(), name="reports"))
                         await stopping.wait()
                     await server.stop(None)
+                    door.close()
                     await node.drain(settings.drain_s)
                     for task in tasks:
                         task.cancel()
             finally:
                 await server.stop(None)
+                door.close()
 
 
 def _peer(spill_to: str) -> Peer:

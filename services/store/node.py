@@ -123,12 +123,17 @@ class StoreNode:
             await self.ssd.opened(OPENING_S)
 
     def hello(
-        self, worker: str, incarnation: int, identity: Identity, layout: KvLayout, session_file: Path
+        self,
+        worker: str,
+        incarnation: int,
+        identity: Identity,
+        session_file: Path,
+        send: Callable[[FromStore], None],
     ) -> WorkerSession:
         """A new session, of a store that has adopted an identity. Raises IdentityMismatch, NoSession."""
         self._check_alone(worker, incarnation)
         self._names += 1
-        session = WorkerSession(SessionId(f"{worker}/{self._names}"), worker, incarnation, session_file)
+        session = WorkerSession(SessionId(f"{worker}/{self._names}"), worker, incarnation, session_file, send)
         answers = self.catalog.hello(session.id, worker=worker, incarnation=incarnation, identity=identity)
         self._sessions[session.id] = session
         self._known[session.id] = session
@@ -138,7 +143,7 @@ class StoreNode:
         return session
 
     def end(self, session: WorkerSession) -> None:
-        """Its stream has ended, for whatever reason."""
+        """Its connection has ended, for whatever reason."""
         if self._sessions.pop(session.id, None) is None:
             return
         dead = not is_alive(session.session_file)

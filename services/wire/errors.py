@@ -65,6 +65,14 @@ BY_STATUS: dict[grpc.StatusCode, type[PeerError]] = {
 """Every other status (INTERNAL, UNKNOWN, DATA_LOSS) is a PeerFailed."""
 
 
+BY_NUMBER = {status.value[0]: error for status, error in BY_STATUS.items()}
+
+
+def peer_error(status: int, sentence: str) -> PeerError:
+    """What a status of gRPC means, by its number, where a sentence came with it."""
+    return BY_NUMBER.get(status, PeerFailed)(sentence)
+
+
 @contextmanager
 def rpc_errors() -> Iterator[None]:
     """Around a call, or around the reading of a stream: raises the tree above in place of grpc's errors."""

@@ -12,9 +12,7 @@ import logging
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import grpc
+from typing import Any
 
 from kvstore.arena import Arena, ArenaError
 from kvstore.layout import Identity, KvLayout
@@ -23,26 +21,18 @@ from services.registry.directory import Directory
 from services.runtime.logs import fields
 from services.runtime.process import Refusal
 from services.wire import codec
-from services.wire.channel import open_channel
-from services.wire.errors import PeerError, PeerRefused, PeerUnavailable, WireError, rpc_errors
-from services.wire.pb.store_pb2 import FromStore, Hello, ToStore, Welcome
-from services.wire.pb.store_pb2_grpc import StoreStub
+from services.wire.errors import PeerError, PeerRefused, WireError
+from services.wire.pb.store_pb2 import Hello, Welcome
 from services.wire.tls import Tls
 from services.worker.model import Model
 from services.worker.model_thread import ModelThread
 from services.worker.store_session import StoreAway, StoreSession
-
-if TYPE_CHECKING:
-    from services.wire.pb.store_pb2_grpc import StoreAsyncStub
+from services.worker.store_socket import StoreSocket, store_socket
 
 PAUSES_S = (0.05, 0.1, 0.2, 0.5)
 """Before the second attempt, the third ..; the last one stays. Trying costs a millisecond."""
 
-WELCOME_S = 5.0
-
 log = logging.getLogger(__name__)
-
-Call = grpc.aio.StreamStreamCall[ToStore, FromStore]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,89 +92,41 @@ class StoreLink:
 
     async def _one_session(self, target: str) -> None:
         """Returns never; raises what ended the session."""
-        async with open_channel(target, self._tls) as channel:  # a new one: none of its own pauses in between
-            stub: StoreAsyncStub = StoreStub(channel)
-            with rpc_errors():
-                call = stub.Session()
-                try:
-                    welcome = await self._hello(call)
-                    arena = _open(welcome)
-                    self._epoch += 1
-                    try:
-                        await self._thread.run(partial(self._model.arena.map, arena, self._epoch))
-                        await self._converse(call, welcome)
-                    finally:
-                        await self._thread.run(self._model.arena.unmap)
-                finally:
-                    call.cancel()
+        async with store_socket(target, self._tls) as socket:
+            welcome = await socket.hello(self._introduction.to_wire())
+            arena = self._opened(welcome)
+            self._epoch += 1
+            try:
+                await self._thread.run(partial(self._model.arena.map, arena, self._epoch))
+                await self._converse(socket, welcome)
+            finally:
+                await self._thread.run(self._model.arena.unmap)
 
-    async def _hello(self, call: Call) -> Welcome:
-        async with asyncio.timeout(WELCOME_S):
-            await _write(call, ToStore(hello=self._introduction.to_wire()))
-            message = await _read(call)
-        if message.WhichOneof("kind") != "welcome":
-            raise WireError("the store answered hello with something else than a welcome")
+    def _opened(self, welcome: Welcome) -> Arena:
         layout = self._introduction.layout
-        if message.welcome.slot_bytes != layout.slot_bytes:
-            raise WireError(f"the store's slots have {message.welcome.slot_bytes} bytes, not {layout.slot_bytes}")
-        return message.welcome
+        if welcome.slot_bytes != layout.slot_bytes:
+            raise WireError(f"the store's slots have {welcome.slot_bytes} bytes, not {layout.slot_bytes}")
+        arena = Arena.open(Path(welcome.arena))
+        if arena.size_bytes < welcome.slots * welcome.slot_bytes:
+            arena.close()
+            raise ArenaError(f"the arena {welcome.arena} is smaller than its slots")
+        return arena
 
-    async def _converse(self, call: Call, welcome: Welcome) -> None:
-        session = StoreSession(StoreId(welcome.store), self._epoch)
-        tasks = [
-            asyncio.create_task(_read_all(call, session), name="store session reads"),
-            asyncio.create_task(_write_all(call, session), name="store session writes"),
-            asyncio.create_task(_ended(session), name="store session"),
-        ]
+    async def _converse(self, socket: StoreSocket, welcome: Welcome) -> None:
+        session = StoreSession(StoreId(welcome.store), self._epoch, socket.send)
+        socket.hear = session.answered
+        given_up = asyncio.create_task(session.ended.wait(), name="store session")
         self.session = session
         self.connected.set()
         log.info("store session", extra=fields(store=welcome.store, slots=welcome.slots))
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            either: list[asyncio.Future[Any]] = [socket.ended, given_up]  # Any: they differ in what they bring
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
             session.end()
             self.session = None
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        for task in done:
-            await task
-
-
-def _open(welcome: Welcome) -> Arena:
-    arena = Arena.open(Path(welcome.arena))
-    if arena.size_bytes < welcome.slots * welcome.slot_bytes:
-        arena.close()
-        raise ArenaError(f"the arena {welcome.arena} is smaller than its slots")
-    return arena
-
-
-async def _read_all(call: Call, session: StoreSession) -> None:
-    while True:
-        session.answered(await _read(call))
-
-
-async def _write_all(call: Call, session: StoreSession) -> None:
-    while True:
-        await _write(call, await session.outbox.get())
-
-
-async def _ended(session: StoreSession) -> None:
-    await session.ended.wait()
-    raise StoreAway("the store does not keep up")
-
-
-async def _read(call: Call) -> FromStore:
-    message: Any = await call.read()  # Any: EOF has no type of its own
-    if message is grpc.aio.EOF:
-        raise PeerUnavailable("the store ended the session")
-    assert isinstance(message, FromStore)
-    return message
-
-
-async def _write(call: Call, message: ToStore) -> None:
-    try:
-        await call.write(message)
-    except asyncio.InvalidStateError:  # grpc's word for a call that has ended; reading it tells why
-        await _read(call)
-        raise PeerUnavailable("the store ended the session") from None
+            socket.leave()
+            given_up.cancel()
+        if socket.ended.done():
+            await socket.ended
+        raise StoreAway("the store does not keep up")

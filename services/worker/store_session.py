@@ -33,9 +33,6 @@ from services.wire.store_codec import allocated_from_wire, leases_from_wire, ref
 ANSWER_S = 5.0
 """For an answer that waits for nobody: ten thousand times what it takes; a store that hangs is given up."""
 
-OUTBOX = 4096
-"""Messages not yet sent. A session whose store reads that slowly is given up, and its leases with it."""
-
 
 class StoreAway(Exception):
     """There is no session, or it has ended; the caller does without the store."""
@@ -59,13 +56,18 @@ class Call:
 
 
 class StoreSession:
-    """``epoch`` tells this session from every other of this process, and grows."""
+    """``epoch`` tells this session from every other of this process, and grows.
 
-    def __init__(self, store: StoreId, epoch: int, *, answer_s: float = ANSWER_S) -> None:
+    say: tells the store something and never waits; False where the store does not keep up, which ends the session.
+    """
+
+    def __init__(
+        self, store: StoreId, epoch: int, say: Callable[[ToStore], bool], *, answer_s: float = ANSWER_S
+    ) -> None:
         self.store = store
         self.epoch = epoch
         self._answer_s = answer_s
-        self.outbox: asyncio.Queue[ToStore] = asyncio.Queue(OUTBOX)
+        self._say = say
         self.ended = asyncio.Event()
         self._calls: dict[int, Call] = {}
         self._last_call = 0
@@ -187,9 +189,5 @@ class StoreSession:
         return call
 
     def _send(self, message: ToStore) -> None:
-        if not self.live:
-            return
-        try:
-            self.outbox.put_nowait(message)
-        except asyncio.QueueFull:
+        if self.live and not self._say(message):
             self.end()

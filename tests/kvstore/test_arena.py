@@ -4,6 +4,7 @@ import errno
 import fcntl
 import mmap
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kvstore.arena import Arena, ArenaError, clear_leftovers
+from kvstore.arena import Arena, ArenaError, clear_leftovers, door_of
 
 SIZE = 8 * 4096
 
@@ -161,6 +162,19 @@ def test_leftovers_of_the_dead_are_cleared_and_arenas_of_the_living_are_not(tmp_
     assert clear_leftovers(tmp_path) == [dead.path]
     assert [path.name for path in tmp_path.iterdir()] == ["moonpool-living"]
     living.close()
+
+
+def test_the_door_beside_an_arena_goes_with_it(tmp_path: Path) -> None:
+    arenas = [Arena.create(tmp_path, f"moonpool-{name}", SIZE) for name in ("living", "dead", "ending")]
+    for arena in arenas:
+        with socket.socket(socket.AF_UNIX) as door:
+            door.bind(os.path.relpath(door_of(arena.path)))  # a short one, as a socket's address must be
+    arenas[1].close()
+    assert clear_leftovers(tmp_path) == [arenas[1].path]
+    arenas[2].unlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["moonpool-living", "moonpool-living.sock"]
+    for arena in arenas:
+        arena.close()
 
 
 def test_a_store_that_was_killed_leaves_a_leftover_that_can_be_cleared(tmp_path: Path) -> None:

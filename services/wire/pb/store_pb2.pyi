@@ -50,6 +50,26 @@ GRANT_REFUSED: Grant.ValueType  # 4
 Global___Grant: _TypeAlias = Grant  # noqa: Y015
 
 @_typing.final
+class Door(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOCKET_FIELD_NUMBER: _builtins.int
+    socket: _builtins.str
+    """path of the Unix socket, beside the arena"""
+    def __init__(
+        self,
+        *,
+        socket: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["socket", b"socket"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Door: _TypeAlias = Door  # noqa: Y015
+
+@_typing.final
 class ToStore(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -116,6 +136,7 @@ class FromStore(_message.Message):
     SEALED_FIELD_NUMBER: _builtins.int
     ACQUIRED_FIELD_NUMBER: _builtins.int
     PUSHED_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
     call: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
@@ -127,6 +148,10 @@ class FromStore(_message.Message):
     def acquired(self) -> Global___Acquired: ...
     @_builtins.property
     def pushed(self) -> Global___Pushed: ...
+    @_builtins.property
+    def refused(self) -> Global___Refused:
+        """the last message of a session"""
+
     def __init__(
         self,
         *,
@@ -136,16 +161,40 @@ class FromStore(_message.Message):
         sealed: Global___Sealed | None = ...,
         acquired: Global___Acquired | None = ...,
         pushed: Global___Pushed | None = ...,
+        refused: Global___Refused | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acquired", b"acquired", "allocated", b"allocated", "kind", b"kind", "pushed", b"pushed", "sealed", b"sealed", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acquired", b"acquired", "allocated", b"allocated", "kind", b"kind", "pushed", b"pushed", "refused", b"refused", "sealed", b"sealed", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acquired", b"acquired", "allocated", b"allocated", "call", b"call", "kind", b"kind", "pushed", b"pushed", "sealed", b"sealed", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acquired", b"acquired", "allocated", b"allocated", "call", b"call", "kind", b"kind", "pushed", b"pushed", "refused", b"refused", "sealed", b"sealed", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["welcome", "allocated", "sealed", "acquired", "pushed"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["welcome", "allocated", "sealed", "acquired", "pushed", "refused"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___FromStore: _TypeAlias = FromStore  # noqa: Y015
+
+@_typing.final
+class Refused(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    SENTENCE_FIELD_NUMBER: _builtins.int
+    status: _builtins.int
+    """a status of gRPC, by its number"""
+    sentence: _builtins.str
+    def __init__(
+        self,
+        *,
+        status: _builtins.int = ...,
+        sentence: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sentence", b"sentence", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Refused: _TypeAlias = Refused  # noqa: Y015
 
 @_typing.final
 class Layout(_message.Message):

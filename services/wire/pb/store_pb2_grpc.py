@@ -35,10 +35,10 @@ class StoreStub:
         Args:
             channel: A grpc.Channel.
         """
-        self.Session = channel.stream_stream(
-                '/moonpool.v1.Store/Session',
-                request_serializer=services_dot_wire_dot_pb_dot_store__pb2.ToStore.SerializeToString,
-                response_deserializer=services_dot_wire_dot_pb_dot_store__pb2.FromStore.FromString,
+        self.Enter = channel.unary_unary(
+                '/moonpool.v1.Store/Enter',
+                request_serializer=services_dot_wire_dot_pb_dot_common__pb2.Empty.SerializeToString,
+                response_deserializer=services_dot_wire_dot_pb_dot_store__pb2.Door.FromString,
                 _registered_method=True)
         self.ResetCache = channel.unary_unary(
                 '/moonpool.v1.Store/ResetCache',
@@ -50,11 +50,12 @@ class StoreStub:
 class StoreServicer:
     """Missing associated documentation comment in .proto file."""
 
-    def Session(self, request_iterator, context):
-        """One stream per worker. The first message is Hello, answered by Welcome or refused with
-        FAILED_PRECONDITION and a sentence that says what differs. Every other call is answered by the
-        message of the same number, except Wrote, Release, Discard and PushEnd, which have no answer.
-        When the stream ends, the session's slots and leases are freed if its lock is free, else set aside.
+    def Enter(self, request, context):
+        """Where workers of this host have their sessions: one connection per worker to a Unix socket, on which ToStore and
+        FromStore travel, each behind its length (u32, little-endian). The first message is Hello, answered by Welcome or
+        Refused. Every other call is answered by the message of the same number, except Wrote, Release, Discard and
+        PushEnd, which have no answer; what breaks the rules is answered by Refused, and the connection ends.
+        When it ends, the session's slots and leases are freed if its lock is free, else set aside.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -70,10 +71,10 @@ class StoreServicer:
 
 def add_StoreServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'Session': grpc.stream_stream_rpc_method_handler(
-                    servicer.Session,
-                    request_deserializer=services_dot_wire_dot_pb_dot_store__pb2.ToStore.FromString,
-                    response_serializer=services_dot_wire_dot_pb_dot_store__pb2.FromStore.SerializeToString,
+            'Enter': grpc.unary_unary_rpc_method_handler(
+                    servicer.Enter,
+                    request_deserializer=services_dot_wire_dot_pb_dot_common__pb2.Empty.FromString,
+                    response_serializer=services_dot_wire_dot_pb_dot_store__pb2.Door.SerializeToString,
             ),
             'ResetCache': grpc.unary_unary_rpc_method_handler(
                     servicer.ResetCache,
@@ -92,7 +93,7 @@ class Store:
     """Missing associated documentation comment in .proto file."""
 
     @staticmethod
-    def Session(request_iterator,
+    def Enter(request,
             target,
             options=(),
             channel_credentials=None,
@@ -102,12 +103,12 @@ class Store:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.stream_stream(
-            request_iterator,
+        return grpc.experimental.unary_unary(
+            request,
             target,
-            '/moonpool.v1.Store/Session',
-            services_dot_wire_dot_pb_dot_store__pb2.ToStore.SerializeToString,
-            services_dot_wire_dot_pb_dot_store__pb2.FromStore.FromString,
+            '/moonpool.v1.Store/Enter',
+            services_dot_wire_dot_pb_dot_common__pb2.Empty.SerializeToString,
+            services_dot_wire_dot_pb_dot_store__pb2.Door.FromString,
             options,
             channel_credentials,
             insecure,

@@ -32,11 +32,12 @@ class StoreStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> StoreAsyncStub: ...
-    Session: _grpc.StreamStreamMultiCallable[_store_pb2.ToStore, _store_pb2.FromStore]
-    """One stream per worker. The first message is Hello, answered by Welcome or refused with
-    FAILED_PRECONDITION and a sentence that says what differs. Every other call is answered by the
-    message of the same number, except Wrote, Release, Discard and PushEnd, which have no answer.
-    When the stream ends, the session's slots and leases are freed if its lock is free, else set aside.
+    Enter: _grpc.UnaryUnaryMultiCallable[_common_pb2.Empty, _store_pb2.Door]
+    """Where workers of this host have their sessions: one connection per worker to a Unix socket, on which ToStore and
+    FromStore travel, each behind its length (u32, little-endian). The first message is Hello, answered by Welcome or
+    Refused. Every other call is answered by the message of the same number, except Wrote, Release, Discard and
+    PushEnd, which have no answer; what breaks the rules is answered by Refused, and the connection ends.
+    When it ends, the session's slots and leases are freed if its lock is free, else set aside.
     """
     ResetCache: _grpc.UnaryUnaryMultiCallable[_common_pb2.Empty, _common_pb2.Empty]
     """Drop every sealed block that nobody leases."""
@@ -44,26 +45,28 @@ class StoreStub:
 @_typing.type_check_only
 class StoreAsyncStub(StoreStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
-    Session: _aio.StreamStreamMultiCallable[_store_pb2.ToStore, _store_pb2.FromStore]  # type: ignore[assignment]
-    """One stream per worker. The first message is Hello, answered by Welcome or refused with
-    FAILED_PRECONDITION and a sentence that says what differs. Every other call is answered by the
-    message of the same number, except Wrote, Release, Discard and PushEnd, which have no answer.
-    When the stream ends, the session's slots and leases are freed if its lock is free, else set aside.
+    Enter: _aio.UnaryUnaryMultiCallable[_common_pb2.Empty, _store_pb2.Door]  # type: ignore[assignment]
+    """Where workers of this host have their sessions: one connection per worker to a Unix socket, on which ToStore and
+    FromStore travel, each behind its length (u32, little-endian). The first message is Hello, answered by Welcome or
+    Refused. Every other call is answered by the message of the same number, except Wrote, Release, Discard and
+    PushEnd, which have no answer; what breaks the rules is answered by Refused, and the connection ends.
+    When it ends, the session's slots and leases are freed if its lock is free, else set aside.
     """
     ResetCache: _aio.UnaryUnaryMultiCallable[_common_pb2.Empty, _common_pb2.Empty]  # type: ignore[assignment]
     """Drop every sealed block that nobody leases."""
 
 class StoreServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
-    def Session(
+    def Enter(
         self,
-        request_iterator: _MaybeAsyncIterator[_store_pb2.ToStore],
+        request: _common_pb2.Empty,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_store_pb2.FromStore], _abc.AsyncIterator[_store_pb2.FromStore]]:
-        """One stream per worker. The first message is Hello, answered by Welcome or refused with
-        FAILED_PRECONDITION and a sentence that says what differs. Every other call is answered by the
-        message of the same number, except Wrote, Release, Discard and PushEnd, which have no answer.
-        When the stream ends, the session's slots and leases are freed if its lock is free, else set aside.
+    ) -> _typing.Union[_store_pb2.Door, _abc.Awaitable[_store_pb2.Door]]:
+        """Where workers of this host have their sessions: one connection per worker to a Unix socket, on which ToStore and
+        FromStore travel, each behind its length (u32, little-endian). The first message is Hello, answered by Welcome or
+        Refused. Every other call is answered by the message of the same number, except Wrote, Release, Discard and
+        PushEnd, which have no answer; what breaks the rules is answered by Refused, and the connection ends.
+        When it ends, the session's slots and leases are freed if its lock is free, else set aside.
         """
 
     @_abc_1.abstractmethod

@@ -35,6 +35,7 @@ from services.wire.pb import (
     common_pb2,
     conductor_pb2,
     conductor_pb2_grpc,
+    store_pb2,
     store_pb2_grpc,
     worker_pb2,
     worker_pb2_grpc,
@@ -217,7 +218,7 @@ class FakeStore(store_pb2_grpc.StoreServicer):
         self.resets = 0
         self.tiers: dict[str, Any] = {}  # what its report says of them
 
-    async def Session(self, request_iterator: object, context: Context) -> None:  # type: ignore[override]
+    async def Enter(self, request: common_pb2.Empty, context: Context) -> store_pb2.Door:
         raise AssertionError("gateways hold no sessions with stores")
 
     async def ResetCache(self, request: common_pb2.Empty, context: Context) -> common_pb2.Empty:

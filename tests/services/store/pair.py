@@ -1,4 +1,4 @@
-"""Two stores and a worker's session with each, over real gRPC and TCP, in one process."""
+"""Two stores and a worker's session with each, over real sockets, in one process."""
 
 import asyncio
 import os
@@ -19,9 +19,8 @@ from services.store.node import StoreNode
 from services.store.peers import StorePeers
 from services.store.settings import StoreSettings
 from services.wire import store_codec
-from services.wire.channel import open_channel
 from services.wire.codec import names_to_wire
-from services.wire.pb import common_pb2, store_pb2, store_pb2_grpc
+from services.wire.pb import common_pb2, store_pb2
 from services.worker.session_lock import SessionLock
 from tests.services.rig import PATIENCE_S, Rig, Store, first, rig
 from tests.services.store.test_sessions import Speaker, hello
@@ -59,7 +58,7 @@ class Host:
 
     def leave(self) -> None:
         """The worker dies."""
-        self.speaker.call.cancel()
+        self.speaker.leave()
         self.lock.release()
 
     def layer(self, slot: int, layer: int) -> memoryview:
@@ -218,9 +217,7 @@ async def serve(it: Rig, name: str, **settings: Any) -> Store:
 async def attach(stack: AsyncExitStack, it: Rig, store: Store, worker: str, *, greets: bool = True) -> Host:
     """A worker's session with it, until the stack unwinds."""
     lock = SessionLock(it.directory / "run", worker, 1)
-    channel = await stack.enter_async_context(open_channel(it.target(store.node.name)))
-    call = store_pb2_grpc.StoreStub(channel).Session(wait_for_ready=True)
-    host = Host(store, Speaker(call), lock)
+    host = Host(store, Speaker(it.target(store.node.name), stack), lock)
     stack.callback(host.leave)
     if greets:
         await host.ask(hello=hello(ENGINE, lock, worker))

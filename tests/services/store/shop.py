@@ -17,6 +17,7 @@ from kvstore.vocabulary import CatalogSnapshot, DiskSnapshot, Write
 from services.store.node import StoreNode, make_arena
 from services.store.session import WorkerSession
 from services.store.ssd_tier import OpenFile, SsdOptions, SsdTier
+from services.wire.pb.store_pb2 import FromStore
 from services.wire.store_codec import leases_from_wire
 
 LAYOUT = KvLayout(8, (3000, 2000), "bytes")
@@ -43,6 +44,7 @@ class Shop:
 
     node: StoreNode
     session: WorkerSession
+    told: asyncio.Queue[FromStore]
     calls: int = 0
 
     @property
@@ -84,7 +86,7 @@ class Shop:
         )
         leases, done = [], False
         while not done:
-            message = await asyncio.wait_for(self.session.outbox.get(), PATIENCE_S)
+            message = await asyncio.wait_for(self.told.get(), PATIENCE_S)
             if message.call == self.calls:
                 leases += leases_from_wire(message.acquired)
                 done = message.acquired.done
@@ -120,7 +122,8 @@ async def shop(
     try:
         if opened:
             await node.adopt(IDENTITY, LAYOUT)
-        yield Shop(node, node.hello("w", 1, IDENTITY, LAYOUT, directory / "none"))
+        told: asyncio.Queue[FromStore] = asyncio.Queue()
+        yield Shop(node, node.hello("w", 1, IDENTITY, directory / "none", told.put_nowait), told)
         node.catalog.check()
         if cleanly:
             await asyncio.wait_for(node.drain(PATIENCE_S), PATIENCE_S)

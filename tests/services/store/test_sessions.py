@@ -1,26 +1,26 @@
-"""A session with the store over real gRPC: who is let in, what is answered, and what is left when it ends."""
+"""A session with the store over a real socket: who is let in, what is answered, and what is left when it ends."""
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 
 from engine.port import Engine
 from engine.toy import ToyEngine
 from kvstore.layout import Identity
 from kvstore.names import BlockName
-from services.store.session import OUTBOX
 from services.wire import store_codec
 from services.wire.channel import open_channel
 from services.wire.codec import identity_to_wire, layout_to_wire, names_to_wire
-from services.wire.errors import PeerBusy, PeerRefused, PeerUnavailable, rpc_errors
+from services.wire.errors import PeerBusy, PeerRefused, PeerUnavailable
+from services.wire.framed import UNSENT_BYTES
 from services.wire.pb import store_pb2, store_pb2_grpc
 from services.wire.pb.common_pb2 import Empty
 from services.worker.session_lock import SessionLock
+from services.worker.store_socket import StoreSocket, store_socket
 from tests.services.rig import PATIENCE_S, Rig, rig, toy
 
 NAMES = [BlockName(bytes([number]) * 16) for number in range(1, 9)]
@@ -38,23 +38,44 @@ def hello(engine: Engine, lock: SessionLock, worker: str = "worker-0", incarnati
 
 
 class Speaker:
-    """The worker's side of a session, message by message."""
+    """The worker's side of a session, message by message; connects when it first has something to say."""
 
-    def __init__(self, call: Any) -> None:
-        self.call = call
+    def __init__(self, target: str, stack: AsyncExitStack) -> None:
+        self._target = target
+        self._stack = stack
+        self._heard: asyncio.Queue[store_pb2.FromStore] = asyncio.Queue()
+        self._socket: StoreSocket | None = None
         self.calls = 0
+
+    async def socket(self) -> StoreSocket:
+        if self._socket is None:
+            there = store_socket(self._target, within_s=PATIENCE_S, wait=True)
+            self._socket = await self._stack.enter_async_context(there)
+            self._socket.hear = self._heard.put_nowait
+        return self._socket
 
     async def say(self, **kind: Any) -> int:
         self.calls += 1
-        await self.call.write(store_pb2.ToStore(call=self.calls, **kind))
+        (await self.socket()).send(store_pb2.ToStore(call=self.calls, **kind))
         return self.calls
 
     async def hear(self) -> store_pb2.FromStore:
-        with rpc_errors():
-            message = await asyncio.wait_for(self.call.read(), PATIENCE_S)
-        assert message is not grpc.aio.EOF
-        assert isinstance(message, store_pb2.FromStore)
-        return message
+        """Raises what ended the session, once all that was heard is told."""
+        socket = await self.socket()
+        getting = asyncio.create_task(self._heard.get())
+        either: list[asyncio.Future[Any]] = [getting, socket.ended]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE_S)
+        if getting.done():
+            return getting.result()
+        getting.cancel()
+        assert socket.ended.done(), "nothing was heard"
+        socket.ended.result()
+        raise AssertionError("it ends with an error")
+
+    def leave(self) -> None:
+        """As when the worker dies."""
+        if self._socket is not None:
+            self._socket.leave()
 
     async def ask(self, **kind: Any) -> store_pb2.FromStore:
         number = await self.say(**kind)
@@ -78,12 +99,8 @@ def leased(message: store_pb2.FromStore) -> list[store_pb2.SlotRef]:
 
 @asynccontextmanager
 async def speaking(it: Rig) -> AsyncIterator[Speaker]:
-    async with open_channel(it.target("store-0")) as channel:
-        call = store_pb2_grpc.StoreStub(channel).Session(wait_for_ready=True)
-        try:
-            yield Speaker(call)
-        finally:
-            call.cancel()
+    async with AsyncExitStack() as stack:
+        yield Speaker(it.target("store-0"), stack)
 
 
 @pytest.fixture
@@ -218,9 +235,12 @@ async def test_a_worker_that_does_not_read_its_answers_loses_its_session(tmp_pat
     async with rig(tmp_path) as it, speaking(it) as worker:
         store = await it.store()
         await worker.ask(hello=hello(toy(), lock))
+        (await worker.socket()).connection.pause()
         (session,) = store.node.sessions
-        for _ in range(OUTBOX + 1):
-            session.send(store_pb2.FromStore())
+        for _ in range(UNSENT_BYTES // 65_536 + 16):  # the socket's own buffers hold some, too
+            session.send(store_pb2.FromStore(sealed=store_pb2.Sealed(sealed=[True] * 65_536)))
+        await it.until("it has no session", lambda: store.node.sessions == ())
+        (await worker.socket()).connection.resume()
         with pytest.raises(PeerBusy, match="does not read"):
             await hear_all(worker)
         lock.release()

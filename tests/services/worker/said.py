@@ -13,13 +13,14 @@ class Said:
     """A session, and what was said in it so far."""
 
     def __init__(self, answer_s: float = 5.0) -> None:
-        self.session = StoreSession(StoreId("store-0"), 1, answer_s=answer_s)
+        self._said: list[ToStore] = []
+        self.keeps_up = True
+        """Whether the store reads what is said to it."""
+        self.session = StoreSession(StoreId("store-0"), 1, self._say, answer_s=answer_s)
 
     def messages(self) -> list[ToStore]:
         """Since last asked."""
-        said = []
-        while not self.session.outbox.empty():
-            said.append(self.session.outbox.get_nowait())
+        said, self._said = self._said, []
         return said
 
     def all(self) -> list[tuple[str, list[SlotRef]]]:
@@ -30,6 +31,10 @@ class Said:
             assert kind is not None
             said.append((kind, refs_from_wire(getattr(getattr(message, kind), "slots", ()))))
         return said
+
+    def _say(self, message: ToStore) -> bool:
+        self._said.append(message)
+        return self.keeps_up
 
     def answer(self, call: int, **kind: Any) -> None:
         self.session.answered(FromStore(call=call, **kind))
