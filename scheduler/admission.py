@@ -15,6 +15,7 @@ from enum import StrEnum
 from math import inf, log
 
 from scheduler.vocabulary import Ask, Priority
+from scheduler.vocabulary import Promise as Promise
 
 
 class Admission(StrEnum):
@@ -28,20 +29,6 @@ class Admission(StrEnum):
     def looks_at_decode(self) -> bool:
         """On arrival."""
         return self in (Admission.EARLY, Admission.PREDICTIVE)
-
-
-@dataclass(frozen=True, slots=True)
-class Promise:
-    """What a deployment promises to requests that do not say what they want; inf: nothing."""
-
-    ttft_s: float = inf
-    tpot_s: float = inf
-
-    def to(self, ask: Ask) -> "Promise":
-        return Promise(
-            self.ttft_s if ask.ttft_slo_s is None else ask.ttft_slo_s,
-            self.tpot_s if ask.tpot_slo_s is None else ask.tpot_slo_s,
-        )
 
 
 BATCH_LOAD = 0.8

@@ -5,16 +5,17 @@ store. Blocks are accounted for in ``DeviceBlocks``; a block is named there only
 that fills it was applied, and never written while anyone else could read it.
 
     add -> waiting -> admit -> loading -> loaded -> [ next -> applied ]* -> left
-           (FIFO)     seat and blocks               one batch in flight at a time
+           (queue.py) seat and blocks               one batch in flight at a time
 
 A step spends its budgets in order: first one token for every decoding sequence, then prefill
-chunks, oldest first, with the tokens and the seconds that are left. Chunks start on block
-boundaries, so that the arithmetic of a tile does not depend on how a prompt was cut.
+chunks, as queue.py orders them, with the tokens and the seconds that are left, and as the promises of those
+who decode allow (tempo.py). Chunks start on block boundaries, so that the arithmetic of a tile does not
+depend on how a prompt was cut.
 """
 
 from bisect import insort
-from collections import deque
 from collections.abc import Sequence
+from math import inf
 from operator import attrgetter
 
 from kvstore.device import DeviceBlocks
@@ -22,8 +23,10 @@ from kvstore.names import block_names
 from scheduler.batch import Batch, Fill, Slice
 from scheduler.budget import Budget
 from scheduler.progress import BatcherSnapshot, BatchLimits, FirstToken, Progress
+from scheduler.queue import Oldest, Queue, in_turn
 from scheduler.reservation import Load, match_again, reserve
 from scheduler.sequence import Event, Phase, Running, fills, sequence
+from scheduler.tempo import MOST_SKIPPED, held_until_s, tempo
 from scheduler.vocabulary import Profile, RequestId
 
 __all__ = ["BatchLimits", "Batcher", "BatcherSnapshot", "FirstToken", "Load", "Progress", "Running", "sequence"]
@@ -44,8 +47,9 @@ class Batcher:
         self._max_tokens = max(limits.max_num_batched_tokens, limits.max_num_seqs + block_tokens)
         self._longest = min(limits.max_model_len, blocks.total * block_tokens)
         self._live: dict[RequestId, Running] = {}
-        # Each is ordered by arrival; a preempted sequence is older than all that wait, so it goes to the front.
-        self._waiting: deque[Running] = deque()
+        self._waiting = Queue()
+        self._seated: dict[RequestId, Running] = {}
+        # Both ordered by arrival.
         self._prefilling: list[Running] = []
         self._decoding: list[Running] = []
         self._flight: Batch | None = None
@@ -53,6 +57,8 @@ class Batcher:
         self._arrivals = 0
         self._preemptions = 0
         self._stuck: tuple[Running, int] | None = None
+        self._oldest = Oldest()  # of those who prefill
+        self._skipped = 0  # steps in a row in which somebody should have had a chunk and had none
 
     # -- coming and going ---------------------------------------------------------------------------------------
 
@@ -67,10 +73,10 @@ class Batcher:
         if refusal is None:
             if not new.names:
                 new.names = block_names(new.root, new.tokens, self._block_tokens)
-            new.arrival, new.arrived_s = self._arrivals, now
+            new.came(self._arrivals, self.profile, now=now)
             self._arrivals += 1
             self._live[new.request] = new
-            self._waiting.append(new)
+            self._waiting.add(new)
         return refusal
 
     def _refusal(self, new: Running) -> str | None:
@@ -102,6 +108,7 @@ class Batcher:
         self._unlist(running)
         running.happened(Event.LEFT)
         del self._live[running.request]
+        self._seated.pop(running.request, None)
 
     def _unlist(self, running: Running) -> None:
         match running.phase:
@@ -119,22 +126,37 @@ class Batcher:
     # -- admission ----------------------------------------------------------------------------------------------
 
     def admit(self, *, now: float) -> list[Load]:
-        """Seat whoever comes next while seats and blocks last; stop at the first who does not fit: nobody is overtaken.
+        """Seat whoever's turn it is while seats and blocks last; stop at the first who does not fit.
 
         Call it again whenever blocks were unpinned by others, too: a sequence may be waiting for just those.
         """
         loads: list[Load] = []
-        while self._waiting and len(self._live) - len(self._waiting) < self._limits.max_num_seqs:
-            head, free = self._waiting[0], self._device.free
-            if self._stuck == (head, free):
-                break  # nothing has changed; to match a long prompt again at every step could cost more than the step
+        while (head := self._may_sit(now)) is not None:
+            free = self._device.free
             load = reserve(head, self._device, self._block_tokens)
             if load is None:
                 self._stuck = (head, free)
                 break
-            self._waiting.popleft().happened(Event.ADMITTED)
+            self._waiting.seat(head)
+            self._seated[head.request] = head
+            head.happened(Event.ADMITTED)
             loads.append(load)
         return loads
+
+    def _may_sit(self, now: float) -> Running | None:
+        """Whom to find blocks for."""
+        if len(self._seated) >= self._limits.max_num_seqs:
+            return None
+        head = self._waiting.head(now=now)
+        if head is None or self._stuck == (head, self._device.free):
+            return None  # nothing has changed; to match a long prompt again at every step could cost more than the step
+        return head if now >= self._held_until_s(head) else None
+
+    def _held_until_s(self, head: Running) -> float:
+        """Who was set back had its seat before, so nobody looks at promises again."""
+        if head.first_token_given or head.started_s is not None:
+            return -inf
+        return held_until_s(head, self._seated.values(), self.profile)
 
     def loaded(self, request: RequestId, blocks: int) -> None:
         """``Load.missing[:blocks]`` have been copied to ``Load.targets``; the rest is computed.
@@ -218,15 +240,19 @@ class Batcher:
         victim.happened(Event.PREEMPTED)
         self._give_back(victim)
         victim.handed_over = False  # the short block of its handoff is gone with its lease
-        self._waiting.appendleft(victim)
+        del self._seated[victim.request]
+        self._waiting.set_back(victim)
         self._preemptions += 1
 
     def _prefill(self, slices: list[Slice], filled: list[Fill], kv_tokens: int, now: float) -> None:
-        """Spend what the decodes left on chunks, oldest first; at least one block, so that prefills always advance."""
+        """Spend what the decodes left on chunks, in turn; a block at least, where it is not for the next step to do."""
         size, decodes = self._block_tokens, len(slices)
-        budget = Budget(self._max_tokens, self._limits.max_step_s, self.profile, size)
+        owed = tempo(self._decoding, now=now)
+        most_s = min(self._limits.max_step_s, owed.step_s)
+        budget = Budget(self._max_tokens, most_s, self.profile, size)
         budget.charge_decodes(decodes, kv_tokens)
-        for running in self._prefilling:
+        oldest, served = self._prefilling[0], False
+        for running in in_turn(self._prefilling, self._oldest, self.profile, now=now):
             match_again(running, self._device, size)
             start, total = running.computed, len(running.tokens)
             end = budget.chunk_end(start, total)
@@ -234,6 +260,8 @@ class Batcher:
                 if len(slices) > decodes:
                     break
                 end = min(total, start + size)
+                if self._skipped < MOST_SKIPPED and most_s + budget.overspent_s(start, end) > owed.wait_s:
+                    break
             # As far as whoever lowers them can tell, a handoff's blocks are filled by its own steps: all of them.
             filled += fills(running, running.filled if running.hand_over else start, end, size)
             running.filled = end
@@ -245,9 +273,18 @@ class Batcher:
             piece = running.tokens[start:end]
             slices.append(Slice(running.request, piece, start, running.blocks, sampling, forbidden))
             self._flying.append(running)
+            served = served or running is oldest
             if not done:
                 break
             budget.charge_chunk(start, end)
+        if len(slices) == decodes:
+            self._skipped += 1
+            return
+        self._skipped = 0
+        if served:
+            self._oldest.had_its_turn()
+        else:
+            self._oldest.passed(oldest)
 
     # -- what became of it --------------------------------------------------------------------------------------
 
@@ -274,6 +311,8 @@ class Batcher:
 
     def _sampled(self, running: Running, token: int, now: float) -> Progress:
         running.tokens.append(token)
+        if running.phase is Phase.PREFILLING or not running.first_token_given:
+            running.gave(now=now)
         finish = running.finish(self._longest)
         first = None
         if not running.first_token_given:

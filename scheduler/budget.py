@@ -31,6 +31,10 @@ class Budget:
         end = int(min(total, start + self.tokens, estimate.chunk_end(self.profile, start, self.seconds)))
         return end if end == total else max(start, end - end % self.block_tokens)
 
+    def overspent_s(self, start: int, end: int) -> float:
+        """By how much the seconds would be exceeded with this chunk."""
+        return estimate.prefill_s(self.profile, end, start) - self.profile.prefill_s[0] - self.seconds
+
     def charge_chunk(self, start: int, end: int) -> None:
         self.tokens -= end - start
         self.seconds -= estimate.prefill_s(self.profile, end, start) - self.profile.prefill_s[0]

@@ -20,7 +20,7 @@ import numpy as np
 
 from kvstore.layout import Identity
 from scheduler import estimate
-from scheduler.admission import Admission, Loads, Promise, limit, refusal, retry_after_s
+from scheduler.admission import Admission, Loads, limit, refusal, retry_after_s
 from scheduler.beliefs import Beliefs, Booking
 from scheduler.coming import Coming
 from scheduler.degraded import degraded
@@ -34,11 +34,13 @@ from scheduler.roles import Roles
 from scheduler.shares import Shares
 from scheduler.table import NOBODY, Bools, Floats
 from scheduler.vocabulary import (
+    NO_PROMISE,
     Ask,
     CopyOrder,
     Measured,
     Outcome,
     Placement,
+    Promise,
     Rejection,
     RejectionCode,
     RequestId,
@@ -87,8 +89,6 @@ SLOWER = 4.0
 
 QUEUE_S = 30.0
 """Longest wait under ``queue``: the papers' own threshold of a TTFT."""
-
-NO_PROMISE = Promise()
 
 RETRY_AFTER_S = 1.0
 """A worker that restarts reports within seconds; clients back off on their own from there."""
@@ -262,6 +262,7 @@ class Conductor:
             predicted_cached_tokens=int(at.cached[pair.computes]) * self._block_tokens,
             source=None if source == NOBODY else beliefs.reachable(beliefs.store_table.keys[source], now),
             second_check=self._admission is Admission.BASELINE and pair.prefill != NOBODY and not ask.resumed,
+            promise=promise,
         )
 
     def decode_begins(self, request: RequestId, *, now: float) -> Rejection | None:

@@ -11,10 +11,15 @@ The batcher owns it and changes it; this file holds the state and the table of i
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import inf
 
 from kvstore.names import BlockName, child_name
+from scheduler import estimate
 from scheduler.batch import Fill
-from scheduler.vocabulary import FinishReason, Limits, RequestId, Sampling
+from scheduler.vocabulary import FinishReason, Limits, Priority, Profile, RequestId, Sampling, Urgency
+
+AT_LEISURE = Urgency()
+"""Nothing is promised."""
 
 
 class Phase(StrEnum):
@@ -67,6 +72,8 @@ class Running:
     tokens: prompt and output. prompt: how many of them are the prompt's. names: of the
     full blocks, as far as they were needed. computed: tokens whose KV is in ``blocks``.
     filled: of a sequence that is to be handed over, the tokens whose blocks need no ``Fill`` any more.
+    due_s: when its first token is due; starts_by_s: when its prefill has to begin for that, as expected on arrival.
+    paced_s, paced_tokens: since when its tokens are expected one by one, and how many of them there were by then.
     """
 
     request: RequestId
@@ -77,8 +84,13 @@ class Running:
     limits: Limits
     hand_over: bool
     handed_over: bool
+    urgency: Urgency = AT_LEISURE
     arrival: int = 0
     arrived_s: float = 0.0
+    due_s: float = inf
+    starts_by_s: float = inf
+    paced_s: float = 0.0
+    paced_tokens: int = 0
     started_s: float | None = None
     cached_tokens: int | None = None
     first_token_given: bool = False
@@ -93,10 +105,45 @@ class Running:
         """Raises KeyError, and changes nothing, where the table has no such step."""
         self.phase = NEXT[self.phase, event]
 
+    def came(self, arrival: int, profile: Profile, *, now: float) -> None:
+        """What was left of its promises counts from here, by this worker's clock."""
+        self.arrival, self.arrived_s = arrival, now
+        self.due_s = now + self.urgency.ttft_left_s
+        expected = min(self.urgency.cached_tokens, len(self.tokens) - 1)
+        self.starts_by_s = self.due_s - estimate.prefill_s(profile, len(self.tokens), expected)
+        self.gave(now=now)
+
+    def gave(self, *, now: float) -> None:
+        """The first token after its prefill is out: further ones are expected from now on."""
+        self.paced_s, self.paced_tokens = now, len(self.tokens)
+
     @property
     def generated(self) -> int:
         """Output tokens of the whole stream so far."""
         return len(self.tokens) - self.prompt
+
+    @property
+    def begun(self) -> bool:
+        """Its client has had tokens, and waits for the next one."""
+        return len(self.tokens) > self.prompt
+
+    @property
+    def promised(self) -> bool:
+        return self.urgency.ttft_left_s < inf or self.urgency.tpot_s < inf
+
+    @property
+    def urged(self) -> bool:
+        """Whether anything but its arrival can count in a queue."""
+        return self.due_s < inf or self.urgency.priority is Priority.BATCH or (self.begun and self.promised)
+
+    def slack_s(self, profile: Profile, *, now: float) -> float:
+        """How long its prefill could still stand; negative: its first token will be late."""
+        return self.due_s - now - estimate.prefill_s(profile, len(self.tokens), self.computed)
+
+    @property
+    def next_due_s(self) -> float:
+        """When its next token would be late by the mean that was promised; inf where none was."""
+        return self.paced_s + (len(self.tokens) - self.paced_tokens + 1) * self.urgency.tpot_s
 
     @property
     def forbidden(self) -> frozenset[int]:
@@ -122,6 +169,7 @@ def sequence(
     limits: Limits,
     hand_over: bool = False,
     handed_over: bool = False,
+    urgency: Urgency = AT_LEISURE,
 ) -> Running:
     """A sequence as a worker is asked for it; ``output`` are tokens of the stream that were given out before.
 
@@ -129,7 +177,8 @@ def sequence(
     handed_over: the KV of all its tokens but the last is expected in the store, a short last block included.
     """
     assert not (hand_over and handed_over), f"{request} comes from a handoff and can't go to another"
-    return Running(request, root, [*prompt, *output], len(prompt), sampling, limits, hand_over, handed_over)
+    tokens = [*prompt, *output]
+    return Running(request, root, tokens, len(prompt), sampling, limits, hand_over, handed_over, urgency)
 
 
 def tail_name(running: Running, end: int, size: int) -> BlockName:

@@ -6,6 +6,7 @@ no timestamp of another process ever appears here.
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import inf
 from typing import NewType
 
 from kvstore.digest import Digest
@@ -120,6 +121,37 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
+class Promise:
+    """What a deployment promises to requests that do not say what they want; inf: nothing."""
+
+    ttft_s: float = inf
+    tpot_s: float = inf
+
+    def to(self, ask: Ask) -> "Promise":
+        return Promise(
+            self.ttft_s if ask.ttft_slo_s is None else ask.ttft_slo_s,
+            self.tpot_s if ask.tpot_slo_s is None else ask.tpot_slo_s,
+        )
+
+
+NO_PROMISE = Promise()
+
+
+@dataclass(frozen=True, slots=True)
+class Urgency:
+    """What a worker is told of the promises of one sequence, as durations: no clock is shared.
+
+    ttft_left_s: until its first token is due, negative where it is late already, inf where nothing is promised.
+    cached_tokens: of its tokens, those that it is expected to find; until it has looked, the rest is its work.
+    """
+
+    ttft_left_s: float = inf
+    tpot_s: float = inf
+    priority: Priority = Priority.INTERACTIVE
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class StoreTarget:
     """A store, and where its transfers listen (host:port)."""
 
@@ -142,6 +174,7 @@ class Placement:
 
     source: the store from which whoever prefills fetches what its own one lacks of the prefix.
     second_check: when the prefill has ended, and before its token is given out, the conductor is to be asked again.
+    promise: what holds for it, so that its workers keep what it was admitted by.
     """
 
     request: RequestId
@@ -152,6 +185,7 @@ class Placement:
     predicted_cached_tokens: int
     source: StoreTarget | None = None
     second_check: bool = False
+    promise: Promise = NO_PROMISE
 
 
 @dataclass(frozen=True, slots=True)

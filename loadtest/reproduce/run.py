@@ -9,7 +9,8 @@ from loadtest.simulator.record import Record
 from loadtest.simulator.simulation import Sample, Simulation, Spec
 from loadtest.traces import Row, requests
 from scheduler.admission import Promise
-from scheduler.conductor import NO_PROMISE, Conductor
+from scheduler.conductor import Conductor
+from scheduler.vocabulary import NO_PROMISE
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ those after the first. Whoever uses neither steps one by one, with the same resu
 """
 
 from itertools import repeat
+from math import inf
 
 from scheduler.batch import Batch
 from scheduler.batching import Batcher
@@ -14,16 +15,16 @@ from scheduler.batching import Batcher
 class CoastingBatcher(Batcher):
     """See the module."""
 
-    def alike(self, batch: Batch) -> int:
-        """How many steps are like ``batch``, the one in flight, itself included.
+    def alike(self, batch: Batch, *, now: float) -> int:
+        """How many steps are like ``batch``, the one in flight, itself included; if they end by ``quiet_until_s``.
 
         The last of them may end a sequence or fill a block; none gives anybody the first token.
         """
         decoding = self._decoding
-        if len(batch.slices) != len(decoding):
-            return 1  # a prefill takes part
-        if self._may_admit():
-            return 1
+        if self._prefilling or len(batch.slices) != len(decoding):
+            return 1  # a prefill takes part, or waits for what promises allow
+        if self._waiting and self._may_sit(now) is not None:
+            return 1  # another look after this step could be worth it: making its batch has changed what is free
         size = self._block_tokens
         steps = 1 << 30
         for running in decoding:
@@ -42,8 +43,9 @@ class CoastingBatcher(Batcher):
             running.tokens.extend(repeat(running.tokens[-1], steps))
             running.computed += steps
 
-    def _may_admit(self) -> bool:
-        """Whether another look after this step could be worth it: making its batch has changed what is free."""
-        if not self._waiting or len(self._live) - len(self._waiting) >= self._limits.max_num_seqs:
-            return False
-        return self._stuck != (self._waiting[0], self._device.free)
+    def quiet_until_s(self, *, now: float) -> float:
+        """When somebody's turn to be seated comes by mere time: another's is over, or its own wait for a seat is."""
+        head = self._waiting.head(now=now) if len(self._seated) < self._limits.max_num_seqs else None
+        if head is None:
+            return inf
+        return min((each for each in (head.starts_by_s, self._held_until_s(head)) if each >= now), default=inf)

@@ -71,6 +71,7 @@ class Spec:
     holds slots for its hand-over from then on; so with many seats and a long queue both happen too early.
     coupled: every mixed worker for itself, as engines without a shared cache are; None: with stores.
     coasting: see ``CoastingBatcher``. report_s: how often hosts report.
+    enforced: workers are told what was promised, and order their queues by it.
     """
 
     machine: Machine
@@ -89,6 +90,7 @@ class Spec:
     coupled: Coupled | None = None
     coasting: bool = True
     report_s: float = REPORT_S
+    enforced: bool = True
 
     def __post_init__(self) -> None:
         if self.decode + self.mixed < 1:
@@ -182,6 +184,7 @@ class Simulation:
             spec.block_tokens,
             spec.max_new_tokens,
             keep_times,
+            spec.enforced and spec.coupled is None,
         )
         self._report_s = spec.report_s
         self._beats = {name: spec.report_s * chance.random() for name in self.workers}

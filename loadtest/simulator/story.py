@@ -32,6 +32,7 @@ from scheduler.vocabulary import (
     Sampling,
     StoreId,
     StoreTarget,
+    Urgency,
     WorkerId,
 )
 
@@ -55,7 +56,7 @@ class Cluster:
     """Where a story takes place.
 
     max_new_tokens: what clients say they want at most, whatever they will get. keep_times: records have the time of
-    every token.
+    every token. enforced: workers are told what was promised.
     """
 
     events: Events
@@ -66,6 +67,7 @@ class Cluster:
     block_tokens: int
     max_new_tokens: int
     keep_times: bool = False
+    enforced: bool = True
 
 
 class Story:
@@ -80,6 +82,7 @@ class Story:
         self._excluded: frozenset[WorkerId] = frozenset()
         self._parts: list[tuple[Worker, Part]] = []
         self._times: list[float] = []
+        self._urgency = Urgency()
         self._given = 0
         self._record = Record(
             place,
@@ -116,6 +119,7 @@ class Story:
             record = self._record
             record.predicted_ttft_s = placement.predicted_ttft_s
             record.prefill, record.decode = None if inline else worker.name, decode.name
+        self._urgency = self._urged(placement)
         part = Part(
             self._running(hand_over=not inline),
             self._request.output.content,
@@ -154,9 +158,18 @@ class Story:
         # An array does all that a batcher does with a list of tokens, in 4 bytes each.
         ids, limits = cast("list[int]", tokens), Limits(max_tokens=self._request.output_tokens)
         prompt = self._request.input_tokens
-        running = Running(self._id, self._cluster.root, ids, prompt, GREEDY, limits, hand_over, handed_over)
+        root, urgency = self._cluster.root, self._urgency
+        running = Running(self._id, root, ids, prompt, GREEDY, limits, hand_over, handed_over, urgency)
         running.names = list(self._names)  # named once; a batcher that is given none names them itself
         return running
+
+    def _urged(self, placement: Placement) -> Urgency:
+        """What is left of its promises; of a stream that has begun, from now on."""
+        if not self._cluster.enforced:
+            return Urgency()
+        spent_s = 0.0 if self._times else self._cluster.events.now - self._record.asked_s
+        promise, cached_tokens = placement.promise, placement.predicted_cached_tokens
+        return Urgency(promise.ttft_s - spent_s, promise.tpot_s, cached_tokens=cached_tokens)
 
     # -- what happens -------------------------------------------------------------------------------------------
 

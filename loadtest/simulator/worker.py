@@ -8,7 +8,7 @@ comes from outside (``_interrupt``): the step that was under way by then ends as
 """
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -257,11 +257,14 @@ class Worker:
     # -- steps --------------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        batch = self._batcher.next(now=self._events.now)
+        now = self._events.now
+        batch = self._batcher.next(now=now)
         if batch is None:
             return
-        steps = self._batcher.alike(batch) if self._coasting else 1
+        steps = self._batcher.alike(batch, now=now) if self._coasting else 1
         ends = self._ends(batch, steps)
+        if steps > 1:
+            del ends[bisect_left(ends, self._batcher.quiet_until_s(now=now)) + 1 :]
         self._flight = _Flight(batch, ends, self._events.at(ends[-1], self._landed))
         for part, names in self._filled(batch):
             if part.push is not None:

@@ -93,7 +93,7 @@ class Answer(Response):
             end_ids=front.text.end_ids,
             prompt=generation.prompt,
         )
-        story = Story(generation, front.cluster, front.settings.patience)
+        story = Story(generation, front.cluster, front.settings.patience, arrived=self._journal.arrived)
         return Choice(index, order, story, scribe, front.metrics)
 
     def _voice_for(self, order: Order, deployment: Deployment, send: Send) -> Voice:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kvstore.names import BlockName, block_names
-from scheduler.vocabulary import Limits, RequestId, Sampling, WorkerId
+from scheduler.vocabulary import NO_PROMISE, Limits, Promise, RequestId, Sampling, WorkerId
 from services.gateway.wishes import Wishes
 
 
@@ -37,7 +37,7 @@ class Account:
     """What became of a generation: for headers, usage, logs and metrics. Times in seconds.
 
     prefill: who computed the prompt for the first token, None for who decodes; predicted_ttft_s: of that
-    placement, too. decode: who decodes, or did last.
+    placement, too. promise: what held for it then. decode: who decodes, or did last.
     placing_s: all placements together, waiting for somebody to appear included. queue_s and
     prefill_s: the first token's, as its worker stamped them. cached_tokens: of the prompt, reused;
     None until known. placements: how often it was to be placed; with a prefill worker: handoffs, without:
@@ -45,6 +45,7 @@ class Account:
     """
 
     prefill: WorkerId | None = None
+    promise: Promise = NO_PROMISE
     decode: WorkerId | None = None
     predicted_ttft_s: float = 0.0
     placements: int = 0

@@ -28,6 +28,7 @@ from scheduler.vocabulary import (
     RequestId,
     StoreTarget,
     Target,
+    Urgency,
     WorkerId,
 )
 from services.gateway.cluster import ClusterClient
@@ -35,7 +36,7 @@ from services.gateway.errors import unavailable
 from services.gateway.generation import Account, Generation
 from services.gateway.pace import Pace
 from services.gateway.patience import Patience, Troubles
-from services.wire.codec import limits_to_wire, sampling_to_wire, store_target_to_wire
+from services.wire.codec import limits_to_wire, sampling_to_wire, store_target_to_wire, urgency_to_wire
 from services.wire.errors import (
     PeerError,
     PeerFailed,
@@ -67,10 +68,11 @@ class TakenBack(Exception):
 
 
 class Story:
-    """One generation's life. output: the tokens given out so far."""
+    """One generation's life. arrived: when its request did, by the event loop. output: the tokens given out so far."""
 
-    def __init__(self, generation: Generation, cluster: ClusterClient, patience: Patience) -> None:
+    def __init__(self, generation: Generation, cluster: ClusterClient, patience: Patience, *, arrived: float) -> None:
         self._generation = generation
+        self._arrived = arrived
         self._cluster = cluster
         self._patience = patience
         self._clock = asyncio.get_running_loop().time
@@ -153,6 +155,7 @@ class Story:
             limits=limits_to_wire(limits),
             push_to=store_target_to_wire(_elsewhere(placement.decode, than=target)),
             source=store_target_to_wire(placement.source),
+            urgency=urgency_to_wire(self._urgency(placement)),
         )
         with _leg(target):
             events = await handoff.enter_async_context(
@@ -189,6 +192,7 @@ class Story:
             limits=limits_to_wire(generation.limits),
             handed_over=bool(first),
             source=store_target_to_wire(source),
+            urgency=urgency_to_wire(self._urgency(placement)),
         )
         try:
             async with self._cluster.decode(target.address, wire, timeout_s=self._time_left_s()) as events:
@@ -269,12 +273,19 @@ class Story:
         if not self.output:  # what comes later is no part of the first token
             account.prefill = None if placement.prefill is None else placement.prefill.worker
             account.predicted_ttft_s = placement.predicted_ttft_s
+            account.promise = placement.promise
         account.decode = placement.decode.worker
         account.placing_s += took_s
         account.handoffs += placement.prefill is not None
         account.inlines += placement.prefill is None
         account.moves += bool(self.output)
         self._happened(Event.PLACED_INLINE if placement.prefill is None else Event.PLACED)
+
+    def _urgency(self, placement: Placement) -> Urgency:
+        """What is left of its promises. Whoever waits for a stream to go on waits as for a first token, from now on."""
+        promise, spent_s = placement.promise, 0.0 if self.output else self._clock() - self._arrived
+        cached_tokens = placement.predicted_cached_tokens
+        return Urgency(promise.ttft_s - spent_s, promise.tpot_s, self._generation.wishes.priority, cached_tokens)
 
     def _began(self, cached_tokens: int, queue_s: float, prefill_s: float) -> None:
         """Only the first time counts: what a resumed stream finds again is no gain for its client."""

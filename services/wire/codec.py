@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 
 from kvstore.layout import Identity, KvLayout
 from kvstore.names import NAME_BYTES, BlockName
-from scheduler.vocabulary import Limits, Sampling, StoreId, StoreTarget
+from scheduler.vocabulary import Limits, Priority, Sampling, StoreId, StoreTarget, Urgency
 from services.wire.errors import WireError
-from services.wire.pb import common_pb2, store_pb2
+from services.wire.pb import common_pb2, store_pb2, worker_pb2
 
 
 def names_to_wire(names: Iterable[BlockName]) -> bytes:
@@ -89,6 +89,45 @@ def limits_from_wire(wire: common_pb2.Limits) -> Limits:
     if wire.max_tokens < 1:
         raise WireError("max_tokens must be at least 1")
     return Limits(wire.max_tokens, wire.min_tokens, frozenset(wire.stop_ids))
+
+
+def finite(seconds: float) -> float | None:
+    """As an optional field has it: absent where nothing is promised."""
+    return seconds if math.isfinite(seconds) else None
+
+
+def promised_from_wire(seconds: float) -> float:
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise WireError(f"a time that is to be kept is more than 0 s, not {seconds}")
+    return seconds
+
+
+def priority_from_wire(word: str) -> Priority:
+    try:
+        return Priority(word) if word else Priority.INTERACTIVE
+    except ValueError as error:
+        raise WireError(f"no priority is called {word!r}") from error
+
+
+def urgency_to_wire(urgency: Urgency) -> worker_pb2.Urgency:
+    return worker_pb2.Urgency(
+        ttft_left_s=finite(urgency.ttft_left_s),
+        tpot_s=finite(urgency.tpot_s),
+        priority=urgency.priority.value,
+        cached_tokens=urgency.cached_tokens,
+    )
+
+
+def urgency_from_wire(wire: worker_pb2.Urgency) -> Urgency:
+    ttft_left_s = wire.ttft_left_s if wire.HasField("ttft_left_s") else math.inf
+    if math.isnan(ttft_left_s) or ttft_left_s == -math.inf:
+        raise WireError(f"the time that is left is a number of seconds, not {ttft_left_s}")
+    return Urgency(
+        ttft_left_s,
+        promised_from_wire(wire.tpot_s) if wire.HasField("tpot_s") else math.inf,
+        priority_from_wire(wire.priority),
+        wire.cached_tokens,
+    )
 
 
 def store_target_to_wire(target: StoreTarget | None) -> common_pb2.StoreTarget | None:

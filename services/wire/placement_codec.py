@@ -8,14 +8,22 @@ from scheduler.vocabulary import (
     Measured,
     Outcome,
     Placement,
-    Priority,
+    Promise,
     Rejection,
     RejectionCode,
     RequestId,
     Target,
     WorkerId,
 )
-from services.wire.codec import names_from_wire, names_to_wire, store_target_from_wire, store_target_to_wire
+from services.wire.codec import (
+    finite,
+    names_from_wire,
+    names_to_wire,
+    priority_from_wire,
+    promised_from_wire,
+    store_target_from_wire,
+    store_target_to_wire,
+)
 from services.wire.errors import WireError
 from services.wire.pb import conductor_pb2
 
@@ -43,26 +51,13 @@ def ask_from_wire(wire: conductor_pb2.Ask) -> Ask:
         tokens=wire.tokens,
         max_new_tokens=wire.max_new_tokens,
         excluded=frozenset(WorkerId(worker) for worker in wire.excluded),
-        ttft_slo_s=_promised(wire.ttft_slo_s) if wire.HasField("ttft_slo_s") else None,
-        tpot_slo_s=_promised(wire.tpot_slo_s) if wire.HasField("tpot_slo_s") else None,
-        priority=_priority(wire.priority),
+        ttft_slo_s=promised_from_wire(wire.ttft_slo_s) if wire.HasField("ttft_slo_s") else None,
+        tpot_slo_s=promised_from_wire(wire.tpot_slo_s) if wire.HasField("tpot_slo_s") else None,
+        priority=priority_from_wire(wire.priority),
         tenant=wire.tenant,
         waited_s=wire.waited_s,
         resumed=wire.resumed,
     )
-
-
-def _promised(seconds: float) -> float:
-    if not (math.isfinite(seconds) and seconds > 0):
-        raise WireError(f"a time that is to be kept is more than 0 s, not {seconds}")
-    return seconds
-
-
-def _priority(word: str) -> Priority:
-    try:
-        return Priority(word) if word else Priority.INTERACTIVE
-    except ValueError as error:
-        raise WireError(f"no priority is called {word!r}") from error
 
 
 def answer_to_wire(answer: Placement | Rejection) -> conductor_pb2.PlaceAnswer:
@@ -126,6 +121,8 @@ def _placement_to_wire(placement: Placement) -> conductor_pb2.Placement:
         predicted_cached_tokens=placement.predicted_cached_tokens,
         source=store_target_to_wire(placement.source),
         second_check=placement.second_check,
+        ttft_slo_s=finite(placement.promise.ttft_s),
+        tpot_slo_s=finite(placement.promise.tpot_s),
     )
 
 
@@ -139,6 +136,10 @@ def _placement_from_wire(request: RequestId, wire: conductor_pb2.Placement) -> P
         predicted_cached_tokens=wire.predicted_cached_tokens,
         source=store_target_from_wire(wire.source) if wire.HasField("source") else None,
         second_check=wire.second_check,
+        promise=Promise(
+            promised_from_wire(wire.ttft_slo_s) if wire.HasField("ttft_slo_s") else math.inf,
+            promised_from_wire(wire.tpot_slo_s) if wire.HasField("tpot_slo_s") else math.inf,
+        ),
     )
 
 

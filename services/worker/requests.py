@@ -8,7 +8,14 @@ from itertools import count
 
 from scheduler.sequence import Running, sequence
 from scheduler.vocabulary import Limits, RequestId, StoreTarget
-from services.wire.codec import limits_from_wire, name_from_wire, sampling_from_wire, store_target_from_wire, token_ids
+from services.wire.codec import (
+    limits_from_wire,
+    name_from_wire,
+    sampling_from_wire,
+    store_target_from_wire,
+    token_ids,
+    urgency_from_wire,
+)
 from services.wire.errors import WireError
 from services.wire.pb.worker_pb2 import DecodeRequest, PrefillRequest
 
@@ -29,6 +36,7 @@ class Requests:
             sampling=sampling_from_wire(wire.sampling),
             limits=self._limits(limits_from_wire(wire.limits)),
             hand_over=True,
+            urgency=urgency_from_wire(wire.urgency),
         )
 
     def decode(self, wire: DecodeRequest) -> Running:
@@ -41,6 +49,7 @@ class Requests:
             sampling=sampling_from_wire(wire.sampling),
             limits=self._limits(limits_from_wire(wire.limits)),
             handed_over=wire.handed_over,
+            urgency=urgency_from_wire(wire.urgency),
         )
 
     def _key(self, request: str) -> RequestId:

@@ -1,6 +1,7 @@
 """The cluster in virtual time: whole runs over small hosts."""
 
 from dataclasses import replace
+from math import inf
 from random import Random
 
 import pytest
@@ -14,6 +15,7 @@ from loadtest.workload.lengths import Lengths
 from loadtest.workload.prefixes import Mix
 from loadtest.workload.swarms import Swarm
 from scheduler import estimate
+from scheduler.vocabulary import Promise
 from tests.loadtest.build import machine, simulation, spec
 
 SHORT = Lengths(60, 100, most=200)
@@ -141,6 +143,17 @@ WORKLOADS = {
 def test_coasting_is_equal_to_stepping(name: str, cluster: Spec) -> None:
     """To the last bit: the shortcut changes no decision, no time and no hit."""
     assert run(cluster, WORKLOADS[name]) == run(replace(cluster, coasting=False), WORKLOADS[name])
+
+
+@pytest.mark.parametrize("tpot_s", [inf, 0.0011])
+@pytest.mark.parametrize(
+    "cluster", [spec(), spec(prefill=0, decode=0, mixed=2, max_num_seqs=6)], ids=["2P+2D", "mixed"]
+)
+def test_coasting_is_equal_to_stepping_where_promises_hold_somebody_up(cluster: Spec, tpot_s: float) -> None:
+    promise = Promise(0.1, tpot_s)
+    coasted = run(cluster, WORKLOADS["overload"], promise=promise)
+    assert coasted == run(replace(cluster, coasting=False), WORKLOADS["overload"], promise=promise)
+    assert coasted != run(replace(cluster, enforced=False), WORKLOADS["overload"], promise=promise)
 
 
 @pytest.mark.parametrize(("chunked", "gap_s"), [(True, 0.25), (False, 0.78)])

@@ -1,6 +1,7 @@
 """Short words for the nouns of scheduling, with small numbers: blocks of 4 tokens, free arithmetic."""
 
 from collections.abc import Iterable, Sequence
+from math import inf
 
 from kvstore.device import DeviceBlocks
 from kvstore.layout import Identity
@@ -12,12 +13,14 @@ from scheduler.vocabulary import (
     Ask,
     Digests,
     Limits,
+    Priority,
     Profile,
     RequestId,
     Role,
     Sampling,
     StoreId,
     StoreReport,
+    Urgency,
     WorkerId,
     WorkerReport,
 )
@@ -63,7 +66,12 @@ def ask_for(
     stops: Iterable[int] = (),
     hand_over: bool = False,
     handed_over: bool = False,
+    ttft_s: float = inf,
+    tpot_s: float = inf,
+    priority: Priority = Priority.INTERACTIVE,
+    cached: int = 0,
 ) -> Running:
+    """ttft_s, tpot_s: what was promised, from now on."""
     return sequence(
         RequestId(request),
         root=ROOT,
@@ -73,6 +81,7 @@ def ask_for(
         limits=Limits(most, least, frozenset(stops)),
         hand_over=hand_over,
         handed_over=handed_over,
+        urgency=Urgency(ttft_s, tpot_s, priority, cached),
     )
 
 

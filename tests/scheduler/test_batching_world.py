@@ -22,6 +22,16 @@ def test_whatever_happens_no_sequence_reads_anothers_kv_and_all_of_them_end(seed
     world.come_to_rest(random)
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_promises_change_who_comes_next_and_nothing_else(seed: int) -> None:
+    random = Random(seed)
+    world = World(blocks=random.choice([6, 8, 12, 30]), promises=True)
+    for _ in range(150):
+        world.happen(random)
+
+    world.come_to_rest(random)
+
+
 class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()

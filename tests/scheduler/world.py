@@ -6,16 +6,19 @@ would read anything but its own past is seen at once, whoever misnamed, shared o
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from random import Random
 
 from kvstore.names import BlockName, child_name
 from scheduler.batch import Batch, Fill
 from scheduler.batching import Load
-from scheduler.vocabulary import FinishReason, RequestId
+from scheduler.estimate import FREE
+from scheduler.vocabulary import FinishReason, Priority, Profile, RequestId
 from tests.scheduler.build import ROOT, SIZE, ask_for, batcher, names
 
 SEATS, TOKENS, CONTEXT, WAITING = 4, 9, 40, 6
 STOP = 9
+SOME = Profile(prefill_s=(0.001, 0.002, 0.0), step_s=(0.004, 0.001, 0.0))
 
 Prefix = tuple[int, ...]
 Block = list[Prefix | None]
@@ -33,10 +36,18 @@ class Story:
 
 
 class World:
-    """Every method asserts what must hold; ``check`` what holds between them."""
+    """Every method asserts what must hold; ``check`` what holds between them.
 
-    def __init__(self, blocks: int) -> None:
-        self.batcher, self.device = batcher(blocks, seats=SEATS, tokens=TOKENS, context=CONTEXT, waiting=WAITING)
+    promises: requests come with some, and time passes; who comes next is then for others to test.
+    """
+
+    def __init__(self, blocks: int, *, promises: bool = False) -> None:
+        profile = SOME if promises else FREE
+        self.batcher, self.device = batcher(
+            blocks, seats=SEATS, tokens=TOKENS, context=CONTEXT, waiting=WAITING, profile=profile
+        )
+        self.promises = promises
+        self.now = 0.0
         self.memory: list[Block] = [[None] * SIZE for _ in range(blocks)]
         self.slots: list[Block] = []
         self.store: dict[BlockName, int] = {}
@@ -67,9 +78,13 @@ class World:
             stops=[STOP],
             hand_over=kind == "hand_over",
             handed_over=kind == "handed_over",
+            ttft_s=random.choice([inf, -1.0, 0.05, 0.5]) if self.promises else inf,
+            tpot_s=random.choice([inf, 0.005, 0.02, 0.1]) if self.promises else inf,
+            priority=random.choice(list(Priority)) if self.promises else Priority.INTERACTIVE,
+            cached=random.randrange(30) if self.promises else 0,
         )
         full = self.batcher.full
-        refusal = self.batcher.add(running, now=0)
+        refusal = self.batcher.add(running, now=self.now)
         assert (refusal is not None) == (full or len(text) + len(output) >= self.longest)
         if refusal is None:
             self.live[request] = Story(self.arrivals, [*text, *output], kind == "hand_over")
@@ -96,8 +111,9 @@ class World:
     def admit(self) -> None:
         """In the order in which they came, a preempted one before all who came later."""
         queue = sorted((story.arrival, name) for name, story in self.live.items() if not story.seated)
-        loads = self.batcher.admit(now=0)
-        assert [load.request for load in loads] == [name for _, name in queue[: len(loads)]]
+        loads = self.batcher.admit(now=self.now)
+        if not self.promises:
+            assert [load.request for load in loads] == [name for _, name in queue[: len(loads)]]
         for load in loads:
             assert self.device.match(load.names[: load.reused]) == [block for _, block in load.held]
             self.live[load.request].seated = True
@@ -130,7 +146,7 @@ class World:
     def form(self) -> None:
         """The next batch; the youngest may have been preempted for it."""
         before = self.batcher.snapshot().preemptions
-        self.flight = self.batcher.next(now=0)
+        self.flight = self.batcher.next(now=self.now)
         preempted = self.batcher.snapshot().preemptions - before
         droppable = [story for story in self.live.values() if story.loaded and not story.hand_over]
         for story in sorted(droppable, key=lambda story: -story.arrival)[:preempted]:
@@ -154,7 +170,7 @@ class World:
             self.pinned += [fill.block for fill in batch.fills if not fill.short]
             self.device.pin([fill.block for fill in batch.fills if not fill.short])
         tokens = [random.choice([0, 1, 2, 3, 3, STOP]) if piece.sampling else None for piece in batch.slices]
-        progress = self.batcher.applied(batch, tokens, now=0)
+        progress = self.batcher.applied(batch, tokens, now=self.now)
         wanted = [piece.request for piece in batch.slices if piece.sampling]
         assert [each.request for each in progress] == [request for request in wanted if request in self.live]
         for each in progress:
@@ -179,6 +195,7 @@ class World:
 
     def happen(self, random: Random) -> None:
         """One of the things that can happen now, the usual ones more often."""
+        self.now += 0.01 * random.random()
         usual, odd = random.random() < 0.8, random.random()
         if usual and self.flight is not None:
             self.run(random)
@@ -210,6 +227,7 @@ class World:
     def come_to_rest(self, random: Random) -> None:
         """Left alone, every sequence ends, and then nothing is held."""
         for _ in range(1000):
+            self.now += 0.01
             if self.flight is not None:
                 self.run(random)
             self.unpin()

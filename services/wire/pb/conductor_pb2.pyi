@@ -122,11 +122,16 @@ class Placement(_message.Message):
     PREDICTED_CACHED_TOKENS_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     SECOND_CHECK_FIELD_NUMBER: _builtins.int
+    TTFT_SLO_S_FIELD_NUMBER: _builtins.int
+    TPOT_SLO_S_FIELD_NUMBER: _builtins.int
     predicted_ttft_s: _builtins.float
     predicted_tpot_s: _builtins.float
     predicted_cached_tokens: _builtins.int
     second_check: _builtins.bool
     """ask DecodeBegins before the first token is given out"""
+    ttft_slo_s: _builtins.float
+    """what holds for it: its own wish, or what the deployment promises"""
+    tpot_slo_s: _builtins.float
     @_builtins.property
     def decode(self) -> Global___Target: ...
     @_builtins.property
@@ -147,19 +152,29 @@ class Placement(_message.Message):
         predicted_cached_tokens: _builtins.int = ...,
         source: _common_pb2.StoreTarget | None = ...,
         second_check: _builtins.bool = ...,
+        ttft_slo_s: _builtins.float | None = ...,
+        tpot_slo_s: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_prefill", b"_prefill", "_source", b"_source", "decode", b"decode", "prefill", b"prefill", "source", b"source"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_prefill", b"_prefill", "_source", b"_source", "_tpot_slo_s", b"_tpot_slo_s", "_ttft_slo_s", b"_ttft_slo_s", "decode", b"decode", "prefill", b"prefill", "source", b"source", "tpot_slo_s", b"tpot_slo_s", "ttft_slo_s", b"ttft_slo_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prefill", b"_prefill", "_source", b"_source", "decode", b"decode", "predicted_cached_tokens", b"predicted_cached_tokens", "predicted_tpot_s", b"predicted_tpot_s", "predicted_ttft_s", b"predicted_ttft_s", "prefill", b"prefill", "second_check", b"second_check", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prefill", b"_prefill", "_source", b"_source", "_tpot_slo_s", b"_tpot_slo_s", "_ttft_slo_s", b"_ttft_slo_s", "decode", b"decode", "predicted_cached_tokens", b"predicted_cached_tokens", "predicted_tpot_s", b"predicted_tpot_s", "predicted_ttft_s", b"predicted_ttft_s", "prefill", b"prefill", "second_check", b"second_check", "source", b"source", "tpot_slo_s", b"tpot_slo_s", "ttft_slo_s", b"ttft_slo_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__prefill: _TypeAlias = _typing.Literal["prefill"]  # noqa: Y015
     _WhichOneofArgType__prefill: _TypeAlias = _typing.Literal["_prefill", b"_prefill"]  # noqa: Y015
     _WhichOneofReturnType__source: _TypeAlias = _typing.Literal["source"]  # noqa: Y015
     _WhichOneofArgType__source: _TypeAlias = _typing.Literal["_source", b"_source"]  # noqa: Y015
+    _WhichOneofReturnType__tpot_slo_s: _TypeAlias = _typing.Literal["tpot_slo_s"]  # noqa: Y015
+    _WhichOneofArgType__tpot_slo_s: _TypeAlias = _typing.Literal["_tpot_slo_s", b"_tpot_slo_s"]  # noqa: Y015
+    _WhichOneofReturnType__ttft_slo_s: _TypeAlias = _typing.Literal["ttft_slo_s"]  # noqa: Y015
+    _WhichOneofArgType__ttft_slo_s: _TypeAlias = _typing.Literal["_ttft_slo_s", b"_ttft_slo_s"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__prefill) -> _WhichOneofReturnType__prefill | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__source) -> _WhichOneofReturnType__source | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tpot_slo_s) -> _WhichOneofReturnType__tpot_slo_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ttft_slo_s) -> _WhichOneofReturnType__ttft_slo_s | None: ...
 
 Global___Placement: _TypeAlias = Placement  # noqa: Y015
 

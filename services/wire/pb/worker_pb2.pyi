@@ -30,6 +30,7 @@ class PrefillRequest(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     PUSH_TO_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    URGENCY_FIELD_NUMBER: _builtins.int
     request: _builtins.str
     root: _builtins.bytes
     """names are derived from root and tokens"""
@@ -47,6 +48,8 @@ class PrefillRequest(_message.Message):
     def source(self) -> _common_pb2.StoreTarget:
         """may hold more of the prefix than the own store"""
 
+    @_builtins.property
+    def urgency(self) -> Global___Urgency: ...
     def __init__(
         self,
         *,
@@ -57,10 +60,11 @@ class PrefillRequest(_message.Message):
         limits: _common_pb2.Limits | None = ...,
         push_to: _common_pb2.StoreTarget | None = ...,
         source: _common_pb2.StoreTarget | None = ...,
+        urgency: Global___Urgency | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_push_to", b"_push_to", "_source", b"_source", "limits", b"limits", "push_to", b"push_to", "sampling", b"sampling", "source", b"source"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_push_to", b"_push_to", "_source", b"_source", "limits", b"limits", "push_to", b"push_to", "sampling", b"sampling", "source", b"source", "urgency", b"urgency"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_push_to", b"_push_to", "_source", b"_source", "limits", b"limits", "prompt", b"prompt", "push_to", b"push_to", "request", b"request", "root", b"root", "sampling", b"sampling", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_push_to", b"_push_to", "_source", b"_source", "limits", b"limits", "prompt", b"prompt", "push_to", b"push_to", "request", b"request", "root", b"root", "sampling", b"sampling", "source", b"source", "urgency", b"urgency"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__push_to: _TypeAlias = _typing.Literal["push_to"]  # noqa: Y015
     _WhichOneofArgType__push_to: _TypeAlias = _typing.Literal["_push_to", b"_push_to"]  # noqa: Y015
@@ -72,6 +76,46 @@ class PrefillRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__source) -> _WhichOneofReturnType__source | None: ...
 
 Global___PrefillRequest: _TypeAlias = PrefillRequest  # noqa: Y015
+
+@_typing.final
+class Urgency(_message.Message):
+    """What was promised for a sequence, as durations; nothing where a field is absent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TTFT_LEFT_S_FIELD_NUMBER: _builtins.int
+    TPOT_S_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    CACHED_TOKENS_FIELD_NUMBER: _builtins.int
+    ttft_left_s: _builtins.float
+    """until its first token is due; negative: it is late already"""
+    tpot_s: _builtins.float
+    priority: _builtins.str
+    """"" or "interactive" | "batch" """
+    cached_tokens: _builtins.int
+    """of its tokens, expected to be found"""
+    def __init__(
+        self,
+        *,
+        ttft_left_s: _builtins.float | None = ...,
+        tpot_s: _builtins.float | None = ...,
+        priority: _builtins.str = ...,
+        cached_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_tpot_s", b"_tpot_s", "_ttft_left_s", b"_ttft_left_s", "tpot_s", b"tpot_s", "ttft_left_s", b"ttft_left_s"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_tpot_s", b"_tpot_s", "_ttft_left_s", b"_ttft_left_s", "cached_tokens", b"cached_tokens", "priority", b"priority", "tpot_s", b"tpot_s", "ttft_left_s", b"ttft_left_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__tpot_s: _TypeAlias = _typing.Literal["tpot_s"]  # noqa: Y015
+    _WhichOneofArgType__tpot_s: _TypeAlias = _typing.Literal["_tpot_s", b"_tpot_s"]  # noqa: Y015
+    _WhichOneofReturnType__ttft_left_s: _TypeAlias = _typing.Literal["ttft_left_s"]  # noqa: Y015
+    _WhichOneofArgType__ttft_left_s: _TypeAlias = _typing.Literal["_ttft_left_s", b"_ttft_left_s"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tpot_s) -> _WhichOneofReturnType__tpot_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ttft_left_s) -> _WhichOneofReturnType__ttft_left_s | None: ...
+
+Global___Urgency: _TypeAlias = Urgency  # noqa: Y015
 
 @_typing.final
 class PrefillEvent(_message.Message):
@@ -146,6 +190,7 @@ class DecodeRequest(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     HANDED_OVER_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    URGENCY_FIELD_NUMBER: _builtins.int
     request: _builtins.str
     root: _builtins.bytes
     handed_over: _builtins.bool
@@ -164,6 +209,8 @@ class DecodeRequest(_message.Message):
     def source(self) -> _common_pb2.StoreTarget:
         """the prefill worker's store, where it is another; else as in PrefillRequest"""
 
+    @_builtins.property
+    def urgency(self) -> Global___Urgency: ...
     def __init__(
         self,
         *,
@@ -175,10 +222,11 @@ class DecodeRequest(_message.Message):
         limits: _common_pb2.Limits | None = ...,
         handed_over: _builtins.bool = ...,
         source: _common_pb2.StoreTarget | None = ...,
+        urgency: Global___Urgency | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_source", b"_source", "limits", b"limits", "sampling", b"sampling", "source", b"source"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_source", b"_source", "limits", b"limits", "sampling", b"sampling", "source", b"source", "urgency", b"urgency"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_source", b"_source", "handed_over", b"handed_over", "limits", b"limits", "output", b"output", "prompt", b"prompt", "request", b"request", "root", b"root", "sampling", b"sampling", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_source", b"_source", "handed_over", b"handed_over", "limits", b"limits", "output", b"output", "prompt", b"prompt", "request", b"request", "root", b"root", "sampling", b"sampling", "source", b"source", "urgency", b"urgency"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__source: _TypeAlias = _typing.Literal["source"]  # noqa: Y015
     _WhichOneofArgType__source: _TypeAlias = _typing.Literal["_source", b"_source"]  # noqa: Y015
