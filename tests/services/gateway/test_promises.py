@@ -10,9 +10,10 @@ import pytest
 
 from scheduler.admission import Promise
 from scheduler.conductor import Conductor
-from scheduler.vocabulary import Profile
+from scheduler.vocabulary import Priority, Profile, Urgency
 from services.conductor.server import ConductorService
 from services.gateway.text import Text
+from services.wire.codec import urgency_from_wire
 from services.wire.pb import conductor_pb2_grpc
 from tests.services.gateway.conftest import Gateway, running
 from tests.services.gateway.fakes import FakeCluster, Fault, alphabet, letter
@@ -107,3 +108,20 @@ async def test_a_conductor_keeps_what_was_measured_beside_what_it_predicted(clus
     assert accuracy.count == 3
     assert accuracy.ttft_ratio is not None
     assert accuracy.ttft_ratio > 0
+
+
+async def test_workers_are_told_what_was_promised_and_how_much_of_it_is_left(cluster: FakeCluster, text: Text) -> None:
+    wish = ASK | {"slo": {"ttft_ms": 5000}, "priority": "batch"}
+    async with promising(cluster, text, early(ttft_s=0.6, tpot_s=0.05)) as gateway:
+        await gateway.http.post("/v1/completions", json=wish)
+    (asked,) = [*cluster.decode.decodes, *cluster.other.decodes]
+    urgency = urgency_from_wire(asked.urgency)
+    assert 0 < urgency.ttft_left_s < 5.0
+    assert (urgency.tpot_s, urgency.priority) == (0.05, Priority.BATCH)
+
+
+async def test_where_nothing_is_promised_workers_are_told_so(cluster: FakeCluster, text: Text) -> None:
+    async with promising(cluster, text, early()) as gateway:
+        await gateway.http.post("/v1/completions", json=ASK)
+    (asked,) = [*cluster.decode.decodes, *cluster.other.decodes]
+    assert urgency_from_wire(asked.urgency) == Urgency()

@@ -18,6 +18,7 @@ from scheduler.vocabulary import (
     Placement,
     Priority,
     Profile,
+    Promise,
     Rejection,
     RejectionCode,
     RequestId,
@@ -26,12 +27,13 @@ from scheduler.vocabulary import (
     StoreId,
     StoreReport,
     Target,
+    Urgency,
     WorkerId,
     WorkerReport,
 )
 from services.wire import cluster_codec, codec, placement_codec, report_codec
 from services.wire.errors import WireError
-from services.wire.pb import common_pb2, conductor_pb2, store_pb2
+from services.wire.pb import common_pb2, conductor_pb2, store_pb2, worker_pb2
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 ids = st.text("abcdef0123456789-", min_size=1, max_size=12)
@@ -62,7 +64,18 @@ asks = st.builds(
     st.booleans(),
 )
 targets = st.builds(Target, ids.map(WorkerId), ids)
-placements = st.builds(Placement, requests, targets, st.none() | targets, seconds, seconds, u32)
+promised = st.just(math.inf) | st.floats(1e-6, 1e6)
+placements = st.builds(
+    Placement,
+    requests,
+    targets,
+    st.none() | targets,
+    seconds,
+    seconds,
+    u32,
+    promise=st.builds(Promise, promised, promised),
+)
+urgencies = st.builds(Urgency, st.just(math.inf) | st.floats(-1e6, 1e6), promised, st.sampled_from(Priority), u32)
 rejections = st.builds(Rejection, requests, st.sampled_from(RejectionCode), texts, seconds)
 profiles = st.builds(
     Profile, st.tuples(seconds, seconds, seconds), st.tuples(seconds, seconds, seconds), st.tuples(seconds, seconds)
@@ -233,3 +246,27 @@ def test_a_token_outside_the_vocabulary_is_refused() -> None:
     assert codec.token_ids([0, 9], 10, "the prompt") == [0, 9]
     with pytest.raises(WireError, match="the prompt has token id 10"):
         codec.token_ids([3, 10], 10, "the prompt")
+
+
+@given(urgencies)
+def test_what_is_urgent_comes_back_equal(urgency: Urgency) -> None:
+    assert codec.urgency_from_wire(codec.urgency_to_wire(urgency)) == urgency
+
+
+def test_who_says_nothing_is_promised_nothing() -> None:
+    assert codec.urgency_from_wire(worker_pb2.DecodeRequest().urgency) == Urgency()
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        worker_pb2.Urgency(ttft_left_s=math.nan),
+        worker_pb2.Urgency(ttft_left_s=-math.inf),
+        worker_pb2.Urgency(tpot_s=0.0),
+        worker_pb2.Urgency(tpot_s=math.inf),
+        worker_pb2.Urgency(priority="soon"),
+    ],
+)
+def test_a_promise_that_is_no_time_is_refused(wire: worker_pb2.Urgency) -> None:
+    with pytest.raises(WireError):
+        codec.urgency_from_wire(wire)
