@@ -1,6 +1,7 @@
 """One choice of an answer while it is being told: its story, its text, its times."""
 
 import asyncio
+from math import inf
 
 from services.gateway.metrics import Metrics
 from services.gateway.order import Order
@@ -63,8 +64,20 @@ class Choice:
             if self.scribe.count > 1:
                 metrics.per_output_token.observe((self.last_at - self.first_at) / (self.scribe.count - 1))
             metrics.generation_tokens.inc(self.scribe.count)
+        self._keep_promises(arrived, left=reason == "abort")
         metrics.ended(reason)
         if reason in ("stop", "length"):
             metrics.whole.observe(now - arrived)
             metrics.request_prompt_tokens.observe(self.prompt_tokens)
             metrics.request_generation_tokens.observe(self.scribe.count)
+
+    def _keep_promises(self, arrived: float, *, left: bool) -> None:
+        """What a client did not wait for, nobody can be late with; what failed is missed."""
+        promise, metrics = self.story.account.promise, self._metrics
+        if self.first_at is None or self.last_at is None:
+            if not left:
+                metrics.promised("ttft", promise.ttft_s, inf)
+            return
+        metrics.promised("ttft", promise.ttft_s, self.first_at - arrived)
+        if self.scribe.count > 1:
+            metrics.promised("tpot", promise.tpot_s, (self.last_at - self.first_at) / (self.scribe.count - 1))

@@ -5,6 +5,7 @@ bounded: no ids, no addresses.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import inf
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.gc_collector import GCCollector
@@ -96,6 +97,9 @@ class Metrics:
             ["decision"],
             registry=self.registry,
         )
+        words = "Sequences that {} what was promised, by promise: ttft (from arrival) or tpot (the mean)."
+        self._met = Counter("moonpool_slo_met", words.format("got"), ["slo"], registry=self.registry)
+        self._missed = Counter("moonpool_slo_missed", words.format("did not get"), ["slo"], registry=self.registry)
         self.text = self._plain("moonpool_gateway_text_seconds", "Rendering, tokenizing and naming, with its queue.")
         self.placing = self._plain("moonpool_gateway_placing_seconds", "Asking conductors, with waiting for workers.")
         self.retries = Counter(
@@ -119,6 +123,11 @@ class Metrics:
         if account.queue_s is not None and account.prefill_s is not None:
             self.queue.observe(account.queue_s)
             self.prefill.observe(account.prefill_s)
+
+    def promised(self, slo: str, promise_s: float, got_s: float) -> None:
+        """What one sequence got of what held for it; inf: nothing was promised, or nothing came."""
+        if promise_s < inf:
+            (self._met if got_s <= promise_s else self._missed).labels(slo).inc()
 
     def ended(self, reason: str) -> None:
         """A sequence ended: stop, length, abort or error."""

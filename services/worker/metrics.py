@@ -4,6 +4,7 @@ Counters and histograms are told; gauges are read from the batcher when asked fo
 """
 
 from collections.abc import Callable, Iterator
+from math import inf
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -13,6 +14,7 @@ from scheduler.progress import BatcherSnapshot, Progress
 from scheduler.sequence import Running
 
 SECONDS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0)
+SLACK = (-30.0, -10.0, -5.0, -2.5, -1.0, -0.5, -0.1, 0.0, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 STEP_TOKENS = tuple(float(2**power) for power in range(15))
 
 
@@ -34,6 +36,9 @@ class WorkerMetrics:
         )
         self._queue_s = self._histogram("vllm:request_queue_time_seconds", "Arrival to first chunk", SECONDS)
         self._prefill_s = self._histogram("vllm:request_prefill_time_seconds", "First chunk to first token", SECONDS)
+        self._slack_s = self._histogram(
+            "moonpool_first_token_slack_seconds", "Left of what was promised, at the first token; below 0: late", SLACK
+        )
         self._step_tokens = self._histogram("vllm:iteration_tokens_total", "Tokens computed in a step", STEP_TOKENS)
         self._step_s = self._histogram("moonpool_step_seconds", "A step, lowers included", SECONDS)
         self._lifted = self._counter("moonpool_blocks_lifted", "Blocks copied from the arena to the device")
@@ -58,6 +63,9 @@ class WorkerMetrics:
         if progress.first is not None:
             self._queue_s.observe(progress.first.queue_s)
             self._prefill_s.observe(progress.first.prefill_s)
+            slack_s = sequence.urgency.ttft_left_s - progress.first.queue_s - progress.first.prefill_s
+            if slack_s < inf and not sequence.handed_over:
+                self._slack_s.observe(slack_s)
             if not sequence.handed_over:
                 self._prompt_tokens.inc(sequence.prompt)
                 self._cache_queries.inc(sequence.prompt)

@@ -125,3 +125,20 @@ async def test_where_nothing_is_promised_workers_are_told_so(cluster: FakeCluste
         await gateway.http.post("/v1/completions", json=ASK)
     (asked,) = [*cluster.decode.decodes, *cluster.other.decodes]
     assert urgency_from_wire(asked.urgency) == Urgency()
+
+
+async def test_what_was_promised_is_counted_by_whether_it_was_kept(cluster: FakeCluster, text: Text) -> None:
+    async def counted(gateway: Gateway) -> dict[str, str]:
+        lines = (await gateway.http.get("/metrics")).text.splitlines()
+        return dict(line.rsplit(" ", 1) for line in lines if line.startswith("moonpool_slo_") and "_total{" in line)
+
+    async with promising(cluster, text, Conductor(report_ttl_s=1000.0)) as gateway:
+        await gateway.http.post("/v1/completions", json=ASK)
+        assert await counted(gateway) == {}
+        await gateway.http.post("/v1/completions", json=ASK | {"slo": {"ttft_ms": 60_000, "tpot_ms": 0.001}})
+        assert await counted(gateway) == {
+            'moonpool_slo_met_total{slo="ttft"}': "1.0",
+            'moonpool_slo_missed_total{slo="tpot"}': "1.0",
+        }
+        await gateway.http.post("/v1/completions", json=ASK | {"slo": {"ttft_ms": 0.001}})
+        assert (await counted(gateway))['moonpool_slo_missed_total{slo="ttft"}'] == "1.0"
