@@ -3,12 +3,12 @@
 import json
 import os
 from argparse import ArgumentTypeError, BooleanOptionalAction, Namespace
+from collections.abc import Sequence
 from math import inf
 from pathlib import Path
 
 from loadtest.arguments import Parser, above_0, number
-from loadtest.metrics import SloError
-from loadtest.metrics.slo import MEASURES, parse
+from loadtest.metrics import SloError, slo
 from loadtest.settings import ENDPOINTS, WORKLOADS, Endpoint, Offer, RunSettings, Simulated
 from loadtest.workload.ramps import Ramp, Strategy
 
@@ -24,11 +24,21 @@ def add_all(parser: Parser) -> None:
     add_judgement(parser)
 
 
+def parse(parser: Parser, argv: Sequence[str]) -> Namespace:
+    """Flags that are none of ours are the simulated cluster's, where there is one: ``moonpool simulate`` has them."""
+    asked, others = parser.parse_known_args(list(argv))
+    if others and not asked.simulate:
+        parser.error(f"unrecognized arguments: {' '.join(others)}")
+    asked.cluster = tuple(others)
+    return asked
+
+
 def add_target(parser: Parser) -> None:
     group = parser.add_argument_group("who is asked")
     add = group.add_argument
     url = os.environ.get("MOONPOOL_URL") or DEFAULT_URL
     add("--url", default=url, help=f"an OpenAI-compatible server's base URL; or MOONPOOL_URL [{DEFAULT_URL}]")
+    add("--simulate", action="store_true", help="instead: a simulated cluster, of the flags of moonpool simulate")
     add("--endpoint", choices=tuple(ENDPOINTS), default="completions", help="completions sends prompts as token ids")
     add("--model", metavar="NAME", help="which of the server's [the first it lists]")
     add("--api-key", metavar="KEY", help=f"sent as a bearer token; better as {KEY_VARIABLE}")
@@ -117,7 +127,7 @@ def add_arrivals(parser: Parser) -> None:
 
 def add_judgement(parser: Parser) -> None:
     group = parser.add_argument_group("what counts")
-    bounds = ", ".join(MEASURES)
+    bounds = ", ".join(slo.MEASURES)
     group.add_argument(
         "--goodput", nargs="+", default=[], metavar="NAME:MS", help=f"bounds of a good request: {bounds}"
     )
@@ -125,11 +135,10 @@ def add_judgement(parser: Parser) -> None:
 
 
 def settings(parser: Parser, asked: Namespace) -> RunSettings:
-    """Of what ``add_all`` has; a mistake ends the process with a sentence. ``asked.simulate``: flags, or None."""
+    """Of what ``parse`` found; a mistake ends the process with a sentence."""
     try:
-        slos = parse(asked.goodput)
-        simulated = getattr(asked, "simulate", None)
-        target = _endpoint(asked) if simulated is None else Simulated(tuple(simulated))
+        slos = slo.parse(asked.goodput)
+        target = Simulated(asked.cluster) if asked.simulate else _endpoint(asked)
         return RunSettings(_offer(asked), target, slos, asked.label)
     except (SloError, ValueError) as error:
         parser.error(str(error))

@@ -172,7 +172,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--gap", type=float, default=0.01, metavar="S", help="between tokens [0.01]")
     asked = parser.parse_args(list(argv))
     app = MockServer(steady(asked.ttft, asked.gap)).app()
-    web.run_app(app, host="127.0.0.1", port=asked.port, access_log=None, loop=uvloop.new_event_loop())
+    web.run_app(
+        app, host="127.0.0.1", port=asked.port, access_log=None, handler_cancellation=True, loop=uvloop.new_event_loop()
+    )
     return 0
 
 

@@ -8,8 +8,10 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import assert_never
 
 import uvloop
 from rich.console import Console
@@ -24,7 +26,8 @@ from loadtest.metrics import Facts, summary
 from loadtest.offered import Offered, block_warning, offered
 from loadtest.record import Record
 from loadtest.run_directory import RunDirectory, RunDirectoryError, RunResult
-from loadtest.settings import Endpoint, RunSettings
+from loadtest.settings import Endpoint, RunSettings, Simulated
+from loadtest.simulated import Seen, SimulatedError, simulated
 from loadtest.table import table
 from loadtest.trace_file import read
 from loadtest.traces import Row, TraceError
@@ -42,7 +45,7 @@ class RunError(Exception):
 def main(argv: Sequence[str]) -> int:
     """130 where it was interrupted: what was measured until then is kept, and summed up."""
     parser = _parser()
-    asked = parser.parse_args(list(argv))
+    asked = flags.parse(parser, argv)
     settings = flags.settings(parser, asked)
     try:
         with RunDirectory(asked.out, overwrite=asked.overwrite) if asked.out else nullcontext() as directory:
@@ -62,25 +65,51 @@ def main(argv: Sequence[str]) -> int:
 def run(settings: RunSettings, directory: RunDirectory | None = None) -> RunResult:
     """One run, from beginning to end. Ctrl-C ends it early, with what there is. Raises RunError, RunDirectoryError."""
     whole = requests(settings)
-    target = settings.target
-    assert isinstance(target, Endpoint)
     when = datetime.now(UTC)
-    _settle()
     with _progress(len(whole.requests)) as listener:
         keeping = _keeping(listener, directory)
-        try:
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                seen, interrupted = runner.run(_until_stopped(settings, target, whole, keeping))
-        except ServerError as error:
-            raise RunError(str(error)) from error
+        seen: Live | Seen
+        match settings.target:
+            case Endpoint() as endpoint:
+                seen, facts = _asked(settings, endpoint, whole, keeping)
+            case Simulated() as target:
+                seen, facts = _imagined(settings, target, whole, keeping)
+            case _:
+                assert_never(settings.target)
     if not seen.records:
         raise RunError("nothing was sent before it was stopped")
-    found = RunResult(
-        seen.records, summary(seen.records, _facts(settings, target, whole, seen, when, interrupted)), seen.samples
-    )
+    found = RunResult(seen.records, summary(seen.records, replace(facts, when=when)), seen.samples)
     if directory is not None:
         directory.summary(found.summary)
     return found
+
+
+def _asked(settings: RunSettings, endpoint: Endpoint, whole: Offered, listener: Listener) -> tuple[Live, Facts]:
+    try:
+        with _settled(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            seen, interrupted = runner.run(_until_stopped(settings, endpoint, whole, listener))
+    except ServerError as error:
+        raise RunError(str(error)) from error
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None  # before anything was measured
+    kind = "openai" if endpoint.endpoint == "completions" else "openai-chat"
+    facts = replace(
+        _facts(settings, whole, kind, _warnings(settings, endpoint, seen), cpu_share=seen.cpu_share),
+        model_id=seen.server.model,
+        tokenizer_id=str(endpoint.tokenizer or seen.server.model),
+        duration_s=seen.duration_s,
+        interrupted=interrupted,
+    )
+    return seen, facts
+
+
+def _imagined(settings: RunSettings, target: Simulated, whole: Offered, listener: Listener) -> tuple[Seen, Facts]:
+    """A harness in virtual time is never late, so it has nothing to say of itself."""
+    try:
+        seen = simulated(target, settings.offer, whole.requests, listener)
+    except SimulatedError as error:
+        raise RunError(str(error)) from error
+    return seen, _facts(settings, whole, "simulator", [], cpu_share=0.0)
 
 
 def requests(settings: RunSettings) -> Offered:
@@ -100,56 +129,62 @@ def requests(settings: RunSettings) -> Offered:
     return whole
 
 
-def _settle() -> None:
+@contextmanager
+def _settled() -> Iterator[None]:
     """What there is now stays: the collector needn't look at it again. As many connections as the system gives."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(COLLECT_EVERY, 50, 100)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    before = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_EVERY, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 async def _until_stopped(
     settings: RunSettings, endpoint: Endpoint, whole: Offered, listener: Listener
 ) -> tuple[Live, bool]:
-    """The first Ctrl-C ends it in order; whether there was one. A second is Python's own."""
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    """Ctrl-C ends it in order, once there is something to keep; whether there was one."""
+    stop, began, loop = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None
 
     def interrupted() -> None:
-        stop.set()
-        loop.remove_signal_handler(signal.SIGINT)
+        if began.is_set():
+            stop.set()
+        else:
+            task.cancel()
+
+    def begins(server: Server) -> None:
+        began.set()
+        listener.began(server)
 
     loop.add_signal_handler(signal.SIGINT, interrupted)
     try:
-        seen = await live(endpoint, settings.offer, whole.requests, listener=listener, stop=stop)
+        watched = Listener(begins, listener.record, listener.pool)
+        seen = await live(endpoint, settings.offer, whole.requests, listener=watched, stop=stop)
     finally:
         loop.remove_signal_handler(signal.SIGINT)
     return seen, stop.is_set()
 
 
-def _facts(
-    settings: RunSettings, endpoint: Endpoint, whole: Offered, seen: Live, when: datetime, interrupted: bool
-) -> Facts:
+def _facts(settings: RunSettings, whole: Offered, kind: str, warnings: list[str], *, cpu_share: float) -> Facts:
     offer = settings.offer
     return Facts(
-        when=when,
-        backend="openai" if endpoint.endpoint == "completions" else "openai-chat",
-        endpoint_type="openai" if endpoint.endpoint == "completions" else "openai-chat",
+        when=datetime.now(UTC),
+        backend=kind,
+        endpoint_type=kind,
         label=settings.label,
-        model_id=seen.server.model,
-        tokenizer_id=str(endpoint.tokenizer or seen.server.model),
         request_rate=offer.rate_per_s,
         burstiness=offer.burstiness,
         max_concurrency=offer.max_concurrency,
         slos=settings.slos,
-        duration_s=seen.duration_s,
-        interrupted=interrupted,
         settings=settings.described(),
-        harness={
-            "cpu_share": seen.cpu_share,
-            "left_out": whole.left_out,
-            "warnings": _warnings(settings, endpoint, seen),
-        },
+        harness={"cpu_share": cpu_share, "left_out": whole.left_out, "warnings": warnings},
     )
 
 

@@ -82,7 +82,18 @@ def line(record: Record) -> dict[str, Any]:  # Any: JSON
     return found
 
 
-def build(asked: Namespace) -> Simulation:
+def cluster(flags: Sequence[str], *, seed: int) -> Simulation:
+    """Of this command's flags, for whoever has a workload of their own. Raises ValueError, like ``build``."""
+    parser = _parser()
+    asked = parser.parse_args([*flags, "--seed", str(seed)])
+    theirs = ("trace", "requests", "length", "speed", "records", "json", "deaths", "slow_hosts", "lost_reports")
+    for name in theirs:
+        if getattr(asked, name) != parser.get_default(name):
+            raise ValueError(f"--{name.replace('_', '-')} says nothing of a cluster")
+    return build(asked, keep_times=True)
+
+
+def build(asked: Namespace, *, keep_times: bool = False) -> Simulation:
     """Raises ValueError with a sentence where there can be no such cluster."""
     machine = profiles.load(asked.profile)
     spec = Spec(
@@ -108,7 +119,7 @@ def build(asked: Namespace) -> Simulation:
         link_bytes_per_s=machine.link_bytes_per_s,
         ssd_bytes_per_s=machine.ssd_bytes_per_s,
     )
-    return Simulation(spec, conductor, chance=Random(asked.seed))
+    return Simulation(spec, conductor, chance=Random(asked.seed), keep_times=keep_times)
 
 
 def table(found: Summary) -> Table:

@@ -108,7 +108,7 @@ class Story:
 
     def _rejected(self, rejection: Rejection) -> None:
         self._happened(Event.GAVE_UP)
-        self._record.rejected = rejection.reason
+        self._record.rejected, self._record.rejected_as = rejection.reason, rejection.code.value
         self._end()
 
     def _placed(self, placement: Placement) -> None:

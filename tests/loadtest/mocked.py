@@ -33,7 +33,7 @@ def measured(
     mock = server or MockServer(script)
 
     async def main(folder: Path) -> Live:
-        runner = web.AppRunner(mock.app(), access_log=None)
+        runner = web.AppRunner(mock.app(), access_log=None, handler_cancellation=True)
         await runner.setup()
         socket = str(folder / "mock.sock")
         await web.UnixSite(runner, socket).start()
