@@ -90,6 +90,9 @@ SLOWER = 4.0
 QUEUE_S = 30.0
 """Longest wait under ``queue``: the papers' own threshold of a TTFT."""
 
+ADVISE_S = 1.0
+"""Between two looks at roles that nobody is told to change: each goes through all workers."""
+
 RETRY_AFTER_S = 1.0
 """A worker that restarts reports within seconds; clients back off on their own from there."""
 
@@ -127,7 +130,8 @@ class Conductor:
     link_bytes_per_s: between two hosts' stores. ssd_bytes_per_s: of a store's SSD, read. policy: see
     ``scheduler.policies``; seed: of the one that draws lots. admission: see ``scheduler.admission``; promise: to
     whoever does not say what it wants; queue_s: the longest predicted TTFT under ``queue``. elastic: whether workers
-    are told to change their roles. replicate: whether stores are told to fetch hot prefixes.
+    are told to change their roles; advises: whether ``role_advice`` says what they would be told, otherwise.
+    replicate: whether stores are told to fetch hot prefixes.
     """
 
     def __init__(
@@ -143,6 +147,7 @@ class Conductor:
         promise: Promise = NO_PROMISE,
         queue_s: float = QUEUE_S,
         elastic: bool = False,
+        advises: bool = False,
         replicate: bool = True,
     ) -> None:
         self._inline_max_tokens = inline_max_tokens
@@ -153,6 +158,8 @@ class Conductor:
         self._promise = promise
         self._queue_s = queue_s
         self._elastic = elastic
+        self._advises = advises
+        self._advised_s = -inf
         self._roles = Roles()
         self._replicate = replicate
         self._replication = Replication(1.0 / link_bytes_per_s)
@@ -191,6 +198,9 @@ class Conductor:
         self._beliefs.expire(now=now)
         if self._elastic:
             self._roles.look(self._beliefs, self._promise, now=now)
+        elif self._advises and now - self._advised_s >= ADVISE_S:
+            self._advised_s = now
+            self._roles.look(self._beliefs, self._promise, dry=True, now=now)
         if self._replicate:
             self._replication.look(self._beliefs, now=now)
 
@@ -201,6 +211,11 @@ class Conductor:
     def copies(self, store: StoreId) -> tuple[CopyOrder, ...]:
         """What this store should fetch, for the answer to its report; the same again until it has."""
         return self._replication.orders(store)
+
+    @property
+    def role_advice(self) -> tuple[int, str]:
+        """How often a worker was to change its role, told to or not, and why the last one was."""
+        return self._roles.advices, self._roles.why
 
     @property
     def degraded(self) -> str | None:

@@ -75,14 +75,22 @@ def _may_give(load: float, workers: int) -> bool:
 
 @dataclass(slots=True)
 class Roles:
-    """Which workers are told to change, until they have. changes: since the beginning."""
+    """Which workers are told to change, until they have. changes: since the beginning.
+
+    advices: how often one was to change, told to or not; why: the last one.
+    """
 
     changes: int = 0
+    advices: int = 0
+    why: str = ""
     _balance: Balance = field(default_factory=Balance)
     _directives: dict[WorkerId, tuple[Role, float]] = field(default_factory=dict)
 
-    def look(self, beliefs: Beliefs, promise: Promise, *, now: float) -> None:
-        """Tell the least busy worker of the pool that has plenty to change, if the other one is short."""
+    def look(self, beliefs: Beliefs, promise: Promise, *, dry: bool = False, now: float) -> None:
+        """Tell the least busy worker of the pool that has plenty to change, if the other one is short.
+
+        dry: only say that it should.
+        """
         serving = [it for it in beliefs.workers.values() if beliefs.alive(it.heard_s, now) and not it.report.draining]
         prefill, decode = ([it for it in serving if it.report.role is role] for role in (Role.PREFILL, Role.DECODE))
         loads = [_load([_prefill_load(it, beliefs, promise) for it in prefill])]
@@ -92,8 +100,14 @@ class Roles:
             return
         giving = decode if wanted is Role.PREFILL else prefill
         least = min(giving, key=lambda it: (_now(it, beliefs, "sequences"), it.report.worker))
-        self._directives[least.report.worker] = (wanted, now + COOL_DOWN_S / 2)
-        self.changes += 1
+        self.advices += 1
+        self.why = (
+            f"{least.report.worker} becomes a {wanted} worker: for {SUSTAINED_S:.0f} s the load of the prefill pool"
+            f" has been {loads[0]:.2f} ({len(prefill)} workers), that of the decode pool {loads[1]:.2f} ({len(decode)})"
+        )
+        if not dry:
+            self._directives[least.report.worker] = (wanted, now + COOL_DOWN_S / 2)
+            self.changes += 1
 
     def directive(self, worker: WorkerId, beliefs: Beliefs, *, now: float) -> Role | None:
         """None: it keeps its role, or has taken the other one."""

@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry
 from scheduler.admission import Promise
 from scheduler.conductor import LINK_BYTES_PER_S, Conductor
 from services.conductor.collector import collect_seldom
-from services.conductor.degradation import Degradation
 from services.conductor.metrics import ConductorCollector
+from services.conductor.notices import Notices
 from services.conductor.server import ConductorService
 from services.conductor.settings import ConductorSettings
 from services.registry.directory import directory
@@ -53,6 +53,7 @@ async def serve_conductor(settings: ConductorSettings, stopping: asyncio.Event) 
         policy=settings.policy,
         admission=settings.admission,
         elastic=settings.elastic,
+        advises=True,
         replicate=settings.replicate,
         promise=Promise(settings.slo_ttft_s or inf, settings.slo_tpot_s or inf),
     )
@@ -70,10 +71,10 @@ async def serve_conductor(settings: ConductorSettings, stopping: asyncio.Event) 
         try:
             async with directory(settings, announce=_entry(settings)):
                 log.info("ready", extra=fields(listen=settings.listen))
-                degradation = Degradation(conductor)
+                notices = Notices(conductor, elastic=settings.elastic)
                 while not stopping.is_set():
                     conductor.tick(now=time.monotonic())
-                    degradation.look()
+                    notices.look()
                     await pause(stopping, TICK_S)
         finally:
             await server.stop(STOP_S)

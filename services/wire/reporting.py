@@ -72,8 +72,9 @@ class Reporter:
             stub: ConductorAsyncStub = ConductorStub(channel)
             while True:
                 sequence += 1
+                asked = snapshot
                 try:
-                    answer = await _send(stub, self._compose(sequence, snapshot))
+                    answer = await _send(stub, self._compose(sequence, asked))
                 except PeerRefused as refused:
                     raise Refusal(f"the conductor at {self._target} refuses this process: {refused}") from refused
                 except PeerError as error:
@@ -84,6 +85,8 @@ class Reporter:
                     if away:
                         log.info("conductor back", extra=fields(target=self._target))
                     snapshot, away = answer.resync, False
+                    if snapshot and not asked:
+                        self.hurry()  # whoever has restarted is to know all at once, not one interval later
                     self.reached.set()
                     self._obey(answer)
                 await self._pause()

@@ -35,6 +35,12 @@ class Apart:
         with (self._directory / f"{name}.log").open("wb") as log:
             self._processes[name] = subprocess.Popen(words, stdout=log, stderr=log, env=self._environment)
 
+    def kill(self, name: str) -> None:
+        """SIGKILL; it may be started again."""
+        process = self._processes.pop(name)
+        process.kill()
+        process.wait()
+
     def stop(self) -> dict[str, int]:
         """The exit status of each, in the order of their starting; whoever asks ends before whoever answers."""
         self.http.close()

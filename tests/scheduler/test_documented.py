@@ -40,6 +40,7 @@ def test_a_table_is_the_codes(name: str, following: Mapping[tuple[StrEnum, StrEn
         "QUEUE_S",
         "SLOWER",
         "RETRY_AFTER_S",
+        "ADVISE_S",
     ],
 )
 def test_a_constant_is_the_codes(name: str) -> None:

@@ -1,7 +1,9 @@
 """Workers change their roles when that is worth it, one at a time, and never to and fro."""
 
 from itertools import pairwise
+from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,12 +62,38 @@ def test_no_pool_is_emptied_and_changes_are_apart(
     assert decodes >= min(1, before[1])
 
 
+@pytest.mark.parametrize("seed", range(30))
+def test_under_noisy_loads_workers_go_one_way_and_stay_there(seed: int) -> None:
+    """Demand that does not change, in worker's worths, and loads that jump by a third up or down with every look."""
+    chance = Random(seed)
+    work, decoding = chance.uniform(0.1, 6.0), chance.uniform(0.1, 6.0)
+    prefills, decodes, ways = chance.randint(1, 6), chance.randint(1, 6), []
+    balance = Balance()
+    for moment in range(2 * 3600):
+        noisy = [load * chance.uniform(0.67, 1.33) for load in (work / prefills, decoding / decodes)]
+        wanted = balance.wanted(Pools(noisy[0], noisy[1], prefills, decodes), now=float(moment))
+        if wanted is not None:
+            ways.append(wanted)
+            prefills, decodes = (prefills + 1, decodes - 1) if wanted is P else (prefills - 1, decodes + 1)
+    assert len(set(ways)) <= 1
+    assert len(ways) <= 5
+
+
+def test_a_load_that_swings_faster_than_it_lasts_changes_nothing() -> None:
+    balance = Balance()
+    for moment in range(3600):
+        swing = moment // (SUSTAINED_S - 1) % 2
+        assert balance.wanted(Pools(*((2.0, 0.1) if swing else (0.1, 2.0)), 4, 4), now=float(moment)) is None
+
+
 # -- the conductor ----------------------------------------------------------------------------------------------------
 
 
-def told(*, elastic: bool = True, queued: int = 9000, running: int = 0) -> tuple[Conductor, list[dict[str, Role]]]:
+def told(
+    *, elastic: bool = True, advises: bool = False, queued: int = 9000, running: int = 0
+) -> tuple[Conductor, list[dict[str, Role]]]:
     """Two workers of each role report every second; what each is told, by second."""
-    made, answers = Conductor(elastic=elastic), []
+    made, answers = Conductor(elastic=elastic, advises=advises), []
     roles = {"p0": P, "p1": P, "d0": D, "d1": D}
     for now in range(1, 31):
         told_now = {}
@@ -96,3 +124,13 @@ def test_the_idlest_worker_of_the_pool_that_has_plenty_is_told_to_change_once() 
 def test_nobody_is_told_to_change_unless_the_operator_allows_it() -> None:
     assert not any(told(elastic=False)[1])
     assert not any(told(queued=0)[1])
+
+
+def test_it_says_why_even_where_nobody_is_told() -> None:
+    for elastic in (True, False):
+        made, answers = told(elastic=elastic, advises=not elastic)
+        advices, why = made.role_advice
+        assert (any(answers), made.snapshot().role_changes) == (elastic, int(elastic))
+        assert advices == 1
+        assert "d1 becomes a prefill worker" in why
+        assert "prefill pool has been" in why

@@ -12,7 +12,7 @@ import pytest
 from scheduler.conductor import Conductor
 from scheduler.pairing import Decision
 from scheduler.vocabulary import Role
-from services.conductor.degradation import Degradation
+from services.conductor.notices import Notices
 from services.conductor.server import ConductorService
 from services.gateway.patience import Patience
 from services.gateway.text import toy_text
@@ -34,7 +34,7 @@ class Conducted:
 @pytest.mark.parametrize("left", [Role.PREFILL, Role.DECODE])
 async def test_the_other_role_serves_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture, left: Role) -> None:
     conductor = Conductor(inline_max_tokens=0)
-    service, degradation = ConductorService(conductor, name="conductor-0", clock=time.monotonic), Degradation(conductor)
+    service, notices = ConductorService(conductor, name="conductor-0", clock=time.monotonic), Notices(conductor)
     caplog.set_level(logging.INFO)
     async with rig(tmp_path) as it, AsyncExitStack() as stack:
         target = it.target("conductor-0")
@@ -45,7 +45,7 @@ async def test_the_other_role_serves_and_says_so(tmp_path: Path, caplog: pytest.
             for role in (Role.PREFILL, Role.DECODE)
         }
         await it.until("both are known", lambda: len(conductor.snapshot().workers) == 2)
-        degradation.look()
+        notices.look()
         gateway: Gateway = await stack.enter_async_context(
             running(Conducted(target), toy_text(), patience=Patience())  # type: ignore[arg-type]
         )
@@ -60,7 +60,7 @@ async def test_the_other_role_serves_and_says_so(tmp_path: Path, caplog: pytest.
             return len(conductor.snapshot().workers) == 1
 
         await it.until("it is forgotten", forgotten)
-        degradation.look()
+        notices.look()
         answer = await gateway.http.post("/v1/completions", json=ASK)
         assert answer.json()["choices"] == whole.json()["choices"]
         assert answer.headers["x-moonpool-decode"] == left.value
@@ -70,7 +70,7 @@ async def test_the_other_role_serves_and_says_so(tmp_path: Path, caplog: pytest.
 
         await it.worker(gone.value, role=gone, store="store-0", conductors=["conductor-0"])
         await it.until("it is back", lambda: conductor.degraded is None)
-        degradation.look()
+        notices.look()
         assert (await gateway.http.get("/health")).content == b""
         await asyncio.wait_for(server.stop(0), 10)
     said = [record.message for record in caplog.records if "degraded" in record.message]
