@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FAR = 2.0
+TOLD = 3
+"""Runs whose figures stand beneath a plot each; of more, only their range."""
+
 Values = Callable[[Run], Floats]
 
 MEASURES: dict[str, tuple[str, Values]] = {
@@ -65,8 +68,7 @@ def _plot(name: str, title: str, values: Values, runs: Sequence[Run]) -> Plot:
     axes.set_ylabel("share of gaps" if name == "itl" else "share of offered requests")
     if len(told) > 1:
         drawn.legend(loc="outside lower left", ncols=2)
-    parts = "; ".join(filter(None, (_words(run, values(run)) for run in runs)))
-    return Plot(name, title, f"Distribution. {parts}.", drawn)
+    return Plot(name, title, _words([(run.name, values(run)) for run in runs]), drawn)
 
 
 def _bound(axes: "Axes", at: float) -> None:
@@ -77,9 +79,15 @@ def _bound(axes: "Axes", at: float) -> None:
         axes.annotate("bound", (at, 0.0), (4, 4), textcoords="offset points", color=tone, fontsize=9)
 
 
-def _words(run: Run, values: Floats) -> str:
-    known = values[~np.isnan(values)]
-    if not known.size:
-        return ""
-    half, most = np.percentile(known, (50, 99))
-    return f"{run.name}: median {reach(half)}, 99th percentile {reach(most)}"
+def _words(found: Sequence[tuple[str, Floats]]) -> str:
+    """Of each run, or of many the range."""
+    known = {name: values[~np.isnan(values)] for name, values in found}
+    points = {name: np.percentile(values, (50, 99)) for name, values in known.items() if values.size}
+    if len(points) > TOLD:
+        halves, most = np.asarray(list(points.values())).T
+        return (
+            f"Medians from {reach(halves.min())} to {reach(halves.max())}, "
+            f"99th percentiles from {reach(most.min())} to {reach(most.max())}."
+        )
+    each = (f"{name}: median {reach(half)}, 99th percentile {reach(most)}" for name, (half, most) in points.items())
+    return "; ".join(each) + "."
