@@ -1,8 +1,9 @@
 """The life of a process: it is named in its log, drains when told, and never outlives its supervisor.
 
-The first SIGTERM or SIGINT sets the ``stopping`` event that ``serve`` waits for; the next
-ends the process at once (a supervisor kills its children first, and clears up). Exit status: 0
-after a clean end, 1 when ``serve`` fails, 2 for bad flags, 78 (EX_CONFIG) when it is refused as configured.
+Its event loop beats for its supervisor (``heartbeat``). The first SIGTERM or SIGINT sets the ``stopping``
+event that ``serve`` waits for; the next ends the process at once (a supervisor kills its children first,
+and clears up). Exit status: 0 after a clean end, 1 when ``serve`` fails, 2 for bad flags, 78 (EX_CONFIG)
+when it is refused as configured.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 
+from services.runtime.heartbeat import Pulse
 from services.runtime.logs import configure_logging
 
 SUPERVISOR_PID = "MOONPOOL_SUPERVISOR_PID"
@@ -29,15 +31,23 @@ class Refusal(Exception):
     """This process cannot serve as it is configured, and a restart would not help; the message is a sentence."""
 
 
-def run_process(name: str, serve: Serve, *, log_level: str = "info", hurry: Callable[[], None] | None = None) -> int:
+def run_process(
+    name: str,
+    serve: Serve,
+    *,
+    log_level: str = "info",
+    hurry: Callable[[], None] | None = None,
+    pulse: Pulse | None = None,
+) -> int:
     """Run ``serve(stopping)`` in an event loop until it returns; the exit status.
 
     hurry: what a second signal does, where there is something to clear up first; then it takes a third to end at once.
+    pulse: where this process knows of more than its event loop that must get on.
     """
     end_with_supervisor()
     configure_logging(name, level=log_level)
     try:
-        asyncio.run(_run(serve, hurry))
+        asyncio.run(_run(serve, hurry, pulse or Pulse()))
     except BaseException as error:
         refusal = next(_refusals(error), None)
         if refusal is not None:
@@ -75,7 +85,7 @@ async def pause(stopping: asyncio.Event, seconds: float) -> None:
         pass
 
 
-async def _run(serve: Serve, hurry: Callable[[], None] | None) -> None:
+async def _run(serve: Serve, hurry: Callable[[], None] | None, pulse: Pulse) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     ways_out = [hurry] if hurry is not None else []
@@ -91,7 +101,11 @@ async def _run(serve: Serve, hurry: Callable[[], None] | None) -> None:
 
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stop, each)
-    await serve(stopping)
+    beating = asyncio.create_task(pulse.run(), name="heartbeat")
+    try:
+        await serve(stopping)
+    finally:
+        beating.cancel()
 
 
 def _refusals(error: BaseException) -> Iterator[Refusal]:

@@ -1,9 +1,9 @@
 """Keep children alive until told to stop, then end them stage by stage.
 
-A child is watched by its exit alone. One that ends unasked is started again as its
-``Backoff`` says; one that is refused as configured ends the whole deployment. Children have
-process groups of their own, so that Ctrl-C reaches the supervisor only, and the kernel
-kills them if it dies (``end_with_supervisor``).
+A child that ends unasked is started again as its ``Backoff`` says; one that hangs, as its ``Heartbeat``
+tells, is killed, and then started again like any that ended; one that is refused as configured ends
+the whole deployment. Children have process groups of their own, so that Ctrl-C reaches the supervisor
+only, and the kernel kills them if it dies (``end_with_supervisor``).
 """
 
 import asyncio
@@ -12,10 +12,12 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import services
 from services.runtime.backoff import Backoff, GiveUp
+from services.runtime.heartbeat import HEARTBEAT_FD, Heartbeat
 from services.runtime.logs import fields
 from services.runtime.process import SUPERVISOR_PID, pause
 from services.runtime.up_plan import DRAIN_S, Child, Stage
@@ -30,7 +32,10 @@ log = logging.getLogger(__name__)
 
 
 class Supervisor:
-    """The children of one deployment. given_up: why it ended by itself, if it did."""
+    """The children of one deployment. given_up: why it ended by itself, if it did.
+
+    hang_s: how long a child may be silent before it is killed; 0: for ever.
+    """
 
     def __init__(
         self,
@@ -38,10 +43,12 @@ class Supervisor:
         *,
         program: Sequence[str] = PROGRAM,
         drain_s: Mapping[Stage, float] = DRAIN_S,
+        hang_s: float = 0.0,
     ) -> None:
         self._children = children
         self._program = program
         self._drain_s = drain_s
+        self._hang_s = hang_s
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self.given_up: str | None = None
 
@@ -64,11 +71,7 @@ class Supervisor:
         clock = asyncio.get_running_loop().time
         while not stopping.is_set():
             born = clock()
-            process = self._processes[child.name] = await _start(self._program, child)
-            log.info("started %s", child.name, extra=fields(pid=process.pid))
-            if stopping.is_set():  # the drain may have passed this stage while the child was being made
-                process.kill()
-            status = await process.wait()
+            status = await self._live(child, stopping)
             if stopping.is_set():
                 return
             match backoff.ended(status, lived_s=clock() - born):
@@ -79,6 +82,25 @@ class Supervisor:
                     extra = fields(status=_words(status), lived_s=clock() - born, restart_in_s=restart.after_s)
                     log.warning("%s ended", child.name, extra=extra)
                     await pause(stopping, restart.after_s)
+
+    async def _live(self, child: Child, stopping: asyncio.Event) -> int:
+        """One life; the status it ends with."""
+        with closing(Heartbeat()) as heartbeat:
+            process = self._processes[child.name] = await _start(self._program, child, heartbeat)
+            log.info("started %s", child.name, extra=fields(pid=process.pid))
+            if stopping.is_set():  # the drain may have passed this stage while the child was being made
+                process.kill()
+            watching = asyncio.create_task(self._kill_if_silent(child.name, process, heartbeat))
+            try:
+                return await process.wait()
+            finally:
+                watching.cancel()
+
+    async def _kill_if_silent(self, name: str, process: asyncio.subprocess.Process, heartbeat: Heartbeat) -> None:
+        if self._hang_s:
+            await heartbeat.silent(self._hang_s)
+            log.error("%s hangs and is killed", name, extra=fields(silent_s=self._hang_s))
+            process.kill()
 
     async def _drain(self, stopping: asyncio.Event) -> None:
         await stopping.wait()
@@ -93,17 +115,21 @@ class Supervisor:
                 await alive[name].wait()
 
 
-async def _start(program: Sequence[str], child: Child) -> asyncio.subprocess.Process:
+async def _start(program: Sequence[str], child: Child, heartbeat: Heartbeat) -> asyncio.subprocess.Process:
     inherited = {key: value for key, value in os.environ.items() if key not in NOT_SHARED}
-    return await asyncio.create_subprocess_exec(
+    own = {SUPERVISOR_PID: str(os.getpid()), HEARTBEAT_FD: str(heartbeat.writer)}
+    process = await asyncio.create_subprocess_exec(
         *program,
         child.command,
         *child.flags,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=sys.stderr.fileno(),
-        env={**inherited, **child.variables, SUPERVISOR_PID: str(os.getpid())},
+        env={**inherited, **child.variables, **own},
+        pass_fds=(heartbeat.writer,),
         process_group=0,
     )
+    heartbeat.started()
+    return process
 
 
 async def _still_alive(processes: dict[str, asyncio.subprocess.Process], *, within_s: float) -> list[str]:

@@ -57,7 +57,7 @@ def _run(settings: UpSettings, directory: Path) -> int:
         children = deployment(settings, model, directory).children()
         served_name = settings.served_model_name or model.served_name
 
-        supervisor = Supervisor(children)
+        supervisor = Supervisor(children, hang_s=settings.hang_s)
 
         async def serve(stopping: asyncio.Event) -> None:
             await _serve(supervisor, stopping, settings, served_name)

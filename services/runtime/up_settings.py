@@ -92,6 +92,9 @@ class UpSettings(ProcessSettings):
     threads: int | None = Field(default=None, ge=1)
     """Threads that each worker computes with; unset: the cores shared out evenly."""
 
+    hang_s: float = Field(default=10.0, ge=0)
+    """Kill a process, and start it again, that gave no sign of life for so many seconds; 0: never, for a debugger."""
+
     dev_endpoints: bool = False
     """Also serve endpoints for development, such as POST /reset_prefix_cache."""
 

@@ -15,6 +15,7 @@ from engine.port import Engine, EngineError
 from scheduler.vocabulary import Profile
 from services.models.errors import ModelError
 from services.registry.directory import Directory, directory
+from services.runtime.heartbeat import Pulse
 from services.runtime.logs import fields
 from services.runtime.metrics_port import metrics_port
 from services.runtime.process import Refusal, run_process
@@ -42,10 +43,12 @@ MakeEngine = Callable[[WorkerSettings], tuple[Engine, str]]
 def main(argv: Sequence[str]) -> int:
     settings = load(WorkerSettings, argv, prog="moonpool worker")
 
-    async def run(stopping: asyncio.Event) -> None:
-        await serve_worker(settings, stopping)
+    pulse = Pulse()
 
-    return run_process(settings.id, run, log_level=settings.log_level)
+    async def run(stopping: asyncio.Event) -> None:
+        await serve_worker(settings, stopping, pulse=pulse)
+
+    return run_process(settings.id, run, log_level=settings.log_level, pulse=pulse)
 
 
 async def serve_worker(
@@ -54,13 +57,16 @@ async def serve_worker(
     *,
     make: MakeEngine = make_engine,
     on_ready: Callable[[Worker], None] | None = None,
+    pulse: Pulse | None = None,
 ) -> None:
     """Serve until told to stop. Raises Refusal where the model can't be run, or store or conductor want none of us."""
     tls = tls_of(settings)
     refuse_exposed(settings.listen, tls, insecure_network=settings.insecure_network)
     thread = ModelThread()
     thread.start()
-    loading = asyncio.create_task(thread.run(lambda: _load(settings, make)), name="load the model")
+    if pulse is not None:
+        pulse.vital = thread.gets_on
+    loading = asyncio.create_task(thread.run(lambda: _load(settings, make), bounded=False), name="load the model")
     if await _stopped_first(stopping, loading):
         log.info("stopped before the model was loaded")
         return  # nothing is held yet, and the thread, a daemon, can't be interrupted

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -37,6 +38,7 @@ class ModelThread:
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
         self._error: BaseException | None = None
         self._stopped = False
+        self._busy_since: float | None = None  # of a job that has a bound
 
     def start(self) -> None:
         self._thread.start()
@@ -50,10 +52,16 @@ class ModelThread:
             log.error("the model thread hangs in a job")
         return not self._thread.is_alive()
 
-    async def run(self, job: Callable[[], T]) -> T:
+    def gets_on(self) -> bool:
+        """False while a job hangs. Any thread may ask."""
+        since = self._busy_since
+        return since is None or time.monotonic() - since < LONGEST_JOB_S
+
+    async def run(self, job: Callable[[], T], *, bounded: bool = True) -> T:
         """The job's result. Raises EngineFailed where it raises, or where the engine is broken already.
 
-        Cancelling waits for the job's end first: a job can't be taken back from the model.
+        Cancelling waits for the job's end first: a job can't be taken back from the model. bounded: it hangs if it
+        takes LONGEST_JOB_S.
         """
         if self._stopped:
             raise EngineFailed("the model thread has ended")
@@ -61,6 +69,7 @@ class ModelThread:
         done: asyncio.Future[T] = loop.create_future()
 
         def work() -> None:
+            self._busy_since = time.monotonic() if bounded else None
             try:
                 self._check()
                 result = job()
@@ -83,6 +92,7 @@ class ModelThread:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
+            self._busy_since = None
 
     def _check(self) -> None:
         if self._error is not None:

@@ -65,6 +65,27 @@ def test_sigkill_of_one_process(cluster: Cluster, expected: list[str], name: str
     cluster.comes_to_rest()
 
 
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster that is quick to call a silent process hung."""
+    with running(tmp_path_factory.mktemp("hangs"), "--hang-s", "3", settings=SLOW_TOY) as ready:
+        yield ready
+
+
+@pytest.mark.parametrize("name", ["decode-0", "prefill-0", "store-0"])
+def test_a_process_that_is_stopped_is_replaced_and_requests_go_on(watched: Cluster, name: str) -> None:
+    """SIGSTOP: it lives, holds its locks and its sockets, and does nothing."""
+    watched.comes_to_rest()
+    model = str(watched.status()["model"])
+    old = watched.pids()[name]
+    os.kill(old, signal.SIGSTOP)
+    eventually("the stopped process is replaced", lambda: recovered(watched, name, old), 30.0)
+    assert not psutil.pid_exists(old)
+    ending = stream(watched.url, model, 1, threading.Semaphore(0))
+    assert ending.complete, ending
+    watched.comes_to_rest(15.0)
+
+
 def recovered(cluster: Cluster, name: str, old: int) -> bool:
     try:
         return cluster.healthy() and cluster.pids().get(name, old) != old

@@ -1,6 +1,8 @@
 """The life of a process, with real ones: signals, refusals, and the death of a supervisor."""
 
+import asyncio
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -9,7 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psutil
+import pytest
 
+from services.runtime import heartbeat
+from services.runtime.heartbeat import BEAT_S, HEARTBEAT_FD, Pulse
 from services.runtime.process import REFUSED, SUPERVISOR_PID
 
 DRAINING = """
@@ -20,6 +25,13 @@ DRAINING = """
 """
 STUBBORN = DRAINING + "        await asyncio.Event().wait()\n"
 ENDING_S = 10.0
+STUCK = """
+    async def serve(stopping):
+        print("serving", flush=True)
+        await asyncio.sleep(0)
+        import time
+        time.sleep(60)
+"""
 
 
 def program(serve: str) -> list[str]:
@@ -121,3 +133,52 @@ def test_a_process_whose_supervisor_is_dead_already_does_not_start() -> None:
         env={**os.environ, SUPERVISOR_PID: str(os.getppid())},
     )
     assert (done.returncode, done.stdout) == (1, "")
+
+
+def test_a_process_beats_from_its_event_loop_as_long_as_that_gets_on() -> None:
+    for serve, beats in ((DRAINING, True), (STUCK, False)):
+        reader, writer = os.pipe()
+        environment = {**os.environ, HEARTBEAT_FD: str(writer)}
+        with subprocess.Popen(
+            program(serve), env=environment, pass_fds=(writer,), stdout=subprocess.DEVNULL
+        ) as process:
+            os.close(writer)
+            try:
+                assert os.read(reader, 1) == b"."
+                more, _, _ = select.select([reader], [], [], 4 * BEAT_S if not beats else ENDING_S)
+                assert bool(more) == beats
+            finally:
+                process.kill()
+                os.close(reader)
+
+
+async def test_a_process_whose_work_hangs_does_not_beat(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    monkeypatch.setenv(HEARTBEAT_FD, str(writer))
+    monkeypatch.setattr(heartbeat, "BEAT_S", 0.0)
+    pulse = Pulse()
+    asked = asyncio.Semaphore(0)
+    gets_on = False
+
+    def vital() -> bool:
+        asked.release()
+        return gets_on
+
+    async def asked_again() -> None:
+        while not asked.locked():
+            await asked.acquire()
+        for _ in range(3):
+            await asked.acquire()
+
+    pulse.vital = vital
+    beating = asyncio.create_task(pulse.run())
+    await asked_again()
+    with pytest.raises(BlockingIOError):
+        os.read(reader, 1)
+    gets_on = True
+    await asked_again()
+    assert os.read(reader, 100).startswith(b".")
+    beating.cancel()
+    for descriptor in (reader, writer):
+        os.close(descriptor)

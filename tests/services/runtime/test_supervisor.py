@@ -29,7 +29,13 @@ def ended(*_):
     if behaviour != "stubborn":
         os._exit(0)
 signal.signal(signal.SIGTERM, ended)
+beat = int(os.environ["MOONPOOL_HEARTBEAT_FD"])
 tell("started")
+if behaviour == "hangs":
+    os.write(beat, b".")
+while behaviour == "beats":
+    os.write(beat, b".")
+    signal.sigtimedwait([], 0.01)
 while True:
     signal.pause()
 """
@@ -59,7 +65,10 @@ class Stand:
 
 @asynccontextmanager
 async def stand(
-    directory: Path, *children: tuple[str, Stage, str], drain_s: Mapping[Stage, float] = DRAIN_S
+    directory: Path,
+    *children: tuple[str, Stage, str],
+    drain_s: Mapping[Stage, float] = DRAIN_S,
+    hang_s: float = 0.0,
 ) -> AsyncIterator[Stand]:
     """children: name, stage, behaviour. On leaving the supervisor is told to stop, and no child lives."""
     before = psutil.Process().children()
@@ -71,6 +80,7 @@ async def stand(
         [Child(name, behaviour, stage, (name, place)) for name, stage, behaviour in children],
         program=(sys.executable, str(program)),
         drain_s=drain_s,
+        hang_s=hang_s,
     )
     told: asyncio.Queue[tuple[str, str, int]] = asyncio.Queue()
 
@@ -95,6 +105,27 @@ async def test_a_killed_child_is_started_again_at_once(tmp_path: Path) -> None:
         os.kill(first, signal.SIGKILL)
         name, second = await made.next("started")
         assert (name, second != first) == ("decode-0", True)
+
+
+async def test_a_child_that_falls_silent_is_killed_and_started_again(tmp_path: Path) -> None:
+    async with stand(tmp_path, ("decode-0", Stage.WORKER, "hangs"), hang_s=0.2) as made:
+        _, first = await made.next("started")
+        _, second = await made.next("started")
+        assert second != first
+        assert not psutil.pid_exists(first)
+
+
+async def test_a_child_that_beats_or_has_never_beaten_is_left_alone(tmp_path: Path) -> None:
+    children = [
+        ("store-0", Stage.STORE, "beats"),
+        ("decode-0", Stage.WORKER, "starts"),
+        ("decode-1", Stage.WORKER, "hangs"),
+    ]
+    async with stand(tmp_path, *children, hang_s=1.0) as made:
+        pids = [(await made.next("started"))[1] for _ in children]
+        name, _ = await made.next("started")
+        assert name == "decode-1"
+        assert sum(psutil.pid_exists(pid) for pid in pids) == 2, "the others live as long"
 
 
 async def test_stages_drain_one_after_the_other(tmp_path: Path) -> None:

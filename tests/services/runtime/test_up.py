@@ -43,7 +43,7 @@ def test_each_process_listens_where_the_others_look() -> None:
 
 
 def test_every_flag_of_up_reaches_a_process_or_is_ups_own() -> None:
-    own = {"prefill", "decode", "hosts"}
+    own = {"prefill", "decode", "hosts", "hang_s"}
     sets = flags(
         *("--engine=toy", "--host=::1", "--port=9000", "--dram=1MiB", "--inline-max-tokens=0", "--dtype=float32"),
         *("--served-model-name=s", "--max-model-len=7", "--max-num-seqs=3", "--max-num-batched-tokens=64"),

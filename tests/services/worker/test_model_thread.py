@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from services.worker import model_thread
 from services.worker.model_thread import EngineFailed, ModelThread
 
 
@@ -74,3 +75,24 @@ async def test_a_thread_that_has_ended_takes_no_job() -> None:
     assert await thread.stop()
     with pytest.raises(EngineFailed, match="ended"):
         await thread.run(lambda: None)
+
+
+async def test_a_job_that_hangs_is_noticed_and_one_without_a_bound_is_not(
+    thread: ModelThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_thread, "LONGEST_JOB_S", 0.0)
+    for bounded in (True, False):
+        running, let_go = threading.Event(), threading.Event()
+
+        def job(running: threading.Event = running, let_go: threading.Event = let_go) -> None:
+            running.set()
+            assert let_go.wait(10.0)
+
+        waiting = asyncio.create_task(thread.run(job, bounded=bounded))
+        assert await asyncio.to_thread(running.wait, 10.0)
+        assert thread.gets_on() is not bounded
+        let_go.set()
+        await waiting
+        await thread.run(lambda: None, bounded=False)
+        assert thread.gets_on()
+    monkeypatch.undo()
