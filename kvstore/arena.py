@@ -5,14 +5,14 @@ lives; workers of the same user map it by its path. What no living store holds l
 leftover, cleared by the next one. Nothing here knows what a slot or a block is.
 """
 
-import contextlib
 import errno
 import fcntl
 import mmap
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
+
+from kvstore.file_errors import mib, told_as
 
 PREFIX = "moonpool-"
 """How every arena's file name starts, so that leftovers can be told from other people's files."""
@@ -48,7 +48,7 @@ class Arena:
         if size_bytes < 1:
             raise ValueError(f"an arena needs at least one byte, not {size_bytes}")
         path = directory / name
-        with _told_as(f"the arena {path} can't be created"):
+        with told_as(ArenaError, f"the arena {path} can't be created"):
             descriptor = _create_locked(path)
             try:
                 _reserve(descriptor, directory, size_bytes)
@@ -61,7 +61,7 @@ class Arena:
     @classmethod
     def open(cls, path: Path) -> "Arena":
         """Map an arena that a store has created. ArenaError where it is gone, or is not this user's."""
-        with _told_as(f"the arena {path} can't be opened"):
+        with told_as(ArenaError, f"the arena {path} can't be opened"):
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
                 status = os.fstat(descriptor)
@@ -99,7 +99,7 @@ class Arena:
 def clear_leftovers(directory: Path, prefix: str = PREFIX) -> list[Path]:
     """Unlink this user's arenas that no living process has locked; returns their paths."""
     assert prefix.startswith(PREFIX), "other people's files are none of our business"
-    with _told_as(f"the directory {directory} can't be searched for leftovers"):
+    with told_as(ArenaError, f"the directory {directory} can't be searched for leftovers"):
         return [path for path in sorted(directory.glob(prefix + "*")) if _cleared(path)]
 
 
@@ -122,7 +122,7 @@ def _reserve(descriptor: int, directory: Path, size_bytes: int) -> None:
             raise
         space = os.statvfs(directory)
         raise ArenaError(
-            f"the arena needs {_mib(size_bytes)} in {directory}, which has {_mib(space.f_bavail * space.f_frsize)}"
+            f"the arena needs {mib(size_bytes)} in {directory}, which has {mib(space.f_bavail * space.f_frsize)}"
             " free: give a smaller --dram, or an --arena-dir with more room"
         ) from failure
 
@@ -156,15 +156,3 @@ def door_of(arena: Path) -> Path:
 
 def _is_ours(status: os.stat_result) -> bool:
     return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
-
-
-def _mib(size_bytes: int) -> str:
-    return f"{size_bytes / 2**20:,.0f} MiB"
-
-
-@contextlib.contextmanager
-def _told_as(what: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as failure:
-        raise ArenaError(f"{what}: {failure.strerror or failure}") from failure

@@ -6,7 +6,6 @@ on one slot. Nothing here decides what is kept: that is the catalog's. What can'
 be the block that was written, by header and checksum, is never handed out.
 """
 
-import contextlib
 import errno
 import fcntl
 import itertools
@@ -16,12 +15,13 @@ import secrets
 import stat
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import xxhash
 
+from kvstore.file_errors import mib, told_as
 from kvstore.layout import PAGE_BYTES, KvLayout
 from kvstore.names import BlockName
 from kvstore.ssd_format import (
@@ -84,7 +84,7 @@ class SsdFile:
             raise SsdError(
                 f"the SSD file needs {FIRST_SLOT + wanted.stride} bytes for a single block: give a larger --ssd"
             )
-        with _told_as(f"the SSD file {path} can't be used"):
+        with told_as(SsdError, f"the SSD file {path} can't be used"):
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             descriptor = _open_locked(path)
             try:
@@ -127,7 +127,7 @@ class SsdFile:
             self._sequence = itertools.count(index.sequence)
         else:
             found = search(self._descriptor, self._block)
-            entries, torn = found.entries(), found.torn
+            entries, torn = found.entries(), found.torn + len(found.unreadable)
             read_bytes += found.read_bytes
             self._sequence = itertools.count(found.sequence + 1)
         return Scan(entries, torn, time.monotonic() - start, read_bytes, index is not None)
@@ -272,7 +272,7 @@ def _reserve(descriptor: int, path: Path, size_bytes: int, *, keep_bytes: int) -
             raise
         space = os.statvfs(path.parent)
         raise SsdError(
-            f"the SSD file needs {_mib(size_bytes)} in {path.parent}, which has {_mib(space.f_bavail * space.f_frsize)}"
+            f"the SSD file needs {mib(size_bytes)} in {path.parent}, which has {mib(space.f_bavail * space.f_frsize)}"
             " free: give a smaller --ssd, or a --data-dir with more room"
         ) from failure
 
@@ -290,15 +290,3 @@ def _made_direct(descriptor: int) -> bool:
         fcntl.fcntl(descriptor, fcntl.F_SETFL, flags)
         return False
     return True
-
-
-def _mib(size_bytes: int) -> str:
-    return f"{size_bytes / 2**20:,.0f} MiB"
-
-
-@contextlib.contextmanager
-def _told_as(what: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as failure:
-        raise SsdError(f"{what}: {failure.strerror or failure}") from failure

@@ -1,7 +1,7 @@
 """What an SSD file holds, by its slots' headers: one page read for each slot that was ever written.
 
 Reads only headers, so what it finds are claims; a block is proven when it is read. A header
-that is torn, stale or somebody else's makes a free slot. Of two slots with one name the one written
+that is torn, stale, unreadable or somebody else's makes a free slot. Of two slots with one name the one written
 later counts. Entries come in the order in which they were written, the oldest first.
 """
 
@@ -25,10 +25,14 @@ NEAR_BYTES = 12 * 1024
 
 CHUNK_BYTES = 1 << 20
 
+UNREADABLE_SHARE = 1 / 8
+"""Of the headers. A sector may go bad, and costs its block; where more can't be read it is the disk that failed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """entries: oldest first. torn: headers that are there but not intact. from_snapshot: no slot was searched."""
+    """entries: oldest first. torn: headers that are there but not intact, or can't be read. from_snapshot: no slot was
+    searched."""
 
     entries: list[DiskEntry]
     torn: int
@@ -39,10 +43,14 @@ class Scan:
 
 @dataclass(slots=True)
 class Found:
-    """What a search of slots found. sequence: the highest of any intact header, of whatever epoch."""
+    """What a search of slots found. sequence: the highest of any intact header, of whatever epoch.
+
+    unreadable: why each header that could not be read could not.
+    """
 
     headers: list[SlotHeader] = field(default_factory=list)
     torn: int = 0
+    unreadable: list[OSError] = field(default_factory=list)
     read_bytes: int = 0
     sequence: int = 0
 
@@ -70,14 +78,17 @@ def is_current(header: SlotHeader, slot: int, block: Superblock) -> bool:
 
 
 def search(descriptor: int, block: Superblock) -> Found:
-    """Read the headers of all slots that were ever written. Raises OSError."""
+    """Read the headers of all slots that were ever written. Raises OSError where too many can't be read."""
     step = max(1, CHUNK_BYTES // block.stride) if block.stride <= NEAR_BYTES else 64
     ranges = [range(first, min(first + step, block.used)) for first in range(0, block.used, step)]
-    return _merged(_in_threads(descriptor, block, ranges))
+    found = _merged(_in_threads(descriptor, block, ranges))
+    if len(found.unreadable) > UNREADABLE_SHARE * block.used:
+        raise found.unreadable[0]
+    return found
 
 
 def search_some(descriptor: int, block: Superblock, slots: Iterable[int]) -> Found:
-    """Read the headers of these slots. Raises OSError."""
+    """Read the headers of these slots."""
     return _merged(_in_threads(descriptor, block, [range(slot, slot + 1) for slot in slots]))
 
 
@@ -91,14 +102,21 @@ def _search(descriptor: int, block: Superblock, slots: range) -> Found:
     near = block.stride <= NEAR_BYTES and len(slots) > 1
     with mmap.mmap(-1, block.stride * len(slots) if near else PAGE_BYTES) as memory, memoryview(memory) as buffer:
         if near:
-            found.read_bytes += os.preadv(descriptor, [buffer], block.slot_offset(slots.start))
+            try:
+                found.read_bytes += os.preadv(descriptor, [buffer], block.slot_offset(slots.start))
+            except OSError:
+                return _merged([_search(descriptor, block, range(slot, slot + 1)) for slot in slots])
             for place, slot in enumerate(slots):
                 with buffer[place * block.stride :][:PAGE_BYTES] as page:
                     found.add(slot, page, block)
             return found
         for slot in slots:
-            found.read_bytes += os.preadv(descriptor, [buffer], block.slot_offset(slot))
-            found.add(slot, buffer, block)
+            try:
+                found.read_bytes += os.preadv(descriptor, [buffer], block.slot_offset(slot))
+            except OSError as error:
+                found.unreadable.append(error)
+            else:
+                found.add(slot, buffer, block)
     return found
 
 
@@ -106,6 +124,7 @@ def _merged(parts: list[Found]) -> Found:
     return Found(
         list(chain.from_iterable(part.headers for part in parts)),
         sum(part.torn for part in parts),
+        list(chain.from_iterable(part.unreadable for part in parts)),
         sum(part.read_bytes for part in parts),
         max((part.sequence for part in parts), default=0),
     )

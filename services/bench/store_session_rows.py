@@ -2,7 +2,9 @@
 
 put_S, acquire_S    64 MiB a call: allocate, copy and hash, seal; acquire, copy, release.
                     limit: one memcpy of as many bytes between the same memory. One thread copies, as a worker's does
-acquire_256_pN      a call for 256 names that are all there. limit: a call for none
+acquire_256_pN      a call for 256 names that are all there.
+                    limit: as many bytes there and back between two processes that block, over a Unix socket
+call_p50            a call for no names, beside the same limit
 acquire_256_awake_pN  the same on cores that are kept from falling asleep in between
 evict               slots a second through a full store, 64 a call, no bytes written
 """
@@ -22,6 +24,7 @@ from kvstore.layout import PAGE_BYTES, KvLayout
 from kvstore.names import BlockName
 from kvstore.sealing import Runs, copy_sealed
 from services.bench.awake import awake
+from services.bench.bare_trips import BareTrips, bare_trips
 from services.bench.rows import Row, Work, in_turns
 from services.bench.store_session import Bench, store_process
 
@@ -33,6 +36,9 @@ BATCHES = 8
 
 SMALL_SLOTS = 4096
 NAMES = 256
+ASK_BYTES, ANSWER_BYTES = 4114, 2833
+"""Of a message with so many names, and of one with as many leases."""
+
 CALL = 64
 
 Bytes = NDArray[np.uint8]
@@ -114,17 +120,19 @@ async def _deciding(bench: Bench, chance: Random, rounds: int) -> list[Row]:
     for start in range(0, NAMES, CALL):
         grants = await bench.granted(chain[start : start + CALL])
         bench.session.seal(grants, [0] * len(grants))
-    rows = await _acquiring(bench, chain, "acquire_256", rounds)
-    with awake():
-        rows += await _acquiring(bench, chain, "acquire_256_awake", rounds)
+    with bare_trips(ASK_BYTES, ANSWER_BYTES) as bare:
+        rows = await _acquiring(bench, bare, chain, "acquire_256", rounds)
+        with awake():
+            rows += await _acquiring(bench, bare, chain, "acquire_256_awake", rounds)
     return [*rows, await _evicting(bench, chance, rounds)]
 
 
-async def _acquiring(bench: Bench, chain: list[BlockName], name: str, rounds: int) -> list[Row]:
-    calls, trips = [], []
+async def _acquiring(bench: Bench, bare: BareTrips, chain: list[BlockName], name: str, rounds: int) -> list[Row]:
+    calls, trips, empty = [], [], []
     for _ in range(200 * rounds):
         await bench.round_trip()  # the release before it is done then
-        trips.append(await _seconds(bench.round_trip()))
+        trips.append(bare.seconds())
+        empty.append(await _seconds(bench.round_trip()))
         started = time.perf_counter()
         leases = await bench.leased(chain)
         calls.append(time.perf_counter() - started)
@@ -132,8 +140,11 @@ async def _acquiring(bench: Bench, chain: list[BlockName], name: str, rounds: in
     calls.sort()
     trip = median(trips)
     return [
-        Row.duration(f"{name}_p{percent}", calls[len(calls) * percent // 100] * 1e3, "ms", trip * 1e3)
-        for percent in (50, 99)
+        *(
+            Row.duration(f"{name}_p{percent}", calls[len(calls) * percent // 100] * 1e3, "ms", trip * 1e3)
+            for percent in (50, 99)
+        ),
+        Row.duration(f"{name.replace('acquire_256', 'call')}_p50", median(empty) * 1e3, "ms", trip * 1e3),
     ]
 
 

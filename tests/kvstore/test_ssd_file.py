@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kvstore import ssd_scan
 from kvstore.layout import KvLayout
 from kvstore.ssd import SsdError, SsdFile
 from kvstore.ssd_format import FIRST_SLOT
@@ -46,6 +47,42 @@ def test_the_file_is_private_and_reserved_whole(path: Path) -> None:
     assert (file.slots, file.size_bytes, status.st_size) == (SLOTS, SIZE, SIZE)
     assert status.st_blocks * 512 >= SIZE
     file.close()
+
+
+@pytest.mark.parametrize("near_bytes", [0, 1 << 20], ids=["page by page", "many at once"])
+def test_a_header_that_cannot_be_read_costs_its_own_block_only(
+    path: Path, monkeypatch: pytest.MonkeyPatch, near_bytes: int
+) -> None:
+    entries = filled(path)
+    bad = FIRST_SLOT + 2 * STRIDE
+    monkeypatch.setattr(ssd_scan, "NEAR_BYTES", near_bytes)
+    monkeypatch.setattr(ssd_scan, "os", BadSector(bad))
+    file = open_file(path)
+    found = file.scan()
+    assert found.entries == [entry for entry in entries if entry.slot != 2]
+    assert found.torn == 1
+    file.close()
+
+
+def test_a_disk_whose_headers_cannot_be_read_is_an_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(path)
+    monkeypatch.setattr(ssd_scan, "os", BadSector(*range(FIRST_SLOT, SIZE, STRIDE)))
+    file = open_file(path)
+    with pytest.raises(OSError, match="a bad sector"):
+        file.scan()
+    file.close()
+
+
+class BadSector:
+    """The part of ``os`` that a search uses, over a disk that can't read these places."""
+
+    def __init__(self, *places: int) -> None:
+        self._places = places
+
+    def preadv(self, descriptor: int, buffers: list[memoryview], offset: int) -> int:
+        if any(offset <= place < offset + len(buffers[0]) for place in self._places):
+            raise OSError(errno.EIO, "a bad sector")
+        return os.preadv(descriptor, buffers, offset)
 
 
 def test_a_restart_finds_every_block_oldest_first(path: Path) -> None:
