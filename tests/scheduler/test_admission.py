@@ -20,6 +20,7 @@ from scheduler.admission import (
     retry_after_s,
 )
 from scheduler.conductor import Conductor
+from scheduler.shares import Shares
 from scheduler.vocabulary import (
     Ask,
     Measured,
@@ -265,6 +266,60 @@ def test_limits_are_bounded(excess: float, priority: Priority, waited_s: float) 
 def test_a_longer_queue_never_lets_in_who_was_refused(queued: int, more: int, mode: str) -> None:
     if not taken(pools(mode, queued=queued), ask(tokens=1000)):
         assert not taken(pools(mode, queued=queued + more), ask(tokens=1000))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 60), st.integers(0, 30), st.sampled_from(["early", "predictive"]))
+def test_a_larger_batch_never_lets_in_who_was_refused(running: int, more: int, mode: str) -> None:
+    if not taken(pools(mode, running=running), ask(tokens=1000)):
+        assert not taken(pools(mode, running=running + more), ask(tokens=1000))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 40), st.integers(0, 40), st.sampled_from(["early", "predictive"]))
+def test_more_promises_never_let_in_who_was_refused(promised: int, more: int, mode: str) -> None:
+    """Of the conductor's own, which nobody has reported yet."""
+
+    def accepts(promised: int) -> bool:
+        made = pools(mode)
+        for number in range(promised):
+            assert taken(made, replace(ask(f"{number}", tokens=300), resumed=True))
+            if number % 2:
+                made.outcome(RequestId(f"{number}"), Outcome.HANDED_OVER, now=0)
+        return taken(made, ask(tokens=1000))
+
+    if not accepts(promised):
+        assert not accepts(promised + more)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 90_000), st.integers(0, 64), st.sampled_from(MODES), st.floats(0, 1e4), st.floats(0, 1e4))
+def test_batch_never_starves_beyond_its_bound(
+    queued: int, running: int, mode: str, waited_s: float, excess_s: float
+) -> None:
+    """Whatever the load, and whatever its tenant has had."""
+    made = pools(mode, queued=queued, running=running)
+    made._shares.had("t", excess_s, now=0)
+    made._shares.had("u", 1.0, now=0)
+    asked = replace(ask(tokens=1000), priority=BATCH, tenant="t", waited_s=BATCH_PATIENCE_S + waited_s)
+
+    assert taken(made, asked)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.floats(0.01, 100), st.floats(0, 200)), max_size=30))
+def test_shares_are_of_all_that_was_had_and_half_as_much_counts_after_a_half_life(
+    story: list[tuple[str, float, float]],
+) -> None:
+    shares, now = Shares(), 0.0
+    for tenant, work_s, later_s in story:
+        now += later_s
+        shares.had(tenant, work_s, now=now)
+        known = {tenant: shares.excess(tenant, now=now) for tenant in "abcd"}
+        assert all(0.0 <= excess <= 5.0 for excess in known.values())
+        had = [excess for excess in known.values() if excess > 0.0]
+        if len(had) > 1:
+            assert sum(had) == pytest.approx(len(had))
+    assert Shares().excess("a", now=0.0) == 1.0
 
 
 def test_under_overload_tenants_get_even_shares_though_they_ask_unevenly() -> None:

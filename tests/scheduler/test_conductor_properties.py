@@ -253,3 +253,27 @@ def test_no_worker_is_promised_more_seats_or_blocks_than_it_has_while_another_ha
         assert chosen in roomy or not roomy
         seats[chosen] -= 1
         blocks[chosen] -= needed
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 9000), st.integers(0, 9), st.integers(1, 1500), st.integers(0, 1500), st.integers(0, 900))
+def test_predictions_are_above_0_and_a_longer_prompt_is_never_predicted_to_be_quicker(
+    queued: int, running: int, tokens: int, more: int, held: int
+) -> None:
+    """Where both find the same beginning."""
+
+    def predicted(tokens: int) -> tuple[float, float]:
+        conductor = Conductor(inline_max_tokens=0)
+        conductor.worker_reported(worker_report("p", Role.PREFILL, queued=queued, waiting=1 if queued else 0), now=0)
+        busy = worker_report("d", Role.DECODE, running=running, kv_tokens=100 * running, seats=64)
+        conductor.worker_reported(busy, now=0)
+        conductor.store_reported(store_report(snapshot=True, gained=names(prompt(held))), now=0)
+        answer = conductor.place(Ask(RequestId("r"), names(prompt(tokens)), tokens, 50), now=0)
+        assert isinstance(answer, Placement)
+        return answer.predicted_ttft_s, answer.predicted_tpot_s
+
+    (ttft_s, tpot_s), (longer_ttft_s, longer_tpot_s) = predicted(tokens), predicted(tokens + more)
+    assert ttft_s > 0.0
+    assert 0.0 < tpot_s <= longer_tpot_s
+    if tokens > held:  # else more of the same beginning may be found: what computes the last token begins at a block
+        assert ttft_s <= longer_ttft_s

@@ -25,6 +25,18 @@ def test_a_cached_prefix_saves_its_linear_and_its_quadratic_part() -> None:
     assert estimate.prefill_s(KNOWN, 1000, 600) == pytest.approx(0.004 + 6e-4 * 400 + 3e-8 * (1000**2 - 600**2))
 
 
+@given(profiles, *4 * (st.integers(0, 200_000),))
+def test_every_estimate_is_at_least_0_and_more_of_anything_never_costs_less(
+    profile: Profile, cached: int, some: int, more: int, sequences: int
+) -> None:
+    tokens = cached + some
+    assert 0.0 <= estimate.prefill_s(profile, tokens, cached) <= estimate.prefill_s(profile, tokens + more, cached)
+    assert estimate.prefill_s(profile, tokens, cached) <= estimate.prefill_s(profile, tokens, 0)
+    assert 0.0 <= estimate.step_s(profile, sequences, tokens) <= estimate.step_s(profile, sequences, tokens + more)
+    assert estimate.step_s(profile, sequences, tokens) <= estimate.step_s(profile, sequences + more, tokens)
+    assert 0.0 <= estimate.transfer_s(profile, tokens) <= estimate.transfer_s(profile, tokens + more)
+
+
 @given(profiles, st.integers(0, 5000), st.floats(1e-6, 10))
 def test_a_chunk_takes_all_the_time_there_is_and_no_more(profile: Profile, start: int, spare_s: float) -> None:
     end = estimate.chunk_end(profile, start, spare_s)
