@@ -1,7 +1,7 @@
 """Every prediction beside what happened, and what follows from that: how far predictions are off.
 
 A factor is the geometric mean of measured over predicted TTFT, or TPOT, recent ones counting most, and 1 until there
-are samples enough: it corrects what clients are told. A bound is what ``SURE`` of these ratios stay below, so it is
+are samples enough: it corrects what clients are told. A bound is what most of these ratios stay below, so it is
 what admission reckons with: who promised the mean would break the promise to every other request that is taken at a
 load of 1. In a bound a prediction counts the more the nearer it came to being refused, since only there a bound
 decides anything. Both correct what is read, never the record: one that fed on itself would drift.
@@ -20,8 +20,12 @@ KEPT = 1000
 MEMORY = 0.98
 """What a sample still counts after another: the last fifty."""
 
-SURE = 0.9
-"""The share of those that are taken at a load of 1 who are to get what was promised."""
+SURE_TTFT = 0.9
+"""The share of those that are taken at the limit who are to have their first token in time."""
+
+SURE_TPOT = 0.8
+"""Likewise of tokens. Less, since it is not only load that makes them late: the longest gap of a short answer is its
+hand-over, whoever else decodes, and 8 % of such answers would set the limit for all."""
 
 PACE = 0.02
 """How far a bound moves, in logarithms: from 1 to 1.2 in ten samples if all are above, and then it wavers by 2 %."""
@@ -82,13 +86,14 @@ class _Factor:
 
 @dataclass(slots=True)
 class _Bound:
-    """What SURE of the ratios are below: up by a little for each above it, down by less for each below (Robbins and
+    """What ``sure`` of the ratios are below: up by a little for each above it, down by less for each below (Robbins and
     Monro, 1951). One that is far off moves it no more than one that is a little off."""
 
+    sure: float
     log: float = 0.0
 
     def add(self, ratio: float, weight: float) -> None:
-        moved = self.log + weight * PACE * (SURE if log(ratio) > self.log else SURE - 1.0)
+        moved = self.log + weight * PACE * (self.sure if log(ratio) > self.log else self.sure - 1.0)
         self.log = log(_within(exp(moved)))
 
     @property
@@ -104,8 +109,8 @@ def _within(factor: float) -> float:
 class _Ratio:
     """Measured over predicted, of one kind."""
 
+    near: _Bound
     mean: _Factor = field(default_factory=_Factor)
-    near: _Bound = field(default_factory=_Bound)
 
     def add(self, predicted: float, promised: float, measured: float | None) -> None:
         if measured and predicted > 0.0:
@@ -124,7 +129,7 @@ class Predictions:
 
     def __init__(self) -> None:
         self._open: dict[RequestId, tuple[float, float, Promise]] = {}
-        self._ttft, self._tpot = _Ratio(), _Ratio()
+        self._ttft, self._tpot = _Ratio(_Bound(SURE_TTFT)), _Ratio(_Bound(SURE_TPOT))
         self.kept: deque[Prediction] = deque(maxlen=KEPT)
 
     def predicted(self, request: RequestId, promise: Promise, *, ttft_s: float, tpot_s: float) -> None:
@@ -156,7 +161,7 @@ class Predictions:
 
     @property
     def ttft_bound(self) -> float:
-        """The same, that SURE of those near their promise stay below."""
+        """The same, that SURE_TTFT of those near their promise stay below."""
         return self._ttft.bound
 
     @property

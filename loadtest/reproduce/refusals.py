@@ -31,10 +31,11 @@ class Case:
 
 THE_PAPERS = Case(8, 8, 2.0, Promise(30.0, 0.1))
 BALANCED = (Case(5, 2, 2.0, Promise(10.0, 0.04)), Case(8, 3, 3.0, Promise(10.0, 0.04)))
-"""Both pools are about as short as each other. A prompt that can be prefilled within 10 s (97 % of the trace's) takes
-1.3 s, 0.9 with hits, so five workers do 5.5 a second. A step of N sequences takes 17.4 + 0.45 N ms; a request's slowest
-tenth of gaps is up to 1.3 times that, so 40 ms allow N = 28, and two workers do 2 x 28 / (343 x 0.03 s) = 5.4 a second.
-Offered are 6.8; and at three times the speed 10.2, where eight and three do 8.9 and 8.2."""
+"""Both pools are about as short as each other; later, when more is found cached, decodes are shorter. A prompt that can
+be prefilled within 10 s (97 % of the trace's) takes 1.3 s, 0.9 with hits, so five workers do 5.5 a second. A step of N
+sequences takes 17.4 + 0.45 N ms; a request's slowest tenth of gaps is up to 1.3 times that, so 40 ms allow N = 28, and
+two workers do 2 x 28 / (343 x 0.03 s) = 5.4 a second. Offered are 6.8; and at three times the speed 10.2, where eight
+and three do 8.9 and 8.2."""
 DECODE_IS_SHORT = Case(10, 1, 3.0, Promise(30.0, 0.1))
 """One decode worker has room for 1.3 million tokens, about 105 requests, 4.7 a second at steps of 65 ms; ten prefill
 workers do 8."""
@@ -85,9 +86,9 @@ def refusals(bench: Bench) -> Table:
         tuple(rows),
         "The paper's trace has 23,000 requests, ours about half as many. With 8P+8D our decode pool is never the "
         "scarce one (a step takes a third of what is promised), so the modes decide alike. Early rejection can gain "
-        "requests only where prefill is short as well: where decodes alone are, a prefill in vain costs nobody a seat, "
-        "and `baseline`, which decides last, knows best; there it pays with the TTFT of everybody, who queue behind "
-        "prefills in vain. The paper's own gain is 1.8 % of its requests by deciding early and 0.8 % more by "
+        "requests only where prefill is as short as decodes: where decodes are shorter, a prefill in vain costs nobody "
+        "a seat, and `baseline`, which decides last, knows best; there it pays with the TTFT of everybody, who queue "
+        "behind prefills in vain. The paper's own gain is 1.8 % of its requests by deciding early and 0.8 % more by "
         "predicting. A load is a pool's mean of seconds queued, or of a step, over what was promised, every "
         f"{SAMPLE_S:.0f} s while requests come. Below 0 one pool is busy while the other is not; how far they swing is "
         "their deviation. Who foresees the decodes holds prefills back just when decodes are many, so the correlation "

@@ -159,7 +159,7 @@ def test_prediction_serves_nearly_as_many_as_who_decides_last_without_their_pref
 
 @pytest.mark.slow
 def test_what_is_taken_is_nearly_always_kept() -> None:
-    """Nine of ten of those at the limit: see ``scheduler.predictions.SURE``."""
+    """Four of five of those at the limit, nearly all of the others: see ``scheduler.predictions``."""
     assert min(kept("baseline"), kept("predictive")) > 0.9
 
 

@@ -55,7 +55,7 @@ def test_a_constant_is_the_codes(name: str) -> None:
         (admission, "BATCH_PATIENCE_S"),
         (admission, "FAIR_LOAD"),
         (shares, "HALF_LIFE_S"),
-        *((predictions, name) for name in ("SURE", "PACE", "NEARNESS", "WIDEST")),
+        *((predictions, name) for name in ("SURE_TTFT", "SURE_TPOT", "PACE", "NEARNESS", "WIDEST")),
         *((roles, name) for name in ("SHORT", "PLENTY", "SUSTAINED_S", "COOL_DOWN_S", "UNPROMISED_TTFT_S")),
         *(
             (replication, name)
