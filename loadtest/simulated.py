@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from math import inf
 
 from loadtest.client.pools import samples
 from loadtest.live import Listener
@@ -40,16 +40,15 @@ class Seen:
 
 def simulated(target: Simulated, offer: Offer, requests: Sequence[Request], listener: Listener) -> Seen:
     """Raises SimulatedError."""
-    if offer.max_concurrency is not None:
-        raise SimulatedError("the simulator's arrivals are open: it has no --max-concurrency")
     if leaving(offer, requests):
         raise SimulatedError("nobody leaves the simulator midway: it has no --cancel-share")
     try:
         simulation = cluster(target.flags, seed=offer.seed)
     except ValueError as error:
         raise SimulatedError(str(error)) from error
-    run = _Run(simulation, requests, listener)
-    simulation.run(requests, over=run.over)
+    run = _Run(simulation, listener)
+    until_s = inf if offer.duration_s is None else offer.duration_s
+    simulation.run(requests, over=run.over, seats=offer.max_concurrency, until_s=until_s)
     simulation.check()
     return run.seen
 
@@ -57,20 +56,12 @@ def simulated(target: Simulated, offer: Offer, requests: Sequence[Request], list
 class _Run:
     """Turns what the simulator tells into what a live run tells."""
 
-    def __init__(self, simulation: Simulation, requests: Sequence[Request], listener: Listener) -> None:
+    def __init__(self, simulation: Simulation, listener: Listener) -> None:
         self.seen = Seen()
         self._simulation, self._listener = simulation, listener
-        self._followers: dict[int, int] = {}
-        for request in requests:
-            if request.after is not None:
-                self._followers[request.after] = self._followers.get(request.after, 0) + 1
-        self._open = sum(request.after is None for request in requests)
         simulation.events.at(0.0, self._look)
 
     def over(self, record: simulator.Record) -> None:
-        self._open -= 1
-        if record.ended_s is not None:
-            self._open += self._followers.get(record.place, 0)
         found = translated(record, now=self._simulation.events.now)
         self.seen.records.append(found)
         self._listener.record(found)
@@ -92,8 +83,8 @@ class _Run:
         for sample in samples({"workers": workers}, at_s=now):
             self.seen.samples.append(sample)
             self._listener.pool(sample)
-        if self._open:
-            self._simulation.events.after(LOOK_S, partial(self._look))
+        if not self._simulation.idle:
+            self._simulation.events.after(LOOK_S, self._look)
 
 
 def translated(record: simulator.Record, *, now: float) -> Record:

@@ -5,6 +5,7 @@ reports that nobody would read before the next are not composed, since the condu
 """
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -196,6 +197,10 @@ class Simulation:
         self._tell: Callable[[Record], None] = _nobody
         self._records: list[Record] = []
         self._ran = False
+        self._seats: int | None = None
+        self._until_s = inf
+        self._seated = 0
+        self._standing: deque[tuple[int, Request]] = deque()
         self._open = 0  # asked and not over, or sure to ask once the one before has had its pause
 
     def run(
@@ -205,14 +210,18 @@ class Simulation:
         faults: Sequence[Fault] = (),
         over: Callable[[Record], None] = _nobody,
         sample_s: float | None = None,
+        seats: int | None = None,
+        until_s: float = inf,
     ) -> list[Record]:
         """What became of each that was asked, in the order of the workload; ``over`` is told as it happens.
 
         requests: a sequence; or an iterator of those of an open workload in the order of their times, however many.
-        sample_s: how often to look at the pools, see ``samples``.
+        sample_s: how often to look at the pools, see ``samples``. seats: so many at a time, the others ask when one is
+        free, in the order of their coming. until_s: nobody asks from then on, whoever waits for a seat included.
         """
         assert not self._ran, "a simulation runs once"
         self._ran, self._arrivals, self._tell = True, Arrivals(requests), over
+        self._seats, self._until_s = seats, until_s
         for worker in self.workers.values():
             self._report(worker)
         self._expect()
@@ -225,6 +234,11 @@ class Simulation:
         return sorted(self._records, key=lambda record: record.place)
 
     # -- requests -----------------------------------------------------------------------------------------------
+
+    @property
+    def idle(self) -> bool:
+        """Nobody is served, and nobody will ask."""
+        return not self._goes_on
 
     @property
     def _goes_on(self) -> bool:
@@ -240,7 +254,17 @@ class Simulation:
         place, request = self._arrivals.take()
         self._expect()
         self._open += 1
-        self._ask(place, request)
+        self._sit(place, request)
+
+    def _sit(self, place: int, request: Request) -> None:
+        if self.events.now >= self._until_s:
+            self._open -= 1 + len(self._standing)  # who stands is too late as well
+            self._standing.clear()
+        elif self._seats is not None and self._seated >= self._seats:
+            self._standing.append((place, request))
+        else:
+            self._seated += 1
+            self._ask(place, request)
 
     def _ask(self, place: int, request: Request) -> None:
         now = self.events.now
@@ -254,10 +278,13 @@ class Simulation:
         self._records.append(record)
         self._tell(record)
         self._open -= 1
+        self._seated -= 1
+        if self._standing:
+            self.events.after(0.0, partial(self._sit, *self._standing.popleft()))
         if record.ended_s is not None:
             for place, request in self._arrivals.followers(record.place):
                 self._open += 1
-                self.events.after(request.at_s, partial(self._ask, place, request))
+                self.events.after(request.at_s, partial(self._sit, place, request))
 
     # -- reports ------------------------------------------------------------------------------------------------
 
@@ -305,7 +332,7 @@ class Simulation:
         """The last before somebody asks again, as far as that is known."""
         now, beat, report_s = self.events.now, self._beats[worker.name], self._report_s
         until, next_s = now + SILENCE_S, self._arrivals.next_s
-        if self._arrivals.closed:
+        if self._arrivals.closed or self._seats is not None:
             until = now  # somebody may ask as soon as another one has ended
         elif next_s is not None:
             until = min(until, next_s)

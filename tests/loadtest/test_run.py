@@ -150,7 +150,6 @@ def test_the_simulator_refuses_by_the_same_words(capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("--max-concurrency", "2"), "it has no --max-concurrency"),
         (("--cancel-share", "1"), "it has no --cancel-share"),
         (("--length", "2"), "--length says nothing of a cluster"),
         (("--decode", "0"), "a cluster needs a worker that decodes"),

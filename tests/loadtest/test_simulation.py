@@ -220,3 +220,25 @@ def test_an_ssd_keeps_what_dram_forgets() -> None:
 def test_a_cluster_that_can_not_be_is_refused_in_a_sentence(changes: dict[str, object], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         spec(**changes)
+
+
+def test_with_seats_no_more_are_served_at_a_time_and_the_others_ask_when_one_is_free() -> None:
+    """Each at exactly the end of another, in the order of their coming."""
+    workload = [Request(0.0, (Span(2 * place, 300),), Span(2 * place + 1, 20)) for place in range(12)]
+    run = simulation(spec())
+    records = run.run(workload, seats=3)
+    run.check()
+
+    assert [record.place for record in sorted(records, key=lambda each: (each.asked_s, each.place))] == [*range(12)]
+    ends = sorted(record.ended_s for record in records if record.ended_s is not None)
+    assert [record.asked_s for record in records[3:]] == ends[:9]
+
+
+def test_from_its_end_on_nobody_asks() -> None:
+    """Neither who waits for a seat, nor who follows another."""
+    waits = [Request(0.0, (Span(2 * place, 300),), Span(2 * place + 1, 20)) for place in range(3)]
+    follows = [waits[0], Request(9.0, (Span(8, 300),), Span(9, 20), after=0)]
+
+    assert len(simulation(spec()).run(waits, seats=1, until_s=0.01)) == 1
+    assert len(simulation(spec()).run(follows, until_s=9.0)) == 1
+    assert len(simulation(spec()).run(follows, until_s=99.0)) == 2
