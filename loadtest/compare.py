@@ -21,11 +21,11 @@ from rich.table import Table
 from loadtest import flags
 from loadtest.arguments import Parser, number
 from loadtest.paired import FEWEST, Paired, Verdict, paired
-from loadtest.run import INTERRUPTED, RunError
+from loadtest.run import RunError
 from loadtest.run import run as run_once
 from loadtest.run_directory import RunDirectory, RunDirectoryError
 from loadtest.settings import RunSettings
-from loadtest.several import Runs, SeveralError, made, resetting
+from loadtest.several import Runs, SeveralError, ended, made, resetting
 
 NAME = "moonpool loadtest compare"
 COMPARISON = "compare.json"
@@ -50,14 +50,15 @@ MEASURES = {
 
 @dataclass(slots=True)
 class Comparison:
-    """pairs: summaries (JSON) of a and b that were offered the same."""
+    """pairs: summaries (JSON) of a and b that were offered the same. failed: why a run could not be made."""
 
     pairs: list[tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=list)
     interrupted: bool = False
+    failed: str = ""
 
 
 def main(argv: Sequence[str]) -> int:
-    """130 where it was interrupted: whole pairs until then are told, and kept."""
+    """130 where it was interrupted, 1 where a run failed: whole pairs until then are told, and kept."""
     parser = _parser()
     asked, urls = _asked(parser, argv)
     sides = _sides(argv, asked, urls)
@@ -78,7 +79,7 @@ def main(argv: Sequence[str]) -> int:
     else:
         Console().print(table(document))
         print(document["sentence"])
-    return INTERRUPTED if found.interrupted else 0
+    return ended(NAME, interrupted=found.interrupted, failed=found.failed)
 
 
 def compare(
@@ -98,9 +99,16 @@ def compare(
             one = replace(side, offer=replace(side.offer, seed=side.offer.seed + place - 1))
             tell(f"pair {place} of {pairs}: {name}")
             with RunDirectory(directory / f"{name}-{place}") if directory else nullcontext() as kept:
-                summaries[name] = run(one, kept).summary
-            if summaries[name]["interrupted"]:
-                found.interrupted = True
+                try:
+                    summaries[name] = run(one, kept).summary
+                except KeyboardInterrupt:  # before anything was sent
+                    found.interrupted = True
+                except RunError as error:
+                    if not found.pairs:
+                        raise
+                    found.failed = str(error)
+            if found.failed or found.interrupted or summaries[name]["interrupted"]:
+                found.interrupted = not found.failed
                 return found
         found.pairs.append((summaries["a"], summaries["b"]))
     return found
@@ -112,6 +120,7 @@ def described(found: Comparison, sides: dict[str, RunSettings]) -> dict[str, Any
     return {
         "pairs": len(found.pairs),
         "interrupted": found.interrupted,
+        "failed": found.failed,
         "sentence": sentence(measures, len(found.pairs)),
         "measures": measures,
         "warnings": list(dict.fromkeys(_warnings(found))),
@@ -197,7 +206,7 @@ def _asked(parser: Parser, argv: Sequence[str]) -> tuple[Namespace, list[str]]:
     """What both are told, and the URLs: two of them are one for each side."""
     urls = Parser(prog=NAME, add_help=False, allow_abbrev=False)
     urls.add_argument("--url", action="append", default=[])
-    asked = parser.parse_args(list(argv))
+    asked = flags.parse(parser, argv)
     given: list[str] = urls.parse_known_args(list(argv))[0].url
     if len(given) not in (0, 1, 2):
         parser.error("--url is given once, for both, or twice: the first is a's, the second b's")
@@ -212,7 +221,7 @@ def _sides(argv: Sequence[str], asked: Namespace, urls: Sequence[str]) -> dict[s
     for place, (name, own) in enumerate(zip(SIDES, (asked.a, asked.b), strict=True)):
         parser = _parser(f"{NAME}: --{name}")
         beside = (["--url", urls[place]] if len(urls) == 2 else []) + shlex.split(own or "")
-        found[name] = flags.settings(parser, parser.parse_args([*argv, *beside]))
+        found[name] = flags.settings(parser, flags.parse(parser, [*argv, *beside]))
     parser = _parser()
     if found["a"].slos != found["b"].slos:
         parser.error("--goodput has to be the same for both")

@@ -1,9 +1,11 @@
 """What commands of several runs share: what a run is to them, caches that are emptied before it, a place to keep it."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from loadtest.run import INTERRUPTED
 from loadtest.run_directory import RunDirectory, RunResult
 from loadtest.settings import Endpoint, RunSettings
 
@@ -33,3 +35,11 @@ def made(out: Path | None, *, what: str) -> Path | None:
     except OSError as error:
         raise SeveralError(f"can't write to {out}: {error.strerror}") from error
     return out
+
+
+def ended(name: str, *, interrupted: bool, failed: str) -> int:
+    """The exit status, and the sentence where a run failed after others had not."""
+    if failed:
+        print(f"{name}: ended early: {failed}", file=sys.stderr)
+        return 1
+    return INTERRUPTED if interrupted else 0

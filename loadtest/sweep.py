@@ -19,12 +19,12 @@ from rich.table import Table
 from loadtest import flags
 from loadtest.arguments import Parser, above_0, number
 from loadtest.metrics.slo import good
-from loadtest.run import INTERRUPTED, RunError, requests
+from loadtest.run import RunError, requests
 from loadtest.run import run as run_once
 from loadtest.run_directory import RunDirectory, RunDirectoryError
 from loadtest.search import Answer, Certainty, Search, Tried
 from loadtest.settings import RunSettings
-from loadtest.several import Runs, SeveralError, made, resetting
+from loadtest.several import Runs, SeveralError, ended, made, resetting
 
 NAME = "moonpool loadtest sweep"
 SWEEP = "sweep.json"
@@ -32,17 +32,18 @@ SWEEP = "sweep.json"
 
 @dataclass(slots=True)
 class Sweep:
-    """What became of it. summaries: by rate, each run's."""
+    """What became of it. summaries: by rate, each run's. failed: why it ended early, where a run could not be made."""
 
     search: Search
     summaries: dict[float, list[dict[str, Any]]]  # Any: JSON
     interrupted: bool = False
+    failed: str = ""
 
 
 def main(argv: Sequence[str]) -> int:
-    """130 where it was interrupted: what was found until then is told, and kept."""
+    """130 where it was interrupted, 1 where a run failed: what was found until then is told, and kept."""
     parser = _parser()
-    asked = parser.parse_args(list(argv))
+    asked = flags.parse(parser, argv)
     settings = flags.settings(parser, asked)
     try:
         _check(parser, asked, settings)
@@ -59,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
     else:
         Console().print(table(document))
         print(document["sentence"])
-    return INTERRUPTED if found.interrupted else 0
+    return ended(NAME, interrupted=found.interrupted, failed=found.failed)
 
 
 def sweep(
@@ -78,7 +79,16 @@ def sweep(
         place = len(summaries) + 1
         one = at(settings, rate, scale=scale, seed=settings.offer.seed + place - 1)
         with RunDirectory(directory / f"rate-{rate:.4g}-{place}") if directory else nullcontext() as kept:
-            result = run(one, kept)
+            try:
+                result = run(one, kept)
+            except KeyboardInterrupt:  # before anything was sent
+                found.interrupted = True
+                break
+            except RunError as error:
+                if not search.tried:
+                    raise
+                found.failed = str(error)
+                break
         summaries.append(result.summary)
         found.interrupted = bool(result.summary["interrupted"])
         if not found.interrupted:  # what was cut off is no measurement of its rate
@@ -105,6 +115,7 @@ def described(found: Sweep, settings: RunSettings, *, target: float) -> dict[str
         "certainty": answer.certainty.value,
         "sentence": sentence(answer, target),
         "interrupted": found.interrupted,
+        "failed": found.failed,
         "points": [_point(tried, found) for tried in found.search.tried],
         "warnings": list(dict.fromkeys(_warnings(found))),
         "settings": settings.described(),

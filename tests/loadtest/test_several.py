@@ -14,6 +14,7 @@ from loadtest.metrics import Facts, Slo, summary
 from loadtest.record import Chunk, Outcome, Record
 from loadtest.report.main import main as report
 from loadtest.report.run import find, load
+from loadtest.run import RunError
 from loadtest.run_directory import RunDirectory, RunResult
 from loadtest.search import Certainty, Search
 from loadtest.settings import Endpoint, Offer, RunSettings, Simulated
@@ -30,10 +31,14 @@ class Made:
     border: float = 6.0
     slower: float = 1.0
     stops_at: int | None = None
+    fails_at: int | None = None
+    error: type[BaseException] = RunError
     asked: list[RunSettings] = field(default_factory=list)
 
     def run(self, settings: RunSettings, directory: RunDirectory | None = None) -> RunResult:
         self.asked.append(settings)
+        if len(self.asked) == self.fails_at:
+            raise self.error("no answer from http://x")
         rate = settings.offer.rate_per_s
         chance = Random(f"{settings.offer.seed} {rate}")
         slow = self.slower if isinstance(settings.target, Endpoint) and settings.target.slo_ttft_ms else 1.0
@@ -128,6 +133,25 @@ def test_a_sweep_that_is_interrupted_tells_what_it_found() -> None:
     assert found.interrupted
     assert [(point["rate"], len(point["attainments"])) for point in document["points"]] == [(1.0, 1), (2.0, 1)]
     assert document["certainty"] == "unfinished"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"), [(RunError, (False, "no answer from http://x")), (KeyboardInterrupt, (True, ""))]
+)
+def test_what_was_measured_before_a_run_failed_is_told(error: type[BaseException], told: tuple[bool, str]) -> None:
+    found, document = swept(Made(fails_at=4, error=error))
+    assert (found.interrupted, found.failed) == told
+    assert len(document["points"]) == 3
+    document = compared(Made(fails_at=4, error=error), 6, b=promised())
+    assert (document["interrupted"], document["failed"]) == told
+    assert document["pairs"] == 1
+
+
+def test_a_first_run_that_fails_is_told_alone() -> None:
+    with pytest.raises(RunError, match="no answer"):
+        swept(Made(fails_at=1))
+    with pytest.raises(RunError, match="no answer"):
+        compared(Made(fails_at=2), 6, b=promised())
 
 
 def test_warnings_of_runs_are_told_with_their_rate() -> None:
