@@ -25,23 +25,23 @@ from loadtest.run import RunError
 from loadtest.run import run as run_once
 from loadtest.run_directory import RunDirectory, RunDirectoryError
 from loadtest.settings import RunSettings
-from loadtest.several import Runs, SeveralError, ended, made, resetting
+from loadtest.several import Runs, SeveralError, ended, made, resetting, shown_as
 
 NAME = "moonpool loadtest compare"
 COMPARISON = "compare.json"
 SIDES = ("a", "b")
 MEASURES = {
-    "median_ttft_ms": "TTFT, median, ms",
-    "mean_ttft_ms": "TTFT, mean, ms",
-    "p99_ttft_ms": "TTFT, p99, ms",
-    "median_tpot_ms": "TPOT, median, ms",
-    "p99_tpot_ms": "TPOT, p99, ms",
-    "p99_itl_ms": "ITL, p99, ms",
-    "median_e2el_ms": "E2EL, median, ms",
-    "p99_e2el_ms": "E2EL, p99, ms",
-    "request_throughput": "finished a second",
-    "output_throughput": "output tokens a second",
-    "request_goodput": "good a second",
+    "median_ttft_ms": "TTFT median, ms",
+    "mean_ttft_ms": "TTFT mean, ms",
+    "p99_ttft_ms": "TTFT p99, ms",
+    "median_tpot_ms": "TPOT median, ms",
+    "p99_tpot_ms": "TPOT p99, ms",
+    "p99_itl_ms": "ITL p99, ms",
+    "median_e2el_ms": "E2EL median, ms",
+    "p99_e2el_ms": "E2EL p99, ms",
+    "request_throughput": "finished/s",
+    "output_throughput": "output tokens/s",
+    "request_goodput": "good/s",
     "slo_attainment": "good, of offered",
     "completed": "finished",
 }
@@ -136,7 +136,7 @@ def sentence(measures: Sequence[dict[str, Any]], pairs: int) -> str:  # Any: JSO
             f"{pairs} pairs are too few to tell a difference from noise: that {FEWEST} all agree, chance does one "
             "time in 32."
         )
-    differs = [MEASURES[row["name"]] for row in measures if row["verdict"] in (Verdict.HIGHER, Verdict.LOWER)]
+    differs = [row["words"] for row in measures if row["verdict"] in (Verdict.HIGHER, Verdict.LOWER)]
     chance = (
         f"of {len(measures)} measures of twice the same thing, about {len(measures) * _by_chance(measures):.1f} would"
     )
@@ -157,11 +157,11 @@ def table(document: dict[str, Any]) -> Table:  # Any: JSON
     for row in document["measures"]:
         low, high = row["low"], row["high"]
         shown.add_row(
-            MEASURES[row["name"]],
-            f"{row['a']:,.4g}",
-            f"{row['b']:,.4g}",
+            row["words"],
+            shown_as(row["a"]),
+            shown_as(row["b"]),
             f"{row['ratio']:.3f}",
-            "-" if low is None or high is None else f"{low:.3f} to {high:.3f}",
+            "-" if low is None or high is None else f"{low:.3f}–{high:.3f}",
             row["verdict"],
         )
     return shown
@@ -175,6 +175,7 @@ def _measure(found: Comparison, name: str) -> dict[str, Any] | None:  # Any: JSO
         return None
     return {
         "name": name,
+        "words": MEASURES[name],
         "a": median(a for a, _ in known),
         "b": median(b for _, b in known),
         **_told(ratios),

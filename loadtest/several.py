@@ -43,3 +43,10 @@ def ended(name: str, *, interrupted: bool, failed: str) -> int:
         print(f"{name}: ended early: {failed}", file=sys.stderr)
         return 1
     return INTERRUPTED if interrupted else 0
+
+
+def shown_as(value: float | None) -> str:
+    """Three digits that count, or all before the point."""
+    if value is None:
+        return "-"
+    return f"{value:,.3g}" if value < 1e3 else f"{value:,.0f}"

@@ -24,7 +24,7 @@ from loadtest.run import run as run_once
 from loadtest.run_directory import RunDirectory, RunDirectoryError
 from loadtest.search import Answer, Certainty, Search, Tried
 from loadtest.settings import RunSettings
-from loadtest.several import Runs, SeveralError, ended, made, resetting
+from loadtest.several import Runs, SeveralError, ended, made, resetting, shown_as
 
 NAME = "moonpool loadtest sweep"
 SWEEP = "sweep.json"
@@ -152,20 +152,19 @@ SURE = {
 def table(document: dict[str, Any]) -> Table:  # Any: JSON
     """Each rate that was tried, for people."""
     bounds = " ".join(document["settings"]["goodput"])
-    shown = Table(title=f"rates a second; good: {bounds} (ms); means of runs", title_justify="left")
-    for column in ("asked", "offered", "runs", "good", "95 %", "good/s", "TTFT p99", "TPOT p99", ""):
+    shown = Table(title=f"good: {bounds} (ms); TTFT and TPOT: p99, ms, means of runs", title_justify="left")
+    for column in ("rate", "runs", "good", "95 %", "good/s", "TTFT", "TPOT", ""):
         shown.add_column(column, justify="right", no_wrap=True)
     for point in document["points"]:
         low, high = point["interval"]
         shown.add_row(
             f"{point['rate']:.4g}",
-            _shown(point["offered_request_rate"]),
             str(len(point["attainments"])),
             f"{point['attainment']:.1%}",
             f"{100 * low:.0f}–{100 * high:.0f} %",
-            _shown(point["request_goodput"]),
-            _shown(point["p99_ttft_ms"]),
-            _shown(point["p99_tpot_ms"]),
+            shown_as(point["request_goodput"]),
+            shown_as(point["p99_ttft_ms"]),
+            shown_as(point["p99_tpot_ms"]),
             "holds" if point["holds"] else "fails",
         )
     return shown
@@ -201,10 +200,6 @@ def _warnings(found: Sweep) -> Iterator[str]:
     for rate, summaries in found.summaries.items():
         for summary in summaries:
             yield from (f"at {rate:.4g} requests a second {warning}" for warning in summary["harness"]["warnings"])
-
-
-def _shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.3g}" if value < 1e3 else f"{value:,.0f}"
 
 
 def _rate_at_speed_1(settings: RunSettings) -> float | None:

@@ -54,13 +54,14 @@ def of(run: Run, name: str) -> int:
 def _plot(name: str, title: str, values: Values, runs: Sequence[Run]) -> Plot:
     drawn = figure(5.2, 3.5 if len(runs) > 1 else 3.2)
     axes = drawn.subplots()
+    groups = list(dict.fromkeys(run.group for run in runs))
     told: set[str] = set()
-    for place, run in enumerate(runs):
+    for run in runs:
         at, share = cumulative(values(run), of(run, name))
         if at.size:
-            label = "_" if run.name in told else run.name
-            told.add(run.name)
-            axes.step(at, share, where="post", label=label, **series(place, len(runs)))
+            label = "_" if run.group in told else run.group
+            told.add(run.group)
+            axes.step(at, share, where="post", label=label, **series(groups.index(run.group), len(groups)))
     seconds(axes, "x", np.concatenate([values(run) for run in runs]))
     for bound in {bound for run in runs if (bound := run.bound_s(name)) is not None}:
         _bound(axes, bound)

@@ -4,12 +4,11 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from loadtest.arguments import Parser, number
 from loadtest.report.page import page, plots
 from loadtest.report.plot import Plot, drawing, png
-from loadtest.report.run import SLOWEST, Run, RunError, find, load, names, sweep_of
+from loadtest.report.run import SLOWEST, Run, RunError, comparison_of, find, group_of, load, names, sweep_of
 
 
 def main(argv: Sequence[str]) -> int:
@@ -18,24 +17,29 @@ def main(argv: Sequence[str]) -> int:
     if asked.out.exists() and not asked.overwrite:
         parser.error(f"{asked.out} exists; --overwrite replaces it")
     try:
-        runs, sweep = _read(asked)
+        runs = _read(asked)
+        alone = asked.runs[0] if len(asked.runs) == 1 else None
+        sweep = sweep_of(alone) if alone else {}
+        comparison = comparison_of(alone) if alone else {}
     except RunError as error:
         print(f"moonpool loadtest report: {error}", file=sys.stderr)
         return 1
     with drawing():
         together, each = plots(runs, sweep=sweep)
-        _written(asked.out, page(asked.title, runs, together, each).encode())
+        _written(asked.out, page(asked.title, runs, together, each, comparison=comparison).encode())
         print(asked.out)
         if asked.png is not None:
             _pngs(asked.png, [*together, *(plot for drawn in each for plot in drawn)], overwrite=asked.overwrite)
     return 0
 
 
-def _read(asked: Namespace) -> tuple[list[Run], dict[str, Any] | None]:
+def _read(asked: Namespace) -> list[Run]:
     directories = list(dict.fromkeys(found for given in asked.runs for found in find(given)))
     labels = names(directories)
-    runs = [load(each, name=label, slowest=asked.slowest) for each, label in zip(directories, labels, strict=True)]
-    return runs, sweep_of(asked.runs[0]) if len(asked.runs) == 1 else None
+    return [
+        load(each, name=label, group=group_of(each), slowest=asked.slowest)
+        for each, label in zip(directories, labels, strict=True)
+    ]
 
 
 def _written(path: Path, content: bytes) -> None:

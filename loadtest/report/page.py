@@ -33,8 +33,15 @@ def plots(runs: Sequence[Run], *, sweep: dict[str, Any] | None = None) -> tuple[
     return together, each
 
 
-def page(title: str, runs: Sequence[Run], together: Sequence[Plot], each: Sequence[Sequence[Plot]]) -> str:
-    """together, each: as ``plots`` makes them. Called while ``drawing``."""
+def page(
+    title: str,
+    runs: Sequence[Run],
+    together: Sequence[Plot],
+    each: Sequence[Sequence[Plot]],
+    *,
+    comparison: dict[str, Any] | None = None,
+) -> str:
+    """together, each: as ``plots`` makes them; comparison: what one found (JSON). Called while ``drawing``."""
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
@@ -43,6 +50,7 @@ def page(title: str, runs: Sequence[Run], together: Sequence[Plot], each: Sequen
         '<meta name="color-scheme" content="light dark">',
         f"<title>{escape(title)}</title><style>{style_sheet()}</style></head><body>",
         f"<header><h1>{escape(title)}</h1>{_introduction(runs)}</header><main>",
+        _compared(comparison or {}),
         "<section><h2>Summary</h2>",
         _table(("", *(run.name for run in runs)), words.counts(runs), caption="Counts and rates"),
         "</section>",
@@ -69,6 +77,14 @@ def _introduction(runs: Sequence[Run]) -> str:
     broken = [run.name for run in runs if run.summary.get("interrupted")]
     warned = f"<p><strong>Interrupted, so not whole: {escape(', '.join(broken))}.</strong></p>" if broken else ""
     return f'<p class="note">{told}</p>{warned}'
+
+
+def _compared(found: dict[str, Any]) -> str:  # Any: JSON
+    if not found.get("measures"):
+        return ""
+    columns = ("", "a", "b", "b : a", "interval", "b is")
+    table = _table(columns, map(words.measure, found["measures"]), caption="Comparison")
+    return f"<section><h2>a against b</h2><p>{escape(found['sentence'])}</p>{table}</section>"
 
 
 def _of_one(run: Run, drawn: Sequence[Plot], *, folded: bool) -> str:

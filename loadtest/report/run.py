@@ -22,7 +22,7 @@ from loadtest.metrics.timing import e2el_s, itls_s, tpot_s
 from loadtest.record import Outcome, PoolSample, Record, RecordError, pool_samples, records
 from loadtest.run_directory import POOLS, RECORDS, SUMMARY
 
-SWEEP = "sweep.json"
+SWEEP, COMPARISON = "sweep.json", "compare.json"
 SLOWEST = 20
 _NUMBERED = re.compile(r"([^0-9]*)((?:[0-9]+(?:\.[0-9]+)?)?)")
 Floats = npt.NDArray[np.float64]
@@ -67,7 +67,10 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """gaps_s: between chunks of finished requests. slowest: finished ones, the longest first."""
+    """gaps_s: between chunks of finished requests. slowest: finished ones, the longest first.
+
+    group: what it is one of several runs of; its name, where it stands alone.
+    """
 
     name: str
     columns: Columns
@@ -76,6 +79,7 @@ class Run:
     pools: tuple[PoolSample, ...] = ()
     causes: tuple[Cause, ...] = ()
     summary: dict[str, Any] = field(default_factory=dict)  # Any: JSON
+    group: str = ""
 
     @property
     def rate(self) -> float | None:
@@ -105,6 +109,7 @@ def gather(
     pools: Iterable[PoolSample] = (),
     summary: dict[str, Any] | None = None,
     slowest: int = SLOWEST,
+    group: str = "",
 ) -> Run:
     """A run of these records, which may be a generator."""
     rows = array("d")
@@ -132,10 +137,11 @@ def gather(
         tuple(pools),
         tuple(Cause(*cause, number, examples[cause]) for cause, number in counts.most_common()),
         summary or {},
+        group or name,
     )
 
 
-def load(directory: Path, *, name: str = "", slowest: int = SLOWEST) -> Run:
+def load(directory: Path, *, name: str = "", group: str = "", slowest: int = SLOWEST) -> Run:
     """Raises RunError. The summary may be missing, as after a crash; records may not."""
     try:
         with (directory / RECORDS).open(encoding="utf-8") as lines:
@@ -143,7 +149,7 @@ def load(directory: Path, *, name: str = "", slowest: int = SLOWEST) -> Run:
             pools = tuple(_pools(directory / POOLS))
             found = records(lines, source=str(directory / RECORDS))
             label = name or str(summary.get("label") or "") or directory.name
-            return gather(label, found, pools=pools, summary=summary, slowest=slowest)
+            return gather(label, found, pools=pools, summary=summary, slowest=slowest, group=group)
     except RecordError as error:
         raise RunError(str(error)) from error
     except (OSError, UnicodeDecodeError) as error:
@@ -165,9 +171,20 @@ def find(given: Path) -> list[Path]:
     return found
 
 
-def sweep_of(given: Path) -> dict[str, Any] | None:  # Any: JSON
-    """What a sweep found, where this is a sweep's directory."""
-    return _document(given / SWEEP) or None
+def sweep_of(given: Path) -> dict[str, Any]:  # Any: JSON
+    """What a sweep found; empty where this is no sweep's directory."""
+    return _document(given / SWEEP)
+
+
+def comparison_of(given: Path) -> dict[str, Any]:  # Any: JSON
+    """What a comparison found; empty where this is no comparison's directory."""
+    return _document(given / COMPARISON)
+
+
+def group_of(directory: Path) -> str:
+    """Of a sweep's run its rate, of a comparison's its side: they are numbered. Otherwise none."""
+    several = (directory.parent / SWEEP).exists() or (directory.parent / COMPARISON).exists()
+    return directory.name.rpartition("-")[0] if several else ""
 
 
 def names(directories: Sequence[Path]) -> list[str]:

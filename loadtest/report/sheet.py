@@ -15,7 +15,7 @@ figure{margin:1rem 0 1.5rem;min-width:0}figcaption strong{color:var(--ink);displ
 table{border-collapse:collapse;font-size:.875rem;font-variant-numeric:tabular-nums}
 th,td{padding:.2rem 0 .2rem 1.25rem;text-align:right;border-bottom:1px solid var(--rule);vertical-align:top}
 th:first-child,td:first-child,.text td,.text th{text-align:left}th:first-child,td:first-child{padding-left:0}
-th{font-weight:600}thead th{white-space:nowrap}tbody th{font-weight:400}
+th{font-weight:600}thead th{white-space:nowrap}tbody th{font-weight:400;min-width:11rem}
 .text td{overflow-wrap:anywhere}
 details{border-top:1px solid var(--rule);margin-top:1.5rem}summary{cursor:pointer;padding:.75rem 0}
 summary h2{display:inline}:focus-visible{outline:2px solid var(--blue)}

@@ -85,6 +85,22 @@ def latencies(run: Run) -> Iterator[Cells]:
             yield (words, *(_told(lambda value: f"{value:,.1f}", value) for value in found))
 
 
+def measure(found: dict[str, Any]) -> Cells:  # Any: JSON
+    """A line of a comparison."""
+    low, high = found["low"], found["high"]
+    interval = "–" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+    ratio = f"{found['ratio']:.3f}"
+    return (found["words"], _rate(found["a"]), _rate(found["b"]), ratio, interval, found["verdict"])
+
+
+def differences(found: dict[str, Any]) -> Iterator[Cells]:  # Any: JSON
+    """What a comparison's two sides were told that is not the same."""
+    a, b = found.get("a") or {}, found.get("b") or {}
+    for name in dict.fromkeys([*a, *b]):
+        if a.get(name) != b.get(name):
+            yield (name, *(_setting(side.get(name)) for side in (a, b)))
+
+
 def settings(run: Run) -> Iterator[Cells]:
     """What was asked for, and whatever else the summary says that no other table does."""
     shown = {*COUNTS, *TOLD_ELSEWHERE}
@@ -98,8 +114,14 @@ def _flat(found: dict[str, Any], prefix: str = "") -> Iterator[Cells]:  # Any: J
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{key}.")
         elif value not in (None, "", []):
-            yield (f"{prefix}{key}", " · ".join(map(str, value)) if isinstance(value, list) else str(value))
+            yield (f"{prefix}{key}", _setting(value))
 
 
 def _told(told: Callable[[Any], str], value: Any) -> str:  # Any: JSON's values
     return "–" if value is None else told(value)
+
+
+def _setting(value: Any) -> str:  # Any: JSON's values
+    if value in (None, "", []):
+        return "–"
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -3,17 +3,20 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from io import StringIO
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from loadtest import compare, sweep
 from loadtest.metrics import Facts, Slo, summary
 from loadtest.record import Chunk, Outcome, Record
 from loadtest.report.main import main as report
-from loadtest.report.run import find, load
+from loadtest.report.page import page
+from loadtest.report.run import comparison_of, find, group_of, load
 from loadtest.run import RunError
 from loadtest.run_directory import RunDirectory, RunResult
 from loadtest.search import Certainty, Search
@@ -128,6 +131,16 @@ def test_the_report_of_a_sweep_shows_its_answer(tmp_path: Path) -> None:
     assert "the border lies here" in text
 
 
+def test_the_page_of_a_comparison_tells_what_differs(tmp_path: Path) -> None:
+    document = compared(Made(slower=1.5), 6, b=promised(), directory=tmp_path)
+    (tmp_path / "compare.json").write_text(json.dumps(document))
+    runs = [load(directory, group=group_of(directory)) for directory in find(tmp_path)]
+    assert [run.group for run in runs] == ["a"] * 6 + ["b"] * 6
+    text = page("Two", runs, [], [[]] * len(runs), comparison=comparison_of(tmp_path))
+    assert document["sentence"] in text
+    assert "<td>higher</td>" in text
+
+
 def test_a_sweep_that_is_interrupted_tells_what_it_found() -> None:
     found, document = swept(Made(stops_at=3))
     assert found.interrupted
@@ -221,7 +234,7 @@ def test_what_is_slower_in_every_pair_is_told() -> None:
     assert rows["median_ttft_ms"]["verdict"] == "higher"
     assert rows["median_ttft_ms"]["ratio"] == pytest.approx(1.5, rel=0.05)
     assert rows["median_tpot_ms"]["verdict"] == "within noise"
-    assert "More than noise: TTFT, median, ms" in document["sentence"]
+    assert "More than noise: TTFT median, ms" in document["sentence"]
 
 
 def test_twice_the_same_is_within_noise_and_said_with_care() -> None:
@@ -271,3 +284,12 @@ def test_two_urls_are_one_for_each_side() -> None:
     assert [side.offer.input_len for side in sides.values()] == [9, 9]
     assert isinstance(sides["b"].target, Endpoint)
     assert sides["b"].target.slo_ttft_ms == 500.0
+
+
+def test_tables_fit_a_terminal_of_80_columns() -> None:
+    _, document = swept(Made(border=30.0))
+    tables = [sweep.table(document), compare.table(compared(Made(slower=1.5), 6, b=promised()))]
+    for table in tables:
+        written = Console(width=80, file=StringIO(), record=True)
+        written.print(table)
+        assert "…" not in written.export_text()
