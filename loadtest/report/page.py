@@ -84,7 +84,8 @@ def _compared(found: dict[str, Any]) -> str:  # Any: JSON
         return ""
     columns = ("", "a", "b", "b : a", "interval", "b is")
     table = _table(columns, map(words.measure, found["measures"]), caption="Comparison")
-    return f"<section><h2>a against b</h2><p>{escape(found['sentence'])}</p>{table}</section>"
+    told = _table(("told", "a", "b"), words.differences(found), caption="What differs", prose=True)
+    return f"<section><h2>a against b</h2><p>{escape(found['sentence'])}</p>{told}{table}</section>"
 
 
 def _of_one(run: Run, drawn: Sequence[Plot], *, folded: bool) -> str:

@@ -139,6 +139,7 @@ def test_the_page_of_a_comparison_tells_what_differs(tmp_path: Path) -> None:
     text = page("Two", runs, [], [[]] * len(runs), comparison=comparison_of(tmp_path))
     assert document["sentence"] in text
     assert "<td>higher</td>" in text
+    assert '<th scope="row">slo_ttft_ms</th><td>–</td><td>500.0</td>' in text
 
 
 def test_a_sweep_that_is_interrupted_tells_what_it_found() -> None:
