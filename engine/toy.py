@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from engine.bounds import assert_within
 from engine.chance import uniform
+from engine.costs import batch_s
 from engine.port import EngineError, OnLayer, StepResult
 from kvstore.checksum import block_checksum
 from kvstore.layout import KvLayout
@@ -78,7 +79,8 @@ class ToyEngine:
 
     seed makes the weights, so toys of different seeds are different models. layer_bytes: of a block in a
     layer, at least, for copies and transfers of a real model's size. profile is what ``warm_up`` returns;
-    with ``sleep``, every step and copy also takes that long, a layer's share before each layer is done.
+    with ``sleep``, every step and copy also takes that long, a layer's share before each layer is done. clock: what
+    computing the checksums takes by it is part of that, else it comes on top.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class ToyEngine:
         seed: int = 0,
         profile: Profile = OWN_PROFILE,
         sleep: Callable[[float], None] | None = None,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         if blocks_total < 1:
             raise EngineError(f"the toy engine needs at least one block, not {blocks_total}")
@@ -104,7 +107,7 @@ class ToyEngine:
         description = f"toy 1 seed={seed} layers={layers} vocab_size={vocab_size}"
         self.weights = hashlib.sha256(description.encode()).hexdigest()
         self._salt = int(self.weights[:16], 16)
-        self._profile, self._sleep = profile, sleep
+        self._profile, self._sleep, self._clock = profile, sleep, clock
         # [layers, max_model_len]; odd, so that no bit of any KV word is multiplied away.
         # A function of layer and position alone: a toy with a longer context is the same model.
         places = (
@@ -125,10 +128,12 @@ class ToyEngine:
         assert_within(self, batch)
         rows = [self._row(piece) for piece in batch.slices]
         share_s = self._seconds(batch) / self.layout.layers
+        began_s = self._now()
         for layer in range(self.layout.layers):
             for row in rows:
                 self._compute(row, layer)
-            self._wait(share_s)
+            due_s = share_s if self._clock is None else began_s + share_s * (layer + 1) - self._now()
+            self._wait(due_s)
             if on_layer is not None:
                 on_layer(layer)
         return StepResult(tuple(self._sample(row) for row in rows))
@@ -156,10 +161,10 @@ class ToyEngine:
     def _seconds(self, batch: Batch) -> float:
         if self._sleep is None:
             return 0.0
-        decodes = [piece for piece in batch.slices if len(piece.tokens) == 1]
-        chunks = [piece for piece in batch.slices if len(piece.tokens) > 1]
-        seconds = estimate.step_s(self._profile, len(decodes), sum(piece.end for piece in decodes)) if decodes else 0.0
-        return seconds + sum(estimate.prefill_s(self._profile, piece.end, piece.start) for piece in chunks)
+        return batch_s(self._profile, batch)
+
+    def _now(self) -> float:
+        return 0.0 if self._clock is None else self._clock()
 
     def _wait(self, seconds: float) -> None:
         if self._sleep is not None and seconds > 0.0:

@@ -73,6 +73,7 @@ class Spec:
     coupled: every mixed worker for itself, as engines without a shared cache are; None: with stores.
     coasting: see ``CoastingBatcher``. report_s: how often hosts report.
     enforced: workers are told what was promised, and order their queues by it.
+    hosts: how many stores the workers share, as those of ``moonpool up --hosts`` do; None: each has its own.
     """
 
     machine: Machine
@@ -92,6 +93,7 @@ class Spec:
     coasting: bool = True
     report_s: float = REPORT_S
     enforced: bool = True
+    hosts: int | None = None
 
     def __post_init__(self) -> None:
         if self.decode + self.mixed < 1:
@@ -104,6 +106,8 @@ class Spec:
             raise ValueError(
                 f"the device has room for {self.machine.device_tokens} tokens: no block of {self.block_tokens}"
             )
+        if self.hosts is not None and self.hosts < 1:
+            raise ValueError("there can't be fewer than 1 hosts")
         if not 0.0 < self.report_s <= SILENCE_S:
             raise ValueError(
                 f"hosts report more than every {SILENCE_S} s, or are believed dead; not every {self.report_s}"
@@ -122,6 +126,15 @@ class Spec:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
+
+
+def _host(spec: Spec, role: Role, place: int) -> int:
+    """Prefill workers on the first half of the hosts, decode workers on the others, mixed ones everywhere."""
+    hosts = spec.hosts or 1
+    first = (hosts + 1) // 2
+    if role is Role.MIXED or hosts == 1 or not spec.prefill:
+        return place % hosts
+    return place % first if role is Role.PREFILL else first + place % (hosts - first)
 
 
 def _limits(spec: Spec) -> BatchLimits:
@@ -148,8 +161,11 @@ class Simulation:
         self.workers: dict[WorkerId, Worker] = {}
         for role, number in ((Role.PREFILL, spec.prefill), (Role.DECODE, spec.decode), (Role.MIXED, spec.mixed)):
             for place in range(number):
-                store = Store(
-                    StoreId(f"store of {role} {place}"),
+                home = StoreId(
+                    f"store of {role} {place}" if spec.hosts is None else f"store {_host(spec, role, place)}"
+                )
+                store = self.stores.get(home) or Store(
+                    home,
                     lambda: Catalog(policy=policy(spec.eviction), disk_policy=policy(spec.eviction)),
                     events=self.events,
                     links=self.links,
@@ -189,6 +205,8 @@ class Simulation:
         )
         self._report_s = spec.report_s
         self._beats = {name: spec.report_s * chance.random() for name in self.workers}
+        self._tells = {worker.store.name: name for name, worker in reversed(self.workers.items())}
+        """Of each store, the worker with whose reports its own go."""
         self._ticked_s = 0.0
         self._lacking: set[StoreId] = set()  # stores of which the conductor wants all names
         self._silent_s: dict[WorkerId, float] = {}
@@ -220,6 +238,9 @@ class Simulation:
         free, in the order of their coming. until_s: nobody asks from then on, whoever waits for a seat included.
         """
         assert not self._ran, "a simulation runs once"
+        assert len(self.stores) == len(self.workers) or not any(isinstance(fault, Death) for fault in faults), (
+            "a host that several workers share does not die"
+        )
         self._ran, self._arrivals, self._tell = True, Arrivals(requests), over
         self._seats, self._until_s = seats, until_s
         for worker in self.workers.values():
@@ -291,15 +312,22 @@ class Simulation:
     def _report(self, worker: Worker) -> None:
         now, store = self.events.now, worker.store
         if not worker.dead:
-            of_store, of_worker = store.report(snapshot=store.name in self._lacking), worker.report()
-            if now >= self._silent_s.get(worker.name, 0.0):  # else both are lost on the way
-                lacking = self._conductor.store_reported(of_store, now=now)
-                for copy in self._conductor.copies(store.name):
-                    store.copy(copy)
-                (self._lacking.add if lacking else self._lacking.discard)(store.name)
+            heard = now >= self._silent_s.get(worker.name, 0.0)  # else both reports are lost on the way
+            if self._tells[store.name] == worker.name:
+                self._report_store(store, heard=heard)
+            of_worker = worker.report()
+            if heard:
                 self._conductor.worker_reported(of_worker, now=now)
         if self._goes_on:
             self.events.at(self._next_beat(worker), partial(self._report, worker))
+
+    def _report_store(self, store: Store, *, heard: bool) -> None:
+        report = store.report(snapshot=store.name in self._lacking)
+        if heard:
+            lacking = self._conductor.store_reported(report, now=self.events.now)
+            for copy in self._conductor.copies(store.name):
+                store.copy(copy)
+            (self._lacking.add if lacking else self._lacking.discard)(store.name)
 
     def _sample(self, every_s: float) -> None:
         queued_s = [worker.queued_s for worker in self.workers.values() if worker.role.prefills]

@@ -7,6 +7,7 @@ only, and the kernel kills them if it dies (``end_with_supervisor``).
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -111,7 +112,8 @@ class Supervisor:
                 process.terminate()
             for name in await _still_alive(alive, within_s=self._drain_s[stage]):
                 log.warning("%s did not end in time and is killed", name, extra=fields(deadline_s=self._drain_s[stage]))
-                alive[name].kill()
+                with contextlib.suppress(ProcessLookupError):  # it has ended since
+                    alive[name].kill()
                 await alive[name].wait()
 
 

@@ -41,6 +41,7 @@ def _toy(settings: WorkerSettings) -> Engine:
         seed=settings.toy_seed,
         profile=profile or OWN_PROFILE,
         sleep=None if profile is None else time.sleep,
+        clock=time.monotonic,
     )
 
 

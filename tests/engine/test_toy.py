@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 import pytest
 
+from engine.costs import batch_s
 from engine.port import Engine, EngineError
 from engine.toy import END_OF_TEXT, ToyEngine
 from kvstore.checksum import slot_checksum
 from kvstore.layout import KvLayout
 from scheduler.batch import Batch, Copy, Slice
-from scheduler.estimate import prefill_s, step_s
 from scheduler.vocabulary import Profile, RequestId, Sampling
 
 SIZE = 8
@@ -206,14 +206,25 @@ def test_work_takes_the_time_that_the_profile_says() -> None:
     profile = Profile(prefill_s=(0.1, 0.01, 0.001), step_s=(0.2, 0.02, 0.002), transfer_s=(0.5, 0.0))
     slept: list[float] = []
     toy = ToyEngine(16, block_tokens=SIZE, profile=profile, sleep=slept.append)
-    toy.run(Batch((piece(range(10)), piece([1], start=20, request="b"))))
+    batch = Batch((piece(range(10)), piece([1], start=20, request="b")))
+    toy.run(batch)
 
     assert len(slept) == 4
-    assert sum(slept) == pytest.approx(prefill_s(profile, 10) + step_s(profile, 1, 21))
+    assert sum(slept) == pytest.approx(batch_s(profile, batch))
     slept.clear()
     toy.attach(memoryview(bytearray(toy.layout.slot_bytes)), toy.layout.slot_bytes)
     toy.lift([Copy(0, 0)])
     assert slept == [0.5]
+
+
+def test_what_computing_takes_is_part_of_a_steps_time() -> None:
+    profile = Profile(prefill_s=(0.4, 0.0, 0.0), step_s=(0.0, 0.0, 0.0))
+    slept: list[float] = []
+    moments = iter([10.0, 10.03, 10.15, 10.32, 10.45])
+    toy = ToyEngine(16, block_tokens=SIZE, profile=profile, sleep=slept.append, clock=lambda: next(moments))
+    toy.run(Batch((piece(range(10)),)))
+
+    assert slept == pytest.approx([0.07, 0.05])  # the third and fourth layer are late already
 
 
 def test_a_detached_arena_can_be_closed() -> None:

@@ -92,6 +92,24 @@ def test_what_another_host_has_is_fetched() -> None:
     assert second.cached_tokens == third.cached_tokens == 6400
 
 
+def test_workers_of_one_host_hand_over_through_their_store_and_no_link_is_used() -> None:
+    """Hosts are divided as ``moonpool up --hosts`` does: prefill workers on the first half."""
+    one, two = simulation(spec(hosts=1)), simulation(spec(hosts=2))
+    for world in (one, two):
+        assert all(record.ended_s is not None for record in world.run(mix()))
+        world.check()
+
+    assert [len(world.stores) for world in (one, two)] == [1, 2]
+    assert {name: worker.store.name for name, worker in two.workers.items()} == {
+        "prefill 0": "store 0",
+        "prefill 1": "store 0",
+        "decode 0": "store 1",
+        "decode 1": "store 1",
+    }
+    assert one.links.carried_bytes == 0
+    assert two.links.carried_bytes > 0
+
+
 def test_a_chats_next_turn_finds_the_answer_before_it_too() -> None:
     """The decode worker publishes every block that it fills."""
     said = (Span(1, 640),)
@@ -211,6 +229,8 @@ def test_an_ssd_keeps_what_dram_forgets() -> None:
     ("changes", "sentence"),
     [
         ({"decode": 0}, "a worker that decodes"),
+        ({"hosts": 0}, "fewer than 1 hosts"),
+        ({"report_s": 2.0}, "believed dead"),
         ({"prefill": -1}, "fewer than 0"),
         ({"coupled": Coupled()}, "coupled workers are mixed ones"),
         ({"dram_bytes": 10}, "no room for a block"),
