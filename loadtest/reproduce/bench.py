@@ -16,6 +16,9 @@ from loadtest.traces import Row
 
 __all__ = ["Bench", "Cell", "Run", "Table", "good", "mean_ttft_s"]
 
+PART = 2000
+"""Requests: the published trace's first ten minutes, its busiest, for experiments that compare many clusters."""
+
 Maker = Callable[[list[Row], int, Run], Made]
 
 

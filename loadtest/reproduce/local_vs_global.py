@@ -4,7 +4,7 @@ from collections.abc import Callable
 from random import Random
 
 from kvstore.eviction import policy
-from loadtest.reproduce.bench import Bench, block_hit_rate
+from loadtest.reproduce.bench import PART, Bench, block_hit_rate
 from loadtest.reproduce.replicas import NODES, replicated
 from loadtest.reproduce.table import Cell, Chart, Panel, Series, Table
 from loadtest.simulator.hits import hit_rate
@@ -46,7 +46,8 @@ def local_vs_global(bench: Bench) -> Table:
         "The paper does not say how it dealt requests to nodes, and everything depends on that: dealt at random, local "
         "caches meet a conversation again once in ten; dealt by the block after the one that all share, whole "
         "conversations stay together and local caches lose only by being smaller, but nobody balances the load. The "
-        f"simulated row is {NODES}P+{NODES}D, where local-cache already goes to where most is cached.",
+        f"simulated row is {NODES}P+{NODES}D and the first {PART:,} requests; there local-cache already goes to where "
+        "most is cached.",
         (
             Chart(
                 "local-vs-global",

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 
-from loadtest.reproduce.bench import Bench, Run
+from loadtest.reproduce.bench import PART, Bench, Run
 from loadtest.reproduce.copies import CLASSES, Copies
 from loadtest.reproduce.table import Cell, Chart, Panel, Series, Table
 from loadtest.simulator.machine import Machine
@@ -10,14 +10,14 @@ from loadtest.simulator.simulation import Spec
 
 NODES = 10
 POLICIES = ("kvcache-centric", "local-cache")
-EVERY_S = 30.0
+EVERY_S = 10.0
 SHARES = (0.1, 0.5, 1.0)
 """Of the run, when a row looks."""
 
 
 def replicated(machine: Machine, policy: str) -> Run:
     """The cluster of this experiment, which others look at, too."""
-    return Run(Spec(machine, NODES, NODES), policy, copies_s=EVERY_S)
+    return Run(Spec(machine, NODES, NODES), policy, first=PART, copies_s=EVERY_S)
 
 
 def replicas(bench: Bench) -> Table:
@@ -31,7 +31,7 @@ def replicas(bench: Bench) -> Table:
         panels.append(_panel(policy, copies))
     return Table(
         "replicas",
-        f"On how many of {NODES} prefill nodes a hot block is, in the mean: {NODES}P+{NODES}D, the trace's own speed",
+        f"On how many of {NODES} prefill nodes a hot block is, in the mean: {NODES}P+{NODES}D, first {PART:,} requests",
         ("policy", "blocks", *(f"after {100 * share:.0f} % of the run" for share in SHARES)),
         tuple(rows),
         "FAST'25 says that hot blocks end up on almost every prefill node, as a side effect of scheduling. Hot is what "

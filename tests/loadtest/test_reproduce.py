@@ -1,6 +1,7 @@
 """``moonpool reproduce``: the papers' experiments on the first requests of the built-in trace."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -131,6 +132,17 @@ def test_the_highest_speed_is_found_by_halving() -> None:
     assert highest(tuple(map(float, range(1, 17))), keeps) == 6.0
     assert len(asked) <= 5
     assert highest((1.0, 2.0), lambda speed: False) is None
+
+
+def test_the_committed_page_has_its_pictures_and_a_command_for_the_rest() -> None:
+    """Written by ``moonpool reproduce --write docs/reproduction.md``."""
+    docs = Path(__file__).parents[2] / "docs"
+    page = (docs / "reproduction.md").read_text(encoding="utf-8")
+
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page)
+    assert len(pictures) >= page.count("\n## ") > 0
+    assert {(docs / picture).is_file() for picture in pictures} == {True}
+    assert {f"reproduction/{path.name}" for path in (docs / "reproduction").iterdir()} == set(pictures)
 
 
 def test_equal_simulations_are_run_once(bench: Bench) -> None:
