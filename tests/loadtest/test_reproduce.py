@@ -1,5 +1,6 @@
 """``moonpool reproduce``: the papers' experiments on the first requests of the built-in trace."""
 
+import itertools
 import json
 import re
 from dataclasses import replace
@@ -19,6 +20,7 @@ from loadtest.reproduce.local_vs_global import local_vs_global
 from loadtest.reproduce.long_prompts import long_prompts
 from loadtest.reproduce.main import EXPERIMENTS
 from loadtest.reproduce.page import markdown
+from loadtest.reproduce.policies import PAPER
 from loadtest.reproduce.run import Made, make
 from loadtest.reproduce.table import Chart, Panel, Series, Table
 from loadtest.simulator.simulation import Coupled, Spec
@@ -228,3 +230,14 @@ def test_a_cached_prefix_saves_what_the_arithmetic_says(small: Bench) -> None:
     assert isinstance(most[5], float)
     assert most[4] == pytest.approx(92, abs=2)
     assert most[5] < most[4], "lifting takes time, too"
+
+
+@pytest.mark.slow
+def test_policies_are_ordered_as_in_the_papers() -> None:
+    """By mean TTFT, where the first five minutes of the built-in trace come half as fast again."""
+    bench = Bench(conversation(chance(), number=1000), seed=0)
+    spec = Spec(bench.machine, 8, 8)
+    ours = [mean_ttft_s(bench.run(Run(spec, name, speed=1.5))) for name in PAPER]
+
+    assert list(PAPER) == ["random", "least-loaded", "local-cache", "kvcache-centric"]
+    assert all(better < 0.8 * worse for worse, better in itertools.pairwise(ours)), ours
