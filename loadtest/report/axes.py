@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 WIDE = 30.0
 """From here on a scale of decades shows both; the outermost hundredths don't count."""
+ALONE = 5.0
+"""So many times the 99th percentile, the largest would squeeze all the others on an even scale."""
+
 FEW_DECADES = 200.0
 """Below this there is room for a tick at 3 between those at 1 and 10."""
 
@@ -29,7 +32,7 @@ def seconds(axes: "Axes", along: Literal["x", "y"], values: npt.NDArray[np.float
     known = values[~np.isnan(values) & (values > 0.0)]
     low, high = np.percentile(known, (1, 99)) if known.size else (1.0, 1.0)
     axis = axes.xaxis if along == "x" else axes.yaxis
-    if high > wide * low:
+    if high > wide * low or (known.size and known.max() > ALONE * high):
         axes.set(**{f"{along}scale": "log"})
         axis.set_major_locator(LogLocator(subs=(1.0, 3.0) if known.max() < FEW_DECADES * known.min() else (1.0,)))
         axis.set_minor_formatter(NullFormatter())
