@@ -19,7 +19,7 @@ def bandwidth(bench: Bench) -> Table:
     speeds = tuple(map(float, GBPS))
     panels = [
         Panel(title, "Gbps of a node", y, (Series("ours", speeds, tuple(row[column] for row in rows)),), log_x=True)
-        for title, y, column in (("mean TTFT", "seconds", 1), ("mean TBT", "seconds", 2))
+        for title, y, column in (("mean TTFT", "TTFT, seconds", 1), ("mean TBT", "TBT, seconds", 2))
     ]
     return Table(
         "bandwidth",
