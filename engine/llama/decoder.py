@@ -13,7 +13,7 @@ from engine.llama.attention import Attention, Plan
 from engine.llama.config import ModelConfig
 from engine.llama.linear import Linear, make_linear
 from engine.llama.native import Kernels
-from engine.llama.norm import make_norm
+from engine.llama.norm import make_norm, make_residual
 from engine.llama.weights import Weights
 
 
@@ -55,15 +55,16 @@ class Decoder:
         self.norm = weights.get("model.norm.weight", size)
         self.head = make_linear(self.embedding if config.tied else weights.get("lm_head.weight", vocab, size))
         self._norm = make_norm(config.rms_norm_eps, kernels)
+        self._residual = make_residual(config.rms_norm_eps, kernels)
 
     def hidden(
         self, ids: torch.Tensor, attention: Attention, todo: Plan, on_layer: Callable[[int], None] | None
     ) -> torch.Tensor:
         """ids  # [T] -> [T, E], before the last norm; every layer's KV is in its pages then."""
-        config, norm = self.config, self._norm
-        x = self.embedding[ids]
+        config, norm, residual = self.config, self._norm, self._residual
+        x, more = self.embedding[ids].float(), None
         for index, layer in enumerate(self.layers):
-            qkv = layer.qkv(norm(x, layer.input_norm)).view(len(ids), -1, config.head_dim)
+            qkv = layer.qkv(residual(x, more, layer.input_norm)).view(len(ids), -1, config.head_dim)
             if layer.query_norm is not None and layer.key_norm is not None:
                 heads, both = config.heads, config.heads + config.kv_heads
                 qkv[:, :heads] = norm(qkv[:, :heads], layer.query_norm)
@@ -71,14 +72,13 @@ class Decoder:
             attended = attention(index, todo, qkv)
             if on_layer is not None:
                 on_layer(index)
-            x = layer.output.plus(attended, x)
-            inner = norm(x, layer.post_norm)
-            x = layer.down.plus(layer.up.times(inner, layer.gate.silu(inner)), x)
-        return x
+            inner = residual(x, layer.output(attended), layer.post_norm)
+            more = layer.down(layer.up.times(inner, layer.gate.silu(inner)))
+        return x if more is None else x + more
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """x  # [rows, E] -> [rows, vocab]."""
-        return self.head(self._norm(x, self.norm))
+        return self.head(self._residual(x, None, self.norm))
 
 
 class TorchRunner:

@@ -1,7 +1,7 @@
 """Linear layers whose weights are packed once, with what follows them done inside the product.
 
 On a CPU with oneDNN, ``F.linear`` packs its weight anew on every call; a weight that was
-reordered once is 1.5 to 2.5 times faster, and SiLU, product and sum ride along in float32
+reordered once is 1.5 to 2.5 times faster, and SiLU and product ride along in float32
 before the result is rounded. Elsewhere (CUDA, no oneDNN) the same functions are plain torch.
 """
 
@@ -26,10 +26,6 @@ class Linear(Protocol):
         """The product, times ``other`` element by element."""
         ...
 
-    def plus(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-        """The product, plus ``other``."""
-        ...
-
 
 class PackedLinear:
     """oneDNN on the CPU; weight  # [outputs, inputs] bf16 or float32."""
@@ -52,10 +48,6 @@ class PackedLinear:
         result: torch.Tensor = self._binary(x, other, self._weight, self._bias, "mul")
         return result
 
-    def plus(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = self._binary(x, other, self._weight, self._bias, "add")
-        return result
-
 
 class PlainLinear:
     """Any device."""
@@ -71,9 +63,6 @@ class PlainLinear:
 
     def times(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         return self(x).mul_(other)
-
-    def plus(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-        return self(x).add_(other)
 
 
 def make_linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linear:

@@ -18,6 +18,7 @@ MAX_HEAD_DIM = 256
 
 _POINTER, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 _SIGNATURES: dict[str, list[Any]] = {  # Any: ctypes has no common type of its types
+    "add_and_norm": [_POINTER] * 4 + [_INT] * 2 + [_FLOAT],
     "rms_norm": [_POINTER] * 3 + [_INT] * 5 + [_FLOAT],
     "rotate_and_write": [_POINTER] * 8 + [_INT] * 5 + [_FLOAT],
     "causal_softmax": [_POINTER] + [_INT] * 4 + [_POINTER],
@@ -33,6 +34,7 @@ class Kernels:
     """The functions of kernels.h for one dtype, under their own names."""
 
     def __init__(self, library: ctypes.CDLL, dtype: torch.dtype) -> None:
+        self.add_and_norm = self._function(library, "add_and_norm", dtype)
         self.rms_norm = self._function(library, "rms_norm", dtype)
         self.rotate_and_write = self._function(library, "rotate_and_write", dtype)
         self.causal_softmax = self._function(library, "causal_softmax", dtype)

@@ -15,6 +15,22 @@ EXPORT void NAME(rms_norm)(const ELEMENT *x, const ELEMENT *weight, ELEMENT *out
         }
 }
 
+/* x[r] += more[r], unless there is nothing more; out[r][i] = x[r][i] / rms(x[r]) * weight[i]. x is the residual stream,
+ * float32 whatever the element is: it is a sum over all layers, and would be rounded as often. */
+EXPORT void NAME(add_and_norm)(float *x, const ELEMENT *more, const ELEMENT *weight, ELEMENT *out, int64_t rows,
+                               int64_t size, float eps) {
+    for (int64_t row = 0; row < rows; row++, x += size, out += size) {
+        float squares = 0;
+        if (more) {
+            for (int64_t i = 0; i < size; i++) x[i] += LOAD(more[i]);
+            more += size;
+        }
+        for (int64_t i = 0; i < size; i++) squares += x[i] * x[i];
+        float scale = 1.0f / sqrtf(squares / (float)size + eps);
+        for (int64_t i = 0; i < size; i++) out[i] = STORE(x[i] * scale * LOAD(weight[i]));
+    }
+}
+
 /* Rotate one head. sin carries the sign of rotate_half: the first half of it is negated. */
 INLINE void NAME(rotate_one)(const ELEMENT *x, const float *cos, const float *sin, ELEMENT *out, int64_t size,
                              float scale) {
