@@ -34,6 +34,7 @@ class Door:
         self._hello_s = hello_s
         self._visitors: set[Visitor] = set()
         self._server: asyncio.Server | None = None
+        self._closed = False
 
     @property
     def path(self) -> Path:
@@ -45,6 +46,7 @@ class Door:
 
     def close(self) -> None:
         """Every session ends; idempotent."""
+        self._closed = True
         if self._server is not None:
             self._server.close()
         self.path.unlink(missing_ok=True)
@@ -54,6 +56,8 @@ class Door:
     def _come_in(self) -> Framed[ToStore]:
         visitor = Visitor(self._node, self._metrics, self._visitors, hello_s=self._hello_s)
         self._visitors.add(visitor)
+        if self._closed:  # it was accepted before, and made a connection only now
+            visitor.leave()
         return visitor.connection
 
 

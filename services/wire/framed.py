@@ -55,6 +55,7 @@ class Framed(asyncio.Protocol, Generic[Heard]):
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
         self._deaf = False
+        self._left = False
         self._closing: asyncio.TimerHandle | None = None
 
     def send(self, message: Message) -> bool:
@@ -80,20 +81,22 @@ class Framed(asyncio.Protocol, Generic[Heard]):
 
     def close(self) -> None:
         """Hear nothing more; what was said is still sent, within LAST_WORDS_S."""
-        self._deaf = True
+        self._deaf = self._left = True
         if self._transport is not None and self._closing is None:
             self._transport.close()
             self._closing = asyncio.get_running_loop().call_later(LAST_WORDS_S, self._transport.abort)
 
     def abort(self) -> None:
-        """At once, whatever has not been sent; fine if it is gone."""
-        self._deaf = True
+        """At once, whatever has not been sent; fine if it is gone, or not there yet."""
+        self._deaf = self._left = True
         if self._transport is not None:
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        if self._left:  # given up while it was being accepted
+            transport.abort()
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data

@@ -1,7 +1,7 @@
 """Messages over a Unix socket arrive whole, in order, within bounds; and who breaks the rules is told apart."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -168,3 +168,20 @@ async def test_where_there_is_no_room_for_a_door_nobody_listens(tmp_path: Path) 
         await listen(tmp_path / "door", lambda: End().connection)
     with pytest.raises(OSError, match=r"refused|No such"):
         await connect(tmp_path / "door", End().connection)
+
+
+@pytest.mark.parametrize("leave", [Framed.abort, Framed.close], ids=["abort", "close"])
+async def test_who_is_given_up_before_it_was_accepted_is_not_kept(
+    tmp_path: Path, leave: Callable[[Framed[ToStore]], None]
+) -> None:
+    server_end, client_end = End(), End()
+
+    def made() -> Framed[ToStore]:
+        leave(server_end.connection)
+        return server_end.connection
+
+    server = await listen(tmp_path / "door.sock", made)
+    async with server:
+        await connect(tmp_path / "door.sock", client_end.connection)
+        await client_end.until(losses=1)
+        await server_end.until(losses=1)
