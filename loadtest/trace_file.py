@@ -14,10 +14,15 @@ HINT = (
 )
 
 
+def find(path: Path | None) -> Path | None:
+    """The file that was asked for, or a copy of the published trace; none: the built-in generator."""
+    return path or (PUBLISHED if PUBLISHED.exists() else None)
+
+
 def read(path: Path | None, *, seed: int) -> tuple[list[Row], str]:
     """All rows, and a sentence for the user where they are not from a file. Raises TraceError."""
-    found = path if path is not None else PUBLISHED
-    if path is None and not found.exists():
+    found = find(path)
+    if found is None:
         return conversation(Random(seed)), HINT
     try:
         with found.open(encoding="utf-8") as lines:

@@ -31,7 +31,7 @@ from loadtest.reproduce.refusals import refusals
 from loadtest.reproduce.replicas import replicas
 from loadtest.reproduce.run import Made
 from loadtest.revision import revision
-from loadtest.trace_file import PUBLISHED, read
+from loadtest.trace_file import find, read
 from loadtest.traces import Row, TraceError
 
 EXPERIMENTS: dict[str, Callable[[Bench], Table]] = {
@@ -118,9 +118,8 @@ def _words(run: Run) -> str:
 
 def _origin(asked: Namespace, rows: list[Row]) -> Origin:
     """Without the folders of this machine."""
-    built_in = asked.trace is None and not PUBLISHED.exists()
-    trace = "the built-in trace" if built_in else (asked.trace or PUBLISHED).name
-    words = ["moonpool", "reproduce", *([] if built_in else ["--trace", trace])]
+    found = find(asked.trace)
+    words = ["moonpool", "reproduce", *(["--trace", found.name] if found else [])]
     for name in asked.only or ():
         words += ["--only", name]
     if asked.requests is not None:
@@ -129,6 +128,7 @@ def _origin(asked: Namespace, rows: list[Row]) -> Origin:
         words += ["--seed", str(asked.seed)]
     words += ["--write", asked.write.name if asked.write.is_absolute() else str(asked.write)]
     span_s = (rows[-1].timestamp - rows[0].timestamp) / 1000 if rows else 0.0
+    trace = found.name if found else "the built-in trace"
     return Origin(trace, len(rows), span_s, asked.seed, Bench(rows, asked.seed).profile, revision(), shlex.join(words))
 
 
