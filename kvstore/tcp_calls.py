@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from kvstore.arriving import Arriving, parcels
 from kvstore.checksum import slot_checksum
 from kvstore.frames import Done, End, Frame, GivenUp, Grant, Granted, Offer, Release, Sealed, Slices, Want
 from kvstore.framing import BadFrame, encode
@@ -45,7 +46,9 @@ class Outgoing:
 
     def send(self, positions: Sequence[int], slots: Sequence[int], layers: range) -> None:
         start, size = region(self._connection.layout, layers)
-        step = max(1, PORTION_BYTES // size)
+        most = max(1, PORTION_BYTES // size)
+        frames = -(-len(positions) // most)
+        step = -(-len(positions) // max(1, frames))  # about equal: a small one costs as many wake-ups as a large one
         for first in range(0, len(positions), step):
             chosen = tuple(positions[first : first + step])
             self._post(partial(self._send, chosen, slots[first : first + step], layers, start, size))
@@ -140,6 +143,7 @@ class Incoming:
         self._is_push = deadline is None
         self._number = number
         self._begun = False
+        self._arriving = Arriving()
         self._slots: list[int | None] = [None] * names  # None: not granted, or done
 
     def want(self, names: Sequence[BlockName], slots: Sequence[int]) -> None:
@@ -203,14 +207,25 @@ class Incoming:
         start, size = region(layout, range(frame.first_layer, frame.first_layer + frame.layers))
         if frame.bulk_bytes != size * len(frame.positions):
             raise BadFrame("slices are not as long as their layers")
+        layers = range(frame.first_layer, frame.first_layer + frame.layers)
         begins = [self._slot(position) * layout.slot_bytes + start for position in frame.positions]
-        connection.receive([connection.arena[begin : begin + size] for begin in begins])
+        digests = [self._arriving.expect(position, layers) for position in frame.positions]
+        views = [connection.arena[begin : begin + size] for begin in begins]
+        for parcel in parcels(list(zip(digests, views, strict=True))):
+            connection.receive([view for _, view in parcel])
+            for digest, view in parcel:
+                if digest is not None:
+                    digest.update(view)
         connection.traffic.add(received=frame.bulk_bytes)
 
     def _arrived(self, positions: Sequence[int], checksums: Sequence[int]) -> None:
         arena, layout = self._connection.arena, self._connection.layout
         slots = self._give_back(positions)
-        found = [slot_checksum(arena, slot, layout) for slot in slots]
+        taken = [self._arriving.checksum(position, layout.layers) for position in positions]
+        found = [
+            slot_checksum(arena, slot, layout) if ours is None else ours
+            for slot, ours in zip(slots, taken, strict=True)
+        ]
         self.events.arrived(
             positions, checksums, [ours == theirs for ours, theirs in zip(found, checksums, strict=True)]
         )

@@ -14,6 +14,7 @@ from kvstore.frames import Declined, Done, End, Frame, Grant, Granted, Lane, Off
 from kvstore.framing import encode
 from kvstore.layout import Identity
 from kvstore.tcp import TcpTransfer
+from kvstore.tcp_calls import region
 from kvstore.tcp_sides import join_address
 from kvstore.transfer import Reason
 from kvstore.vocabulary import Peer
@@ -163,6 +164,20 @@ def test_a_sender_that_does_what_it_may_not_is_left_and_writes_nowhere_else(tmp_
         assert stranger.is_left()
         assert reason(call.told) == "frame"
         assert [here.slot(slot) for slot in (0, 1, 3)] == others
+
+
+@pytest.mark.parametrize("again", [range(1), range(LAYOUT.layers - 1, LAYOUT.layers), WHOLE], ids=str)
+def test_layers_that_are_sent_again_are_proven_as_they_lie_not_as_they_came_first(tmp_path: Path, again: range) -> None:
+    with ends(tmp_path, "here") as (here,), calling(here.peer.address) as stranger:
+        block, checksum = whole(here, 0)
+        other, _ = whole(here, 1)
+        start, size = region(LAYOUT, again)
+        stranger.say(Offer(1, tuple(names("a")), False))
+        call = here.host.called()
+        call.flow.grant([Grant.RESERVED], [2])
+        stranger.hear()
+        stranger.say(slices(1, 0, block), slices(1, 0, other[start : start + size], again), Done(1, (0,), (checksum,)))
+        assert call.told.next() == ("arrived", (0, False))
 
 
 def test_a_corrupted_header_ends_the_connection_before_anything_is_read_by_it(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from kvstore import tcp_calls
+from kvstore.arriving import Arriving
 from kvstore.framing import HEADER_BYTES
 from kvstore.transfer import Reason
 from services.store import peers_loop
@@ -164,6 +165,7 @@ async def test_were_blocks_not_verified_where_they_arrive_texts_would_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tcp_calls, "slot_checksum", lambda *of: Anything())
+    monkeypatch.setattr(Arriving, "checksum", lambda *of: Anything())
     async with two_hosts(tmp_path) as hosts:
         wrong = 0
         for _, chance in cases(7):
