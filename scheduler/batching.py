@@ -332,7 +332,7 @@ class Batcher:
     def snapshot(self) -> BatcherSnapshot:
         taking_part = [*self._prefilling, *self._decoding]
         to_prefill = [
-            (len(each.tokens), max(each.computed, each.reused * self._block_tokens))
+            (len(each.tokens), each.spared(self._block_tokens))
             for each in self._live.values()
             # What a handoff brings is lifted; until it is known to be missing, it is no work.
             if each.phase is Phase.PREFILLING or (each.phase is not Phase.DECODING and not each.handed_over)

@@ -109,13 +109,28 @@ class Running:
         """What was left of its promises counts from here, by this worker's clock."""
         self.arrival, self.arrived_s = arrival, now
         self.due_s = now + self.urgency.ttft_left_s
-        expected = min(self.urgency.cached_tokens, len(self.tokens) - 1)
-        self.starts_by_s = self.due_s - estimate.prefill_s(profile, len(self.tokens), expected)
+        self.starts_by_s = self.due_s - estimate.prefill_s(profile, len(self.tokens), self._expected)
         self.gave(now=now)
 
     def gave(self, *, now: float) -> None:
         """The first token after its prefill is out: further ones are expected from now on."""
         self.paced_s, self.paced_tokens = now, len(self.tokens)
+
+    @property
+    def _expected(self) -> int:
+        """Tokens that whoever placed it here expects it to find."""
+        return min(self.urgency.cached_tokens, len(self.tokens) - 1)
+
+    def spared(self, size: int) -> int:
+        """Tokens that it need not compute; size: tokens in a block.
+
+        Until its first slice it may still find what is expected, though it has not yet: others here are computing it,
+        or it is on its way. Who counts it as work takes a queue about one text for as many times its length.
+        """
+        found = max(self.computed, self.reused * size)
+        if self.started_s is not None or self.handed_over:
+            return found
+        return max(found, self._expected)
 
     @property
     def generated(self) -> int:

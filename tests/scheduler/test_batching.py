@@ -540,5 +540,24 @@ def test_a_handoff_that_arrives_is_no_prefill_work() -> None:
     assert worker.snapshot().prefill_tokens_queued == 0
 
 
+def test_a_queue_about_one_text_is_work_for_one_until_somebody_is_seen_not_to_find_it() -> None:
+    worker, _ = batcher(tokens=8)
+    worker.add(ask_for("first", prompt(40)), now=0)
+    for name in "abc":
+        worker.add(ask_for(name, [*prompt(40), 600 + ord(name), 7], cached=40), now=0)
+    admitted(worker, now=0)
+
+    assert worker.snapshot().prefill_tokens_queued == 40 + 3 * 2
+    ran(worker, worker.next(now=0))
+    assert worker.snapshot().prefill_tokens_queued == 40 - 12 + 3 * 2
+
+    other, _ = batcher(tokens=8)
+    other.add(ask_for("hopeful", prompt(40), cached=36), now=0)
+    admitted(other, now=0)
+    assert other.snapshot().prefill_tokens_queued == 4
+    ran(other, other.next(now=0))
+    assert other.snapshot().prefill_tokens_queued == 40 - 12
+
+
 def test_names_hang_on_the_root() -> None:
     assert names(prompt(4))[0] == child_name(ROOT, prompt(4))
