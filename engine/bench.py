@@ -1,7 +1,7 @@
 """What the torch engine costs, against what this machine can do at all, measured in the same run.
 
     matrix rate  FLOP/s of this model's own packed products at 512 rows, all layers after another,
-                 by oneDNN or by our AMX kernels, whichever is faster here
+                 by oneDNN or by our own kernels, whichever is faster here
     read         bytes/s of summing an array that fits no cache, or of multiplying its halves (two streams)
 
 Prefill's limit is 2 FLOP per weight and token (embedding left out, the head for the last token only) at the
@@ -17,10 +17,10 @@ from statistics import median
 
 import torch
 
-from engine.llama.amx import Amx, load_amx
-from engine.llama.amx.decoder import pack
 from engine.llama.config import ModelConfig
 from engine.llama.engine import LlamaEngine
+from engine.llama.layers import Layers, load_layers
+from engine.llama.layers.decoder import pack
 from engine.llama.linear import make_linear
 from engine.synthetic import prefill_batch, step_batch
 from scheduler.batch import Batch
@@ -96,14 +96,14 @@ def _matrix_works(config: ModelConfig, dtype: torch.dtype, block_tokens: int) ->
     weights = [torch.randn(outputs, inputs).to(dtype) for _ in range(config.layers) for outputs, inputs in shapes]
     linears = [(make_linear(weight), lefts[weight.shape[1]]) for weight in weights]
     works: dict[str, Callable[[], object]] = {MATRIX[0]: lambda: [linear(x) is None for linear, x in linears]}
-    amx = load_amx(config, dtype, torch.device("cpu"), block_tokens)
-    if amx is not None:
-        works[MATRIX[1]] = _amx_products(amx, [pack(weight) for weight in weights], weights, lefts)
+    ours = load_layers(config, dtype, torch.device("cpu"), block_tokens)
+    if ours is not None:
+        works[MATRIX[1]] = _our_products(ours, [pack(weight) for weight in weights], weights, lefts)
     return works
 
 
-def _amx_products(
-    amx: Amx, packed: list[torch.Tensor], weights: list[torch.Tensor], lefts: dict[int, torch.Tensor]
+def _our_products(
+    ours: Layers, packed: list[torch.Tensor], weights: list[torch.Tensor], lefts: dict[int, torch.Tensor]
 ) -> Callable[[], None]:
     out = torch.empty((MATRIX_ROWS, max(weight.shape[0] for weight in weights)), dtype=torch.bfloat16)
     calls = [
@@ -115,7 +115,7 @@ def _amx_products(
     def multiply() -> None:
         assert kept
         for call in calls:
-            amx.product(*call, torch.get_num_threads())
+            ours.product(*call, torch.get_num_threads())
 
     return multiply
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 
 from engine.bounds import assert_within
-from engine.llama.amx import load_amx
-from engine.llama.amx.decoder import AmxDecoder
 from engine.llama.attention import Attention, TorchAttention, plan
 from engine.llama.config import ModelConfig, read_config
 from engine.llama.decoder import Decoder, Runner, TorchRunner
+from engine.llama.layers import INSTRUCTIONS, load_layers
+from engine.llama.layers.decoder import LayersDecoder
 from engine.llama.native import load_kernels
 from engine.llama.native_attention import NativeAttention
 from engine.llama.pages import Pages, layout_of
@@ -81,12 +81,12 @@ class LlamaEngine:
         max_model_len: int | None = None,
         digest_cache: Path | None = None,
         kernels: bool = True,
-        amx: bool = True,
+        layers: Sequence[str] = tuple(INSTRUCTIONS),
     ) -> "LlamaEngine":
         """The model in a Hugging Face directory. Raises EngineError, or UnsupportedModel by name.
 
         digest_cache: a file that remembers hashes of weights. kernels: use the C kernels where they were built;
-        amx: those of whole layers too, where processor, dtype and model allow it.
+        layers: those of whole layers too, where processor, dtype and model allow it: the first of these instructions.
         """
         if threads is not None:
             torch.set_num_threads(threads)
@@ -101,14 +101,14 @@ class LlamaEngine:
         longest = max_model_len or config.max_position_embeddings
         with torch.inference_mode():
             stored = Weights(directory, config, kind, where)
-            tiles = load_amx(config, kind, where, block_tokens) if kernels and amx else None
-            compiled = load_kernels(kind, where, config.head_dim) if kernels and tiles is None else None
-            plain = Decoder(config, stored, compiled) if tiles is None else None  # on CUDA before room is measured
+            whole = load_layers(config, kind, where, block_tokens, layers) if kernels else None
+            compiled = load_kernels(kind, where, config.head_dim) if kernels and whole is None else None
+            plain = Decoder(config, stored, compiled) if whole is None else None  # on CUDA before room is measured
             blocks = _blocks(layout_of(config, block_tokens, kind), kv_cache_bytes, where)
             pages = Pages(config, blocks, block_tokens, kind, where)
             runner: Runner
-            if tiles is not None:
-                runner = AmxDecoder(config, stored, pages, longest, tiles)
+            if whole is not None:
+                runner = LayersDecoder(config, stored, pages, longest, whole)
             else:
                 assert plain is not None
                 attention: Attention = TorchAttention(config, pages, longest)

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from engine.llama import LlamaEngine
-from engine.llama.amx.decoder import AmxDecoder
+from engine.llama.layers import INSTRUCTIONS
+from engine.llama.layers.decoder import LayersDecoder
 from scheduler.batch import Batch, Copy
 from tests.engine.llama.checkpoints import save_model
 from tests.engine.llama.driving import Text, in_a_row, in_runs, load, prompt, scattered, step, whole
@@ -18,7 +19,7 @@ NEAR = 0.1
 Measured: 0.05 for every way and cut; transformers in bfloat16: 0.07. Most of it is the rounding of the weights.
 """
 
-AMX_SIZES: dict[str, Any] = {
+WHOLE_SIZES: dict[str, Any] = {
     "num_attention_heads": 6,
     "num_key_value_heads": 2,
     "head_dim": 32,
@@ -26,31 +27,35 @@ AMX_SIZES: dict[str, Any] = {
     "intermediate_size": 96,
     "vocab_size": 144,
 }
-"""Multiples of 32 (of 16 the last), as the AMX kernels want them and real models have them."""
+"""Multiples of 32 (of 16 the last), as whole layers want them and real models have them."""
 
 SIZE = 32
-"""Tokens in a block: what the AMX kernels need at least."""
+"""Tokens in a block: what whole layers need at least."""
 
-WAYS: dict[str, dict[str, Any]] = {"AMX": {}, "C kernels": {"amx": False}, "torch alone": {"kernels": False}}
+WAYS: dict[str, dict[str, Any]] = {
+    **{f"layers by {name}": {"layers": (name,)} for name in INSTRUCTIONS},
+    "C kernels": {"layers": ()},
+    "torch alone": {"kernels": False},
+}
 
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model")
-    save_model(path, "Llama", **AMX_SIZES)
+    save_model(path, "Llama", **WHOLE_SIZES)
     return path
 
 
 @pytest.fixture(scope="module", params=list(WAYS))
 def engine(directory: Path, request: pytest.FixtureRequest) -> LlamaEngine:
     engine = load(directory, dtype="bfloat16", block_tokens=SIZE, **WAYS[request.param])
-    if request.param == "AMX" and not isinstance(engine.runner, AmxDecoder):
-        pytest.skip("this processor has no AMX")
+    if WAYS[request.param].get("layers") and not isinstance(engine.runner, LayersDecoder):
+        pytest.skip("this processor has not these instructions")
     return engine
 
 
-def test_on_amx_no_cut_no_batch_and_no_place_changes_a_bit(engine: LlamaEngine) -> None:
-    if not isinstance(engine.runner, AmxDecoder):
+def test_by_whole_layers_no_cut_no_batch_and_no_place_changes_a_bit(engine: LlamaEngine) -> None:
+    if not isinstance(engine.runner, LayersDecoder):
         pytest.skip("only there rows are computed in one order")
     total = engine.blocks_total
     first = whole(engine, TOKENS, in_a_row(5))

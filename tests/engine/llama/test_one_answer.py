@@ -1,8 +1,8 @@
 """One answer, whatever the path, with the embedded model: 24 prompts of 1 to 1,500 tokens, 64 tokens each.
 
 In float32 every path's greedy tokens are those of transformers, teacher-forced; of two logits that lie within
-1e-3 either may be taken (design.md, promise 1). In bfloat16 all paths give the same tokens on AMX, elsewhere those
-whose products have the same shapes; and all are within a documented bound of float32 (docs/engine.md).
+1e-3 either may be taken (design.md, promise 1). In bfloat16 all paths give the same tokens by whole layers in C,
+elsewhere those whose products have the same shapes; and all are within a documented bound of float32 (docs/engine.md).
 """
 
 import os
@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from engine.llama import LlamaEngine
-from engine.llama.amx.decoder import AmxDecoder
+from engine.llama.layers.decoder import LayersDecoder
 from kvstore.names import block_names
 from scheduler.vocabulary import Limits
 from tests.engine.llama.driving import NEAR_TIE
@@ -27,7 +27,7 @@ TOKENS = Limits(max_tokens=64)
 SIZE = 64
 
 BFLOAT16_SHORTFALL = 0.5
-"""A chosen token's logit lies at most so far below the best one of float32; measured: 0.04 on AMX, 0.15 elsewhere."""
+"""A chosen token's logit lies at most so far below float32's best one; measured: 0.04 by whole layers, else 0.15."""
 
 Answers = list[list[int]]
 
@@ -206,35 +206,35 @@ def some(asked: list[Asked]) -> list[Asked]:
 
 
 @pytest.fixture(scope="module")
-def on_amx() -> LlamaEngine:
+def by_layers() -> LlamaEngine:
     engine = load_embedded("bfloat16")
-    if not isinstance(engine.runner, AmxDecoder):
-        pytest.skip("this processor has no AMX")
+    if not isinstance(engine.runner, LayersDecoder):
+        pytest.skip("this processor has no AVX-512")
     return engine
 
 
 @pytest.fixture(scope="module")
-def without_amx() -> LlamaEngine:
-    return load_embedded("bfloat16", amx=False)
+def without_layers() -> LlamaEngine:
+    return load_embedded("bfloat16", layers=())
 
 
 @pytest.fixture(scope="module")
-def alone_on_amx(on_amx: LlamaEngine, some: list[Asked]) -> Answers:
-    return alone(on_amx, some)
+def alone_by_layers(by_layers: LlamaEngine, some: list[Asked]) -> Answers:
+    return alone(by_layers, some)
 
 
 @pytest.mark.parametrize("path", [path for path in PATHS if path != "alone"])
-def test_in_bfloat16_on_amx_every_path_gives_the_same_tokens(
-    on_amx: LlamaEngine, some: list[Asked], alone_on_amx: Answers, path: str
+def test_in_bfloat16_by_layers_every_path_gives_the_same_tokens(
+    by_layers: LlamaEngine, some: list[Asked], alone_by_layers: Answers, path: str
 ) -> None:
     """Every row is computed in one order there, whatever is beside it."""
-    assert PATHS[path](on_amx, some) == alone_on_amx
+    assert PATHS[path](by_layers, some) == alone_by_layers
 
 
-def test_in_bfloat16_on_amx_tokens_are_within_the_bound(
-    some: list[Asked], alone_on_amx: Answers, reference: Reference
+def test_in_bfloat16_by_layers_tokens_are_within_the_bound(
+    some: list[Asked], alone_by_layers: Answers, reference: Reference
 ) -> None:
-    assert_within_bound(some, alone_on_amx, reference)
+    assert_within_bound(some, alone_by_layers, reference)
 
 
 ALIKE: dict[str, Callable[[LlamaEngine, list[Asked]], Answers]] = {
@@ -252,22 +252,22 @@ def few(asked: list[Asked]) -> list[Asked]:
 
 
 @pytest.fixture(scope="module")
-def in_chunks_without_amx(without_amx: LlamaEngine, few: list[Asked]) -> Answers:
-    return chunked(without_amx, few, seats=1)
+def in_chunks_without_layers(without_layers: LlamaEngine, few: list[Asked]) -> Answers:
+    return chunked(without_layers, few, seats=1)
 
 
 @pytest.mark.parametrize("path", list(ALIKE))
-def test_in_bfloat16_without_amx_paths_with_the_same_products_give_the_same_tokens(
-    without_amx: LlamaEngine, few: list[Asked], in_chunks_without_amx: Answers, path: str
+def test_in_bfloat16_without_layers_paths_with_the_same_products_give_the_same_tokens(
+    without_layers: LlamaEngine, few: list[Asked], in_chunks_without_layers: Answers, path: str
 ) -> None:
-    assert ALIKE[path](without_amx, few) == in_chunks_without_amx
+    assert ALIKE[path](without_layers, few) == in_chunks_without_layers
 
 
 @pytest.mark.parametrize("path", ["alone", "batched with seven others"])
-def test_in_bfloat16_without_amx_other_paths_stay_within_the_bound(
-    without_amx: LlamaEngine, few: list[Asked], reference: Reference, path: str
+def test_in_bfloat16_without_layers_other_paths_stay_within_the_bound(
+    without_layers: LlamaEngine, few: list[Asked], reference: Reference, path: str
 ) -> None:
-    assert_within_bound(few, PATHS[path](without_amx, few), reference)
+    assert_within_bound(few, PATHS[path](without_layers, few), reference)
 
 
 def assert_within_bound(asked: list[Asked], answers: Answers, reference: Reference) -> None:

@@ -1,4 +1,4 @@
-"""The AMX kernels: as near to float32 as torch's bf16 is, and the same bits whatever else is computed beside."""
+"""Whole layers in C: as near to float32 as torch's bf16 is, and the same bits whatever else is computed beside."""
 
 from pathlib import Path
 from typing import Any
@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from engine.llama import LlamaEngine
-from engine.llama.amx import load_amx
-from engine.llama.amx.decoder import CHUNK_ROWS, AmxDecoder, clipped, interleave, pack
 from engine.llama.attention import Span
 from engine.llama.config import parse_config, read_config
+from engine.llama.layers import INSTRUCTIONS, load_layers, processor_flags
+from engine.llama.layers.decoder import CHUNK_ROWS, LayersDecoder, clipped, interleave, pack
 from engine.synthetic import step_batch
 from scheduler.batch import Batch
 from tests.engine.llama.checkpoints import save_model
@@ -51,15 +51,16 @@ def directory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     path = tmp_path_factory.mktemp("model")
     family, changes = MODELS[request.param]
     save_model(path, family, **SIZES | changes)
-    if load_amx(read_config(path), torch.bfloat16, torch.device("cpu"), BLOCK) is None:
-        pytest.skip("this processor has no AMX, or the kernels were not built")
     return path
 
 
-@pytest.fixture(scope="module")
-def engine(directory: Path) -> LlamaEngine:
-    made = bfloat16(directory)
-    assert isinstance(made.runner, AmxDecoder)
+@pytest.fixture(scope="module", params=list(INSTRUCTIONS))
+def engine(directory: Path, request: pytest.FixtureRequest) -> LlamaEngine:
+    wanted = (request.param,)
+    if load_layers(read_config(directory), torch.bfloat16, torch.device("cpu"), BLOCK, wanted) is None:
+        pytest.skip(f"this processor has no {request.param}, or the kernels were not built")
+    made = bfloat16(directory, layers=wanted)
+    assert isinstance(made.runner, LayersDecoder)
     return made
 
 
@@ -119,7 +120,8 @@ def test_threads_share_the_work_and_change_no_bit(engine: LlamaEngine) -> None:
 
 
 def test_what_lies_behind_a_sequence_in_its_pages_is_never_read(directory: Path, engine: LlamaEngine) -> None:
-    dirty = bfloat16(directory)
+    assert isinstance(engine.runner, LayersDecoder)
+    dirty = bfloat16(directory, layers=(engine.runner.instructions,))
     with torch.inference_mode():
         dirty._pages.tensor.fill_(float("nan"))
     tokens, blocks = prompt(75, vocab=144), in_a_row(3)
@@ -157,6 +159,14 @@ def test_spans_are_cut_where_a_chunk_ends() -> None:
     assert clipped(spans, 4, 4) == [Span(0, 4, 1, [8], None)]
 
 
+def test_no_kernel_is_chosen_that_the_processor_lacks_an_instruction_for() -> None:
+    config = parse_config("m", {"model_type": "llama", "num_hidden_layers": 1} | SIZES)
+    for name, needed in INSTRUCTIONS.items():
+        found = load_layers(config, torch.bfloat16, torch.device("cpu"), BLOCK, (name,))
+        assert found is None or (found.instructions == name and needed <= processor_flags())
+    assert load_layers(config, torch.bfloat16, torch.device("cpu"), BLOCK, ()) is None
+
+
 @pytest.mark.parametrize(
     ("dtype", "block_tokens", "changes"),
     [
@@ -170,4 +180,4 @@ def test_other_dtypes_and_sizes_take_another_way(
     dtype: torch.dtype, block_tokens: int, changes: dict[str, Any]
 ) -> None:
     config = parse_config("m", {"model_type": "llama", "num_hidden_layers": 1} | SIZES | changes)
-    assert load_amx(config, dtype, torch.device("cpu"), block_tokens) is None
+    assert load_layers(config, dtype, torch.device("cpu"), block_tokens) is None

@@ -1,4 +1,4 @@
-/* Attention over pages, on AMX tiles: scores = Q K^T, a softmax in float32, output = P V / sum.
+/* Attention over pages: scores = Q K^T, a softmax in float32, output = P V / sum.
 
    A unit of work is up to 32 query rows that share a key head: for one new token its whole group of query
    heads (keys and values are then read once, straight from their pages), for a prompt 32 tokens of one head.
@@ -6,6 +6,7 @@
    either kind of unit, whatever its neighbours. Beyond a row's own position weights are exactly zero.
 
    How K and V become right sides of products is in turn.h, the softmax in soften.h. */
+#include "multiply.h"
 #include "soften.h"
 #include "turn.h"
 #include <omp.h>
@@ -22,79 +23,22 @@ typedef struct {
 } __attribute__((aligned(64))) Unit;
 
 static inline void begin(Unit *unit) {
-    const int64_t rows = unit->softmax.rows;
-    set_tiles(least(16, rows), rows > 16 ? rows - 16 : 0);
+    set_rows(unit->softmax.rows);
     softmax_begin(&unit->softmax);
 }
 
 /* scores[row][32 keys] = Q K^T. */
 static inline void score(Unit *unit, int64_t block, const bf16 *right) {
-    const int lower = unit->softmax.rows > 16;
-    const int64_t stride = unit->stride;
-    float *out = unit->softmax.scores[block][0];
-    settle();
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-    for (int64_t d = 0; d < unit->dim; d += 32, right += 512) {
-        _tile_loadd(4, unit->query + d, stride * 2);
-        _tile_loadd(6, right, 64);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_loadd(7, right + unit->dim * 16, 64);
-        _tile_dpbf16ps(1, 4, 7);
-        if (lower) {
-            _tile_loadd(5, unit->query + 16 * stride + d, stride * 2);
-            _tile_dpbf16ps(2, 5, 6);
-            _tile_dpbf16ps(3, 5, 7);
-        }
-    }
-    _tile_stored(0, out, 128);
-    _tile_stored(1, out + 16, 128);
-    if (lower) {
-        _tile_stored(2, out + 512, 128);
-        _tile_stored(3, out + 528, 128);
-    }
+    const Product p = {unit->query, unit->stride, 32, right, right + unit->dim * 16, 512, unit->dim / 32};
+    multiply(p, unit->softmax.rows, unit->softmax.scores[block][0], 1, 0, 0);
     softmax_scored(&unit->softmax, block);
 }
 
 /* sums[.., slice of 32] = (or += unless `fresh`) weights V of blocks [first, last), whose right sides lie `apart` apart. */
 static inline void add_values(Unit *unit, int64_t slice, int64_t first, int64_t last, const bf16 *right, int64_t apart,
                               int fresh) {
-    const int lower = unit->softmax.rows > 16;
-    float *sums = unit->sums[slice][0];
-    settle();
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-    if (!fresh) {
-        _tile_loadd(0, sums, 128);
-        _tile_loadd(1, sums + 16, 128);
-        if (lower) {
-            _tile_loadd(2, sums + 512, 128);
-            _tile_loadd(3, sums + 528, 128);
-        }
-    }
-    for (int64_t block = first; block < last; block++, right += apart) {
-        const bf16 *weights = unit->softmax.weights[block][0];
-        _tile_loadd(4, weights, 64);
-        _tile_loadd(6, right, 64);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_loadd(7, right + 512, 64);
-        _tile_dpbf16ps(1, 4, 7);
-        if (lower) {
-            _tile_loadd(5, weights + 512, 64);
-            _tile_dpbf16ps(2, 5, 6);
-            _tile_dpbf16ps(3, 5, 7);
-        }
-    }
-    _tile_stored(0, sums, 128);
-    _tile_stored(1, sums + 16, 128);
-    if (lower) {
-        _tile_stored(2, sums + 512, 128);
-        _tile_stored(3, sums + 528, 128);
-    }
+    const Product p = {unit->softmax.weights[first][0], KEYS, ROWS * KEYS, right, right + 512, apart, last - first};
+    multiply(p, unit->softmax.rows, unit->sums[slice][0], fresh, 0, 0);
 }
 
 /* out[row] = sums / total, rows `stride` elements apart. */

@@ -3,7 +3,7 @@
        K for Q K^T:  [keys / 16][head_dim / 32][16 pairs of head_dim][16 keys][2]
        V for P V:    [keys / 32][head_dim / 16][16 pairs of keys][16 of head_dim][2]  */
 #pragma once
-#include "amx.h"
+#include "layers.h"
 
 /* 16 rows of 16 dwords, `stride` elements apart, become 16 columns: rows of `to`. */
 static inline void transpose(const bf16 *from, int64_t stride, bf16 *to) {

@@ -1,14 +1,10 @@
 /* What happens to rows one by one: norms, rotary embedding, and the way of keys and values into their pages. */
-#include "amx.h"
+#include "layers.h"
 #include <string.h>
 
-/* Products of bf16 are exact in float32, and pairs of them are added in one instruction. */
 static inline float inverse_root(const bf16 *x, int64_t size, float epsilon) {
     __m512 squares = _mm512_setzero_ps();
-    for (int64_t i = 0; i < size; i += 32) {
-        const __m512bh values = (__m512bh)_mm512_loadu_si512(x + i);
-        squares = _mm512_dpbf16_ps(squares, values, values);
-    }
+    for (int64_t i = 0; i < size; i += 16) squares = _mm512_fmadd_ps(load16(x + i), load16(x + i), squares);
     return 1.0f / __builtin_sqrtf(_mm512_reduce_add_ps(squares) / (float)size + epsilon);
 }
 

@@ -1,12 +1,13 @@
-"""The kernels that run whole layers on AMX tiles, by ctypes; ``load_amx`` is None where they can't run.
+"""The kernels that run whole layers in C, by ctypes; ``load_layers`` is None where they can't run.
 
-Optional: setup builds them where there is a C compiler that knows AMX, and a processor without it
-takes the slower ways. Structures mirror amx.h; pointers only, so who makes them keeps what they
-point to alive.
+They are compiled once for each set of instructions, best first, and chosen by what the processor has. Optional:
+setup builds those that the C compiler knows, and a processor without any of them takes the slower ways.
+Structures mirror layers.h; pointers only, so who makes them keeps what they point to alive.
 """
 
 import ctypes
 import logging
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,16 @@ import torch
 
 from engine.llama.config import ModelConfig
 
-VERSION = 2
-"""Of amx.h's structures."""
+VERSION = 3
+"""Of layers.h's structures."""
 
-FLAGS = frozenset({"amx_tile", "amx_bf16", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_bf16"})
-"""What the kernels are compiled for, as /proc/cpuinfo calls it."""
+_AVX512 = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq", "fma"})
+INSTRUCTIONS = {
+    "amx": _AVX512 | {"avx512_bf16", "amx_tile", "amx_bf16"},
+    "avx512_bf16": _AVX512 | {"avx512_bf16"},
+    "avx512": _AVX512,
+}
+"""What each library is compiled for, as /proc/cpuinfo calls it; best first."""
 
 KEYS_PER_STEP, MAX_HEAD_DIM, MAX_GROUP = 32, 256, 32
 """attention.c's: a step's keys lie in one block; sums and rows of one unit of work."""
@@ -30,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 class LayerPointers(ctypes.Structure):
-    """amx.h's Layer."""
+    """layers.h's Layer."""
 
     _fields_ = [
         (name, _POINTER)
@@ -42,7 +48,7 @@ class LayerPointers(ctypes.Structure):
 
 
 class ModelPointers(ctypes.Structure):
-    """amx.h's Model."""
+    """layers.h's Model."""
 
     _fields_ = [
         *((name, _INT) for name in ("hidden", "inner", "heads", "kv_heads", "head_dim", "block_tokens", "blocks")),
@@ -52,13 +58,13 @@ class ModelPointers(ctypes.Structure):
 
 
 class SpanPointers(ctypes.Structure):
-    """amx.h's Span."""
+    """layers.h's Span."""
 
     _fields_ = [*((name, _INT) for name in ("row", "count", "start")), ("blocks", _POINTER)]
 
 
 class StepPointers(ctypes.Structure):
-    """amx.h's Step."""
+    """layers.h's Step."""
 
     _fields_ = [
         *((name, _INT) for name in ("rows", "spans_count", "threads")),
@@ -70,31 +76,38 @@ class StepPointers(ctypes.Structure):
 
 
 _SIGNATURES: dict[str, tuple[list[Any], Any]] = {  # Any: ctypes has no common type of its types
-    "amx_scratch_bytes": ([_POINTER, _POINTER], _INT),
-    "amx_layers": ([_POINTER, _POINTER, _INT, _INT], None),
-    "amx_head": ([_POINTER] * 5 + [_INT] * 3 + [_FLOAT, _INT], None),
-    "amx_product": ([_POINTER] * 3 + [_INT] * 4, None),
+    "layers_scratch_bytes": ([_POINTER, _POINTER], _INT),
+    "layers_run": ([_POINTER, _POINTER, _INT, _INT], None),
+    "layers_head": ([_POINTER] * 5 + [_INT] * 3 + [_FLOAT, _INT], None),
+    "layers_product": ([_POINTER] * 3 + [_INT] * 4, None),
 }
 
 
-class Amx:
-    """The functions of layers.c. One per process is enough; they keep no state."""
+class Layers:
+    """The functions of layers.c, compiled for ``instructions``; they keep no state."""
 
-    def __init__(self, library: ctypes.CDLL) -> None:
+    def __init__(self, library: ctypes.CDLL, instructions: str) -> None:
+        self.instructions = instructions
         for name, (arguments, result) in _SIGNATURES.items():
             function = getattr(library, name)
             function.argtypes, function.restype = arguments, result
-        self.scratch_bytes = library.amx_scratch_bytes
-        self.layers = library.amx_layers
-        self.head = library.amx_head
-        self.product = library.amx_product
+        self.scratch_bytes = library.layers_scratch_bytes
+        self.run = library.layers_run
+        self.head = library.layers_head
+        self.product = library.layers_product
 
 
-def load_amx(config: ModelConfig, dtype: torch.dtype, device: torch.device, block_tokens: int) -> Amx | None:
-    """The kernels, where they were built, the processor has AMX, and the model's sizes fill whole tiles."""
+def load_layers(
+    config: ModelConfig,
+    dtype: torch.dtype,
+    device: torch.device,
+    block_tokens: int,
+    instructions: Sequence[str] = tuple(INSTRUCTIONS),
+) -> Layers | None:
+    """The first of these that was built, that the processor has, if the model's sizes fill whole tiles."""
     if device.type != "cpu" or dtype != torch.bfloat16 or not fits(config, block_tokens):
         return None
-    return _library()
+    return next((found for name in instructions if (found := _library(name)) is not None), None)
 
 
 def fits(config: ModelConfig, block_tokens: int) -> bool:
@@ -110,21 +123,22 @@ def fits(config: ModelConfig, block_tokens: int) -> bool:
 
 
 @cache
-def _library() -> Amx | None:
-    built = sorted(Path(__file__).parent.glob("kernels.*so"))
-    if not built or FLAGS - _processor_flags():
+def _library(name: str) -> Layers | None:
+    built = sorted(Path(__file__).parent.glob(f"{name}.*so"))
+    if not built or INSTRUCTIONS[name] - processor_flags():
         return None
     library = ctypes.CDLL(str(built[0]))
-    if int(library.amx_version()) != VERSION:
-        log.warning("the AMX kernels are of another version and are not used: run setup again")
+    if int(library.layers_version()) != VERSION:
+        log.warning("the kernels for %s are of another version and are not used: run setup again", name)
         return None
-    if int(library.amx_permit()) != 0:
-        log.warning("the kernel does not permit AMX to this process; slower ways are taken")
+    if int(library.layers_permit()) != 0:
+        log.warning("the kernel does not permit %s to this process; slower ways are taken", name)
         return None
-    return Amx(library)
+    return Layers(library, name)
 
 
-def _processor_flags() -> frozenset[str]:
+def processor_flags() -> frozenset[str]:
+    """Empty where there is no /proc/cpuinfo."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,43 +1,12 @@
-/* x @ weight.T with what follows it, on AMX tiles.
+/* x @ weight.T with what follows it.
 
    A weight [outputs][inputs] is packed once as [outputs / 16][inputs / 32][16 pairs of inputs][16 outputs][2]:
    each [16][16][2] is one tile, and the tiles of 16 outputs lie one behind the other, so that reading a
    weight once (decode: bound by memory) is one stream. `outputs` is padded to a multiple of 32, `inputs`
    is a multiple of 32. For SWIGLU the blocks of 16 alternate between gate and up. */
-#include "amx.h"
+#include "multiply.h"
 
-#define GROUP 32           /* outputs per block of sums: two tiles wide */
 #define LEFT_BYTES 1200000 /* of x that are used again and again: they should stay in 2 MiB of L2 */
-
-/* Sums of up to 32 rows x 32 outputs. Meanwhile `lines` cache lines per 32 inputs are fetched from `next`. */
-static inline void multiply(const bf16 *x, int64_t inputs, const bf16 *left, const bf16 *right, int lower, float *sums,
-                            const char *next, int64_t lines) {
-    const int64_t stride = inputs * 2;
-    settle();
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-    for (int64_t step = 0; step < inputs / 32; step++) {
-        for (int64_t line = 0; line < lines; line++, next += 64) _mm_prefetch(next, _MM_HINT_T1);
-        _tile_loadd(4, x + step * 32, stride);
-        _tile_loadd(6, left + step * 512, 64);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_loadd(7, right + step * 512, 64);
-        _tile_dpbf16ps(1, 4, 7);
-        if (lower) {
-            _tile_loadd(5, x + 16 * inputs + step * 32, stride);
-            _tile_dpbf16ps(2, 5, 6);
-            _tile_dpbf16ps(3, 5, 7);
-        }
-    }
-    _tile_stored(0, sums, GROUP * 4);
-    _tile_stored(1, sums + 16, GROUP * 4);
-    if (lower) {
-        _tile_stored(2, sums + 16 * GROUP, GROUP * 4);
-        _tile_stored(3, sums + 16 * GROUP + 16, GROUP * 4);
-    }
-}
 
 /* silu(gate) * up. A division would take as long as all the rest: an approximate reciprocal and one step of Newton's
    are exact to 2^-27. The exponent is bounded so that no infinity gets into that step. */
@@ -67,7 +36,7 @@ static inline void finish_plain(const float *sums, const float *bias, bf16 *out,
         __m512 a, b;
         biased(sums, bias, second, &a, &b);
         store16(out, a);
-        _mm256_mask_storeu_epi16(out + 16, second, (__m256i)_mm512_cvtneps_pbh(b));
+        _mm256_mask_storeu_epi16(out + 16, second, narrow(b));
     }
 }
 
@@ -97,7 +66,7 @@ void gemm(const bf16 *x, const bf16 *packed, const float *bias, void *out, int64
     for (int64_t begin = 0; begin < rows; begin += chunk) {
         const int64_t end = least(rows, begin + chunk);
         const int64_t steps = (end - begin + 31) / 32, lines = (32 + steps - 1) / steps;
-        int64_t upper = 0, lower = 0;                                        /* as the tiles are set */
+        int64_t set = 0;
 #pragma omp for schedule(static)
         for (int64_t group = 0; group < (outputs + GROUP - 1) / GROUP; group++) {
             const bf16 *left = packed + group * GROUP * inputs, *right = left + 16 * inputs;
@@ -105,12 +74,10 @@ void gemm(const bf16 *x, const bf16 *packed, const float *bias, void *out, int64
             const __mmask16 second = column + 16 < outputs ? 0xFFFF : 0;
             const char *next = (const char *)(left + GROUP * inputs);
             for (int64_t row = begin; row < end; row += 32, next += inputs * lines * 2) {
-                const int64_t here = least(32, end - row), first = least(16, here);
-                if (upper != first || lower != here - first) {
-                    upper = first, lower = here - first;
-                    set_tiles(upper, lower);
-                }
-                multiply(x + row * inputs, inputs, left, right, lower > 0, sums, next, lines);
+                const int64_t here = least(32, end - row);
+                if (set != here) set_rows(set = here);
+                const Product p = {x + row * inputs, inputs, 32, left, right, 512, inputs / 32};
+                multiply(p, here, sums, 1, next, lines);
                 if (finish == SWIGLU)
                     finish_swiglu(sums, (bf16 *)out + row * outputs / 2 + column / 2, here, outputs / 2);
                 else if (finish == FLOATS)

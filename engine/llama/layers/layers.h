@@ -3,12 +3,15 @@
    Everything is bf16 in memory and float32 in arithmetic, but for the residual stream, which is float32
    in memory too: what every layer adds to is not rounded sixty times. Each row of every product is summed in
    one order, whatever else is in the batch, so a token's bits do not depend on its company.
-   Field order and types are mirrored in __init__.py; raise AMX_VERSION with either. */
+
+   Compiled once for each set of instructions in __init__.py: AMX tiles, or AVX-512 with or without its products of
+   bf16. What differs between them is multiply.h and, here, how a float becomes bf16.
+   Field order and types are mirrored in __init__.py; raise LAYERS_VERSION with either. */
 #pragma once
 #include <immintrin.h>
 #include <stdint.h>
 
-#define AMX_VERSION 2
+#define LAYERS_VERSION 3
 
 typedef uint16_t bf16;
 
@@ -61,9 +64,20 @@ static inline __m512 widen(__m256i half) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
 }
 static inline __m512 load16(const bf16 *from) { return widen(_mm256_loadu_si256((const __m256i *)from)); }
-static inline void store16(bf16 *to, __m512 values) {
-    _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh(values));
+
+/* To the nearest, ties to even. */
+#ifdef __AVX512BF16__
+static inline __m256i narrow(__m512 values) { return (__m256i)_mm512_cvtneps_pbh(values); }
+#else
+static inline __m256i narrow(__m512 values) {
+    const __m512i bits = _mm512_castps_si512(values), odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const __m512i rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd);
+    const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000)); /* NaN stays NaN */
+    const __mmask16 numbers = _mm512_cmp_ps_mask(values, values, _CMP_ORD_Q);
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_mask_mov_epi32(quiet, numbers, rounded), 16));
 }
+#endif
+static inline void store16(bf16 *to, __m512 values) { _mm256_storeu_si256((__m256i *)to, narrow(values)); }
 
 /* 2^x = 2^n p(f), n the floor of x; relative error of p below 5e-6 (minimax on [0, 1)), bf16's is 2e-3. */
 static inline __m512 power_of_two(__m512 x) {
@@ -76,25 +90,3 @@ static inline __m512 power_of_two(__m512 x) {
     return _mm512_scalef_ps(sum, x);
 }
 #define LOG2_OF_E 1.44269504f
-
-/* Tile registers: 0..3 hold sums (a 2 x 2 block of 16 x 16 floats), 4 and 5 rows of the left side, 6 and 7 of the right. */
-typedef struct {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t bytes[16];
-    uint8_t rows[16];
-} __attribute__((packed, aligned(64))) TileConfig;
-
-/* Left sides of `upper` and `lower` rows, lower may be 0. Clears all tiles. */
-static inline void set_tiles(int64_t upper, int64_t lower) {
-    TileConfig config = {.palette = 1};
-    if (lower == 0) lower = 1; /* configured but not used */
-    const int64_t rows[8] = {upper, upper, lower, lower, upper, lower, 16, 16};
-    for (int tile = 0; tile < 8; tile++) {
-        config.bytes[tile] = 64;
-        config.rows[tile] = (uint8_t)rows[tile];
-    }
-    __asm__ volatile("ldtilecfg %0" : : "m"(config)); /* gcc's intrinsic names only its first 8 bytes */
-}
-
-/* gcc's tile loads do not say that they read memory: what C has stored must be stored before the next of them. */
-static inline void settle(void) { __asm__ volatile("" : : : "memory"); }

@@ -4,7 +4,7 @@
    for the next and rows wait for nobody's reduction: row by row took half as long again. A row's numbers depend on
    its own scores alone: lanes are summed over blocks in their order, and together at the end. */
 #pragma once
-#include "amx.h"
+#include "layers.h"
 
 #define KEYS 32 /* keys per block */
 #define ROWS 32 /* rows, at most */
@@ -63,7 +63,8 @@ static inline void softmax_weigh(Softmax *softmax, int64_t blocks) {
             b = _mm512_maskz_mov_ps(high, b);
             __m512 sums = _mm512_add_ps(_mm512_loadu_ps(softmax->sums[row]), _mm512_add_ps(a, b));
             _mm512_storeu_ps(softmax->sums[row], sums);
-            _mm512_storeu_si512(softmax->weights[block][row], (__m512i)_mm512_cvtne2ps_pbh(b, a));
+            store16(softmax->weights[block][row], a);
+            store16(softmax->weights[block][row] + 16, b);
         }
     }
 }

@@ -1,4 +1,4 @@
-"""A decoder whose layers are single calls into the AMX kernels: the same arithmetic as ``engine.llama.decoder``.
+"""A decoder whose layers are single calls into C kernels: the same arithmetic as ``engine.llama.decoder``.
 
 A step's rows go through each layer in chunks that stay in the second-level cache. Every row is
 computed in one order whatever else is in the batch (see attention.c and gemm.c), so cutting a prompt,
@@ -13,9 +13,9 @@ from itertools import chain
 import numpy as np
 import torch
 
-from engine.llama.amx import Amx, LayerPointers, ModelPointers, SpanPointers, StepPointers
 from engine.llama.attention import Plan, Span
 from engine.llama.config import ModelConfig
+from engine.llama.layers import LayerPointers, Layers, ModelPointers, SpanPointers, StepPointers
 from engine.llama.pages import Pages
 from engine.llama.rope import frequencies
 from engine.llama.weights import Weights
@@ -46,11 +46,14 @@ class _Chunk:
     kept: tuple[object, ...]
 
 
-class AmxDecoder:
+class LayersDecoder:
     """Weights packed for the kernels, and memory for one step's activations: one step at a time."""
 
-    def __init__(self, config: ModelConfig, weights: Weights, pages: Pages, max_positions: int, amx: Amx) -> None:
-        self.config, self._amx, self._pages = config, amx, pages
+    def __init__(
+        self, config: ModelConfig, weights: Weights, pages: Pages, max_positions: int, kernels: Layers
+    ) -> None:
+        self.config, self._kernels, self._pages = config, kernels, pages
+        self.instructions = kernels.instructions
         size, vocab = config.hidden_size, config.vocab_size
         self.embedding = weights.get("model.embed_tokens.weight", vocab, size)
         self._norm = weights.get("model.norm.weight", size).float()
@@ -102,7 +105,7 @@ class AmxDecoder:
         x, rows = x.contiguous(), len(x)
         normed = torch.empty_like(x, dtype=torch.bfloat16)
         result = torch.empty((rows, self.config.vocab_size), dtype=torch.float32)
-        self._amx.head(
+        self._kernels.head(
             *(each.data_ptr() for each in (x, self._norm, self._head, normed, result)),
             *(rows, self.config.hidden_size, self.config.vocab_size),
             *(self.config.rms_norm_eps, torch.get_num_threads()),
@@ -110,7 +113,7 @@ class AmxDecoder:
         return result
 
     def _run(self, chunk: _Chunk, first: int, last: int) -> None:
-        self._amx.layers(ctypes.byref(self._model), ctypes.byref(chunk.pointers), first, last)
+        self._kernels.run(ctypes.byref(self._model), ctypes.byref(chunk.pointers), first, last)
 
     def _chunk(self, x: torch.Tensor, todo: Plan, first: int) -> _Chunk:
         rows = min(CHUNK_ROWS, len(x) - first)
@@ -134,7 +137,7 @@ class AmxDecoder:
             attended=attended.data_ptr(),
             inner=inner.data_ptr(),
         )
-        needed = int(self._amx.scratch_bytes(ctypes.byref(self._model), ctypes.byref(pointers)))
+        needed = int(self._kernels.scratch_bytes(ctypes.byref(self._model), ctypes.byref(pointers)))
         if needed > len(self._scratch):
             self._scratch = torch.empty(needed, dtype=torch.uint8)
         pointers.scratch = self._scratch.data_ptr()
@@ -152,7 +155,7 @@ def clipped(spans: Sequence[Span], first: int, rows: int) -> list[Span]:
 
 
 def _layer_tensors(config: ModelConfig, weights: Weights, index: int) -> dict[str, torch.Tensor]:
-    """By the names in amx.h. Norms and biases in float32: they are used as they are, once per row."""
+    """By the names in layers.h. Norms and biases in float32: they are used as they are, once per row."""
     prefix, size, inner, dim = f"model.layers.{index}.", config.hidden_size, config.intermediate_size, config.head_dim
     rows = {"q": config.heads * dim, "k": config.kv_heads * dim, "v": config.kv_heads * dim}
 
