@@ -52,9 +52,10 @@ class Catalog:
     """One store's slots. ``low_watermark`` and ``high_watermark``: shares of all slots that should be free.
 
     admit: which blocks are written behind to the SSD. demotes, promotes: how many blocks may be
-    written to it, and read from it, at a time. Calls of a session that has ended, or was set aside,
-    change nothing: they are answered with Refused, False or an empty last Answer, so a connection
-    that lags behind does no harm. After each call the shell asks for ``moves``.
+    written to it, and read from it, at a time. keeps: whether blocks outlive their hand-over; else every
+    block is as a short one, and what nobody holds on to is refused. Calls of a session that has ended,
+    or was set aside, change nothing: they are answered with Refused, False or an empty last Answer, so
+    a connection that lags behind does no harm. After each call the shell asks for ``moves``.
     """
 
     # 2 % and 5 %: of 24 GiB that is half a GiB and a bit more than one, the KV of a few long prompts.
@@ -68,9 +69,11 @@ class Catalog:
         admit: Admit = Admit.ALL,
         demotes: int = 16,
         promotes: int = 16,
+        keeps: bool = True,
     ) -> None:
         self.identity: Identity | None = None
         self.layout: KvLayout | None = None
+        self._keeps = keeps
         self._plan = Plan(
             LeastRecentlyUsed() if policy is None else policy,
             LeastRecentlyUsed() if disk_policy is None else disk_policy,
@@ -171,8 +174,10 @@ class Catalog:
                 answers.append(Held(there, self._blocks.slots.generation(there)))
             elif name in self._sessions.writing:
                 answers.append(Writing())
+            elif not (hold or self._keeps):
+                answers.append(Refused())
             else:
-                short = last_is_short and position == len(names) - 1
+                short = not self._keeps or (last_is_short and position == len(names) - 1)
                 depth = self._sessions.depth_after(parent)
                 slot = self._sessions.grant(owner, Block(name, parent, short, hold, now, depth=depth))
                 granted += slot is not None

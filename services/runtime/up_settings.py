@@ -53,6 +53,10 @@ class UpSettings(ProcessSettings):
     ssd_admit: Literal["all", "twice"] | None = None
     """What stores write to their SSD: every block, or those that were asked for again; unset: the store's default."""
 
+    reuse: bool = True
+    """Keep blocks in the stores after their hand-over, for prompts to come; off: what prompts share is found again on
+    the workers' own devices only."""
+
     transfer_listen: str | None = None
     """HOST:PORT where stores take and give blocks; with several hosts port 0, any free one; unset: on the loopback."""
 

@@ -61,9 +61,12 @@ async def serve_store(
         name=settings.id,
         incarnation=incarnation,
         catalog=Catalog(
-            policy=policy(settings.eviction), disk_policy=policy(settings.eviction), admit=Admit(settings.ssd_admit)
+            policy=policy(settings.eviction),
+            disk_policy=policy(settings.eviction),
+            admit=Admit(settings.ssd_admit),
+            keeps=settings.reuse,
         ),
-        ssd=SsdOptions.of(settings.data_dir, settings.id, settings.ssd),
+        ssd=SsdOptions.of(settings.data_dir, settings.id, settings.ssd if settings.reuse else 0),
     )
     try:
         await _serve(settings, node, tls, stopping, on_ready)

@@ -40,6 +40,10 @@ class StoreSettings(CalledSettings):
     ssd_admit: Literal["all", "twice"] = "all"
     """What is written to the SSD: every block, or those that somebody asked for again, which spares the disk."""
 
+    reuse: bool = True
+    """Keep blocks after their hand-over, for prompts to come; off: hand over only, without an SSD, so that a prompt is
+    found again on a worker's own device or not at all."""
+
     drain_s: float = Field(default=2.0, ge=0)
     """How long a store that is told to stop goes on writing to its SSD what is not there yet."""
 

@@ -173,6 +173,27 @@ def test_short_blocks_are_never_reported() -> None:
     assert store.changes().lost == ()
 
 
+def test_a_store_that_keeps_nothing_hands_over_and_drops_every_block() -> None:
+    store = Catalog(low_watermark=0.0, high_watermark=0.0, keeps=False)
+    store.adopt(IDENTITY, LAYOUT, 8)
+    w, v = session(store, "w"), session(store, "v")
+    refs = put(store, w, "abc", hold=True)
+    assert leased(store, v, "abc") == refs
+    store.release(w, refs)
+    assert store.snapshot().sealed == 3, "they are the reader's"
+    store.release(v, refs)
+    assert store.snapshot().free == 8
+    assert not store.changes().gained
+    store.check()
+
+
+def test_a_store_that_keeps_nothing_refuses_what_nobody_would_hold_on_to() -> None:
+    store = Catalog(low_watermark=0.0, high_watermark=0.0, keeps=False)
+    store.adopt(IDENTITY, LAYOUT, 8)
+    w = session(store)
+    assert store.allocate(w, names("ab"), last_is_short=False, hold=False, now=0.0) == [Refused(), Refused()]
+
+
 def test_changes_are_what_is_different_since_last_asked() -> None:
     store = catalog(8)
     w = session(store)

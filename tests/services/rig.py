@@ -89,7 +89,13 @@ class Rig:
         return f"unix:{self.directory / name}.sock"
 
     async def store(
-        self, name: str = "store-0", *, dram: int = 1 << 20, ssd: int = 0, conductors: Sequence[str] = ()
+        self,
+        name: str = "store-0",
+        *,
+        dram: int = 1 << 20,
+        ssd: int = 0,
+        reuse: bool = True,
+        conductors: Sequence[str] = (),
     ) -> Store:
         """ssd: bytes of an SSD file that outlives this store, and the rig."""
         (self.directory / "arena").mkdir(exist_ok=True)
@@ -99,6 +105,7 @@ class Rig:
             dram=dram,
             arena_dir=self.directory / "arena",
             ssd=ssd,
+            reuse=reuse,
             data_dir=self.directory / "data",
             conductor=tuple(map(self.target, conductors)),
         )

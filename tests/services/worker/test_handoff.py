@@ -39,6 +39,22 @@ async def test_a_second_handoff_reuses_the_prefix_and_counts_it_once(tmp_path: P
         await it.comes_to_rest()
 
 
+async def test_without_reuse_a_store_hands_over_and_forgets(tmp_path: Path) -> None:
+    async with rig(tmp_path) as it:
+        store = await it.store(ssd=1 << 20, reuse=False)
+        decode = await it.client(await it.worker("decode-0", store="store-0"))
+        answers = []
+        for name in ("prefill-0", "prefill-1"):
+            prefill = await it.client(await it.worker(name, store="store-0"))
+            answers.append(await hand_over(prefill, decode, prompt(50)))
+            assert (answers[-1].cached_tokens, answers[-1].missing_blocks) == (0, 0)
+        again = await hand_over(prefill, decode, prompt(50))
+        assert again.cached_tokens == 48, "its own device is not the store's"
+        assert again.tokens == answers[0].tokens == answers[1].tokens
+        await published(it, store, blocks=0)
+        await it.comes_to_rest()
+
+
 async def test_a_prefix_is_found_in_the_arena_by_a_worker_that_never_computed_it(tmp_path: Path) -> None:
     async with rig(tmp_path) as it:
         store = await it.store()
