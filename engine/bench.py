@@ -2,6 +2,7 @@
 
     matrix rate  FLOP/s of this model's own packed products at 512 rows, all layers after another,
                  by oneDNN or by our own kernels, whichever is faster here
+    copy         bytes/s of copying an array that fits no cache
     read         bytes/s of summing an array that fits no cache, or of multiplying its halves (two streams)
 
 Prefill's limit is 2 FLOP per weight and token (embedding left out, the head for the last token only) at the
@@ -30,6 +31,7 @@ STEPS = ((1, 64), (1, 1024), (8, 600), (16, 600))
 MATRIX_ROWS = 512
 READ_BYTES = 512 << 20
 READ = ("read in one stream", "read in two streams")
+COPY = "copy"
 MATRIX = ("matrix by oneDNN", "matrix by our kernels")
 """Of each the faster one is the floor."""
 
@@ -46,7 +48,27 @@ class Row:
     threads: int
 
 
-def measure(directory: Path, *, threads: int, dtype: str, rounds: int) -> list[Row]:
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What there is to know of the engine that was measured, besides its rows. kv_tokens: whose KV has room."""
+
+    layers: int
+    width: int
+    parameters: int
+    kv_heads: int
+    head_width: int
+    bytes_per_value: int
+    max_model_len: int
+    kv_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    facts: Facts
+    rows: list[Row]
+
+
+def measure(directory: Path, *, threads: int, dtype: str, rounds: int) -> Measured:
     """Load the model and measure every row ``rounds`` times in turns. Raises EngineError."""
     longest = max(*PREFILLS, *(context for _, context in STEPS))
     blocks = max(-(-longest // 64), *(count * -(-context // 64) for count, context in STEPS))
@@ -60,7 +82,23 @@ def measure(directory: Path, *, threads: int, dtype: str, rounds: int) -> list[R
     for count, context in STEPS:
         works[f"decode_{count}x{context}"] = _running(engine, step_batch(count, context, size))
     seconds = _in_turns(works, rounds)
-    return _rows(engine, seconds, threads)
+    return Measured(_facts(engine), _rows(engine, seconds, threads))
+
+
+def _facts(engine: LlamaEngine) -> Facts:
+    """Norms and biases are left out: a few thousandths of all weights."""
+    config = engine.config
+    products = config.layers * sum(outputs * inputs for outputs, inputs in _shapes(config))
+    return Facts(
+        layers=config.layers,
+        width=config.hidden_size,
+        parameters=products + (1 if config.tied else 2) * config.vocab_size * config.hidden_size,
+        kv_heads=config.kv_heads,
+        head_width=config.head_dim,
+        bytes_per_value=getattr(torch, engine.dtype).itemsize,
+        max_model_len=config.max_position_embeddings,
+        kv_tokens=engine.blocks_total * engine.layout.block_tokens,
+    )
 
 
 def _running(engine: LlamaEngine, batch: Batch) -> Callable[[], object]:
@@ -83,7 +121,12 @@ def _in_turns(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, 
 def _read_works() -> dict[str, Callable[[], object]]:
     array = torch.zeros(READ_BYTES // 4)
     halves = array.chunk(2)
-    return {READ[0]: array.sum, READ[1]: lambda: torch.dot(*halves)}
+    target = torch.empty_like(halves[0])
+    return {
+        READ[0]: array.sum,
+        READ[1]: lambda: torch.dot(*halves),
+        COPY: lambda: target.copy_(halves[0]),
+    }
 
 
 def _matrix_works(config: ModelConfig, dtype: torch.dtype, block_tokens: int) -> dict[str, Callable[[], object]]:
@@ -137,6 +180,7 @@ def _rows(engine: LlamaEngine, seconds: dict[str, float], threads: int) -> list[
     rows = [
         Row("matrix_rate", matrix_rate / 1e9, "GFLOP/s", None, None, threads),
         Row("memory_read", read_rate / 1e9, "GB/s", None, None, threads),
+        Row("memory_copy", READ_BYTES / 2 / seconds[COPY] / 1e9, "GB/s", None, None, threads),
     ]
     for tokens in PREFILLS:
         took, floor = seconds[f"prefill_{tokens}"], 2 * (inner * tokens + head) / matrix_rate

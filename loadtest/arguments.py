@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import NoReturn
 
+from loadtest import profiles
+
 BAD_USAGE = 2
 _UNITS = {"": 1, "b": 1}
 _UNITS |= {unit: 1024**power for power, unit in enumerate(("kib", "mib", "gib", "tib"), start=1)}
@@ -26,6 +28,26 @@ def add_trace(parser: Parser) -> None:
         help="requests in Mooncake's format [a copy of the published trace, or a built-in one]",
     )
     parser.add_argument("--requests", type=number, metavar="N", help="only the first N of them")
+
+
+def add_profile(parser: Parser) -> None:
+    """``--profile``: what the hosts are."""
+    parser.add_argument(
+        "--profile",
+        type=profile,
+        default="a800x8-llama3-70b",
+        metavar="NAME",
+        help=f"the hosts: {', '.join(profiles.names())}, or a file of `bench engine --fit` [a800x8-llama3-70b]",
+    )
+
+
+def profile(text: str) -> str:
+    """Its name or path, once it is known to be one."""
+    try:
+        profiles.load(text)
+    except profiles.ProfileError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
 
 
 def size(text: str) -> int:

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from kvstore.eviction import POLICIES as EVICTIONS
 from loadtest import profiles
-from loadtest.arguments import Parser, above_0, add_trace, number, size, times
+from loadtest.arguments import Parser, above_0, add_profile, add_trace, number, size, times
 from loadtest.request import Request
 from loadtest.simulator.faults import faults
 from loadtest.simulator.record import Record, summary
@@ -175,13 +175,7 @@ def _parser() -> Parser:
     add("--prefill", type=number, default=8, metavar="N", help="prefill workers, each on a host of its own [8]")
     add("--decode", type=number, default=8, metavar="N", help="decode workers [8]")
     add("--mixed", type=number, default=0, metavar="N", help="workers that do both [0]")
-    add(
-        "--profile",
-        default="a800x8-llama3-70b",
-        choices=profiles.names(),
-        metavar="NAME",
-        help=f"the hosts: {', '.join(profiles.names())} [a800x8-llama3-70b]",
-    )
+    add_profile(parser)
     add(
         "--policy",
         default=POLICIES[0],

@@ -69,12 +69,12 @@ def refusal(mode: Admission, loads: Loads, most: float, *, ttft_s: float, queue_
         return None
     if mode is Admission.QUEUE:
         return (
-            f"its first token may take {ttft_s:.1f} s, and nobody waits longer than {queue_s:g} s"
+            f"its first token may take {_time(ttft_s)}, and nobody waits longer than {queue_s:g} s"
             if (ttft_s > queue_s)
             else None
         )
     if loads.prefill > most:
-        return f"its first token may take {ttft_s:.1f} s, which is {loads.prefill:.2f} of what was promised"
+        return f"its first token may take {_time(ttft_s)}, which is {loads.prefill:.2f} of what was promised"
     if mode.looks_at_decode and loads.decode > most:
         if loads.decode == inf:
             return "no decode worker will have room for it"
@@ -97,3 +97,7 @@ def retry_after_s(
 
 def _bounded(seconds: float) -> float:
     return min(max(seconds, 0.1), LONGEST_RETRY_S)
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds >= 1.0 else f"{1000.0 * seconds:.3g} ms"

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from loadtest import profiles
-from loadtest.arguments import Parser, above_0, add_trace, number, size
+from loadtest.arguments import Parser, above_0, add_profile, add_trace, number, size
 from loadtest.plan import report
 from loadtest.plan.arithmetic import balanced, begin_at, impossible
 from loadtest.plan.goal import Goal, Verdict
@@ -125,13 +125,7 @@ def _parser() -> Parser:
         help="seconds between tokens (the mean of a request's longest tenth)",
     )
     add("--goodput", type=_share, default=0.9, metavar="X", help="the share of requests that keep both [0.9]")
-    add(
-        "--profile",
-        default="a800x8-llama3-70b",
-        choices=profiles.names(),
-        metavar="NAME",
-        help=f"the hosts: {', '.join(profiles.names())} [a800x8-llama3-70b]",
-    )
+    add_profile(parser)
     add("--speed", type=above_0, default=1.0, metavar="X", help="replay X times as fast [1]")
     add("--max-nodes", type=number, default=32, metavar="N", help="prefill and decode workers together [32]")
     add(

@@ -1,6 +1,7 @@
 """``moonpool bench engine``: find the model, let the engine measure itself, show the rows."""
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -8,7 +9,8 @@ from pathlib import Path
 
 from engine.llama import sleep_at_barriers
 from engine.port import EngineError
-from services.bench.report import show
+from services.bench.engine_fit import fitted
+from services.bench.report import commit, machine, show
 from services.models.embedded import EMBEDDED_MODEL
 from services.models.errors import ModelError
 from services.models.resolve import resolve_model
@@ -23,15 +25,24 @@ def main(argv: Sequence[str]) -> int:
         sleep_at_barriers()
         from engine.bench import measure  # torch, which --help does not wait for
 
-        rows = []
+        runs = []
         for threads in asked.threads:
             print(f"measuring {files.served_name} with {threads} thread(s)", file=sys.stderr)
-            rows += measure(files.directory, threads=threads, dtype=asked.dtype, rounds=asked.rounds)
+            runs.append(measure(files.directory, threads=threads, dtype=asked.dtype, rounds=asked.rounds))
     except (ModelError, EngineError) as error:
         print(f"moonpool bench engine: {error}", file=sys.stderr)
         return 1
     settings = {"model": files.served_name, "dtype": asked.dtype, "rounds": asked.rounds, "threads": asked.threads}
-    show("Engine", [asdict(row) for row in rows], settings, as_json=asked.json)
+    show("Engine", [asdict(row) for run in runs for row in run.rows], settings, as_json=asked.json)
+    if asked.fit is None:
+        return 0
+    words = f"moonpool bench engine --threads {asked.threads[0]} --dtype {asked.dtype} --rounds {asked.rounds}"
+    facts = fitted(files.served_name, runs[0].facts, runs[0].rows, command=words, commit=commit(), machine=machine())
+    try:
+        asked.fit.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        print(f"moonpool bench engine: {asked.fit} can't be written ({error.strerror})", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -46,6 +57,12 @@ def _parser() -> Parser:
     parser.add_argument("--threads", type=_counts, default=[1], help="numbers of threads, e.g. 1,2; a run for each [1]")
     parser.add_argument("--dtype", default="auto", choices=("auto", "bfloat16", "float32"), help="[auto]")
     parser.add_argument("--rounds", type=_count, default=7, help="times each row is measured; medians are shown [7]")
+    parser.add_argument(
+        "--fit",
+        type=Path,
+        metavar="FILE",
+        help="also write what `moonpool simulate --profile FILE` takes, of the first number of threads; ends in .json",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON document instead of a table")
     return parser
 

@@ -13,7 +13,7 @@ def test_every_machine_of_the_issue_is_there() -> None:
 
 
 def test_an_unknown_machine_is_named_beside_the_known_ones() -> None:
-    with pytest.raises(profiles.UnknownProfile, match="no profile 'b200'; there are a800x8"):
+    with pytest.raises(profiles.ProfileError, match="no profile 'b200'; there are a800x8"):
         profiles.load("b200")
 
 

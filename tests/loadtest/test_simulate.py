@@ -87,7 +87,7 @@ def test_a_file_that_is_not_there_is_one_sentence(capsys: pytest.CaptureFixture[
         (["--decode", "0"], "a cluster needs a worker that decodes"),
         (["--speed", "0"], "'0' is no number above 0"),
         (["--prefill", "-1"], "'-1' is no number of things"),
-        (["--profile", "b200"], "invalid choice: 'b200'"),
+        (["--profile", "b200"], "no profile 'b200'; there are a800x8-llama2-70b"),
         (["--dram", "much"], "'much' is no size"),
         (["--dram", "1MB"], "a store of 1000000 bytes has no room for a block of 167772160"),
     ],
