@@ -74,5 +74,6 @@ class ConductorService(conductor_pb2_grpc.ConductorServicer):
                 handoffs=snapshot.handoffs,
                 workers=snapshot.workers,
                 stores=snapshot.stores,
+                placements={decision.value: count for decision, count in snapshot.decisions.items()},
             )
         )

@@ -24,6 +24,7 @@ async def status(front: Front) -> dict[str, Any]:
         "block_tokens": identity.block_tokens if identity else None,
         "max_model_len": front.longest,
         "handoffs": cluster.handoffs,
+        "placements": dict(cluster.placements),
         "degraded": degraded(cluster.workers),
         "workers": [_worker(worker) for worker in cluster.workers],
         "stores": [_store(store) for store in cluster.stores],

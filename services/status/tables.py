@@ -34,7 +34,9 @@ def _headline(document: Document) -> str:
     fingerprint = str(document.get("fingerprint") or "none yet")
     model, handoffs = document.get("model") or "no model yet", document.get("handoffs", 0)
     degraded = f"\ndegraded: {document['degraded']}" if document.get("degraded") else ""
-    return f"{model}  fingerprint {fingerprint[:16]}  handoffs {handoffs}{degraded}"
+    placements: Mapping[str, int] = document.get("placements") or {}
+    decided = "".join(f"\nplacements: {count} {why}" for why, count in sorted(placements.items()))
+    return f"{model}  fingerprint {fingerprint[:16]}  handoffs {handoffs}{decided}{degraded}"
 
 
 def _plain(key: str) -> Column:

@@ -1,6 +1,7 @@
 """Translate what a conductor believes of its whole cluster, for status pages; the same rules as codec."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from kvstore.layout import Identity
 from scheduler.vocabulary import StoreReport, WorkerReport
@@ -16,7 +17,10 @@ from services.wire.report_codec import (
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What a conductor believes of its cluster, and which process it is itself; names are left out."""
+    """What a conductor believes of its cluster, and which process it is itself; names are left out.
+
+    placements: how many were handed over, or not, by why.
+    """
 
     conductor: str
     pid: int
@@ -24,6 +28,7 @@ class Cluster:
     handoffs: int
     workers: tuple[WorkerReport, ...]
     stores: tuple[StoreReport, ...]
+    placements: Mapping[str, int] = field(default_factory=dict)
 
 
 def cluster_to_wire(cluster: Cluster) -> conductor_pb2.Cluster:
@@ -34,6 +39,7 @@ def cluster_to_wire(cluster: Cluster) -> conductor_pb2.Cluster:
         handoffs=cluster.handoffs,
         workers=map(worker_report_to_wire, cluster.workers),
         stores=map(store_report_to_wire, cluster.stores),
+        placements=cluster.placements,
     )
 
 
@@ -45,4 +51,5 @@ def cluster_from_wire(wire: conductor_pb2.Cluster) -> Cluster:
         handoffs=wire.handoffs,
         workers=tuple(map(worker_report_from_wire, wire.workers)),
         stores=tuple(map(store_report_from_wire, wire.stores)),
+        placements=dict(wire.placements),
     )

@@ -730,12 +730,33 @@ Global___OutcomeReport: _TypeAlias = OutcomeReport  # noqa: Y015
 class Cluster(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class PlacementsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     CONDUCTOR_FIELD_NUMBER: _builtins.int
     PID_FIELD_NUMBER: _builtins.int
     IDENTITY_FIELD_NUMBER: _builtins.int
     HANDOFFS_FIELD_NUMBER: _builtins.int
     WORKERS_FIELD_NUMBER: _builtins.int
     STORES_FIELD_NUMBER: _builtins.int
+    PLACEMENTS_FIELD_NUMBER: _builtins.int
     conductor: _builtins.str
     pid: _builtins.int
     handoffs: _builtins.int
@@ -749,6 +770,10 @@ class Cluster(_message.Message):
     def stores(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoreReport]:
         """likewise, without names"""
 
+    @_builtins.property
+    def placements(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """by decision: handed over or not, and why"""
+
     def __init__(
         self,
         *,
@@ -758,10 +783,11 @@ class Cluster(_message.Message):
         handoffs: _builtins.int = ...,
         workers: _abc.Iterable[Global___WorkerReport] | None = ...,
         stores: _abc.Iterable[Global___StoreReport] | None = ...,
+        placements: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_identity", b"_identity", "identity", b"identity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_identity", b"_identity", "conductor", b"conductor", "handoffs", b"handoffs", "identity", b"identity", "pid", b"pid", "stores", b"stores", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_identity", b"_identity", "conductor", b"conductor", "handoffs", b"handoffs", "identity", b"identity", "pid", b"pid", "placements", b"placements", "stores", b"stores", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__identity: _TypeAlias = _typing.Literal["identity"]  # noqa: Y015
     _WhichOneofArgType__identity: _TypeAlias = _typing.Literal["_identity", b"_identity"]  # noqa: Y015

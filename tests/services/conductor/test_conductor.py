@@ -52,7 +52,8 @@ async def test_a_cluster_is_known_by_its_reports_and_requests_are_placed_in_it(t
         async with open_channel(it.target("conductor-0")) as channel:
             report = placement_codec.outcome_to_wire(ASK.request, Outcome.HANDED_OVER)
             await conductor_pb2_grpc.ConductorStub(channel).ReportOutcome(report)
-        assert (await it.cluster()).handoffs == 1
+        cluster = await it.cluster()
+        assert (cluster.handoffs, sum(cluster.placements.values())) == (1, 1)
 
 
 async def test_a_conductor_that_restarts_learns_everything_anew(tmp_path: Path) -> None:

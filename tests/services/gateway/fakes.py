@@ -313,7 +313,8 @@ class FakeConductor(conductor_pb2_grpc.ConductorServicer):
     async def Describe(self, request: common_pb2.Empty, context: Context) -> conductor_pb2.Cluster:
         workers = tuple(worker.report() for worker in self.workers)
         stores = tuple(store.report() for store in self.stores)
-        return cluster_to_wire(Cluster("conductor-0", 4710, self.identity if workers else None, 3, workers, stores))
+        identity, placements = self.identity if workers else None, {"handed over": 3, "inline, sooner": 2}
+        return cluster_to_wire(Cluster("conductor-0", 4710, identity, 3, workers, stores, placements))
 
     async def ReportWorker(self, request: conductor_pb2.WorkerReport, context: Context) -> conductor_pb2.ReportAnswer:
         raise AssertionError("fake workers report nothing")

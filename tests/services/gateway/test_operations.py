@@ -72,6 +72,7 @@ async def test_status_has_what_the_command_prints(gateway: Gateway) -> None:
     assert document["model"] == "toy"
     assert document["fingerprint"] == IDENTITY.fingerprint.hex()
     assert document["handoffs"] == 3
+    assert document["placements"] == {"handed over": 3, "inline, sooner": 2}
     assert document["conductors"] == [{"id": "conductor-0", "pid": 4710}]
     assert [each["id"] for each in document["gateways"]] == ["gateway-0"]
     workers = {each["id"]: each for each in document["workers"]}

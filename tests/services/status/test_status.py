@@ -15,6 +15,7 @@ STATUS = {
     "model": "m",
     "fingerprint": "ab" * 32,
     "handoffs": 7,
+    "placements": {"handed over": 7, "inline, sooner": 5},
     "workers": [
         {"id": "decode-0", "role": "decode", "pid": 12, "running": 1, "waiting": 2, "gpu_blocks_free": 3}
         | {"gpu_blocks_total": 9, "new_field": "x"}
@@ -73,7 +74,16 @@ def test_tables_name_everybody(capsys: pytest.CaptureFixture[str]) -> None:
     with gateway(STATUS) as url:
         assert main(["--url", url + "/"]) == 0
     out = capsys.readouterr().out
-    for words in ("handoffs 7", "decode-0", "3 / 9", "store-0", "8 / 10", "conductor-0", "14"):
+    for words in (
+        "handoffs 7",
+        "placements: 5 inline, sooner",
+        "decode-0",
+        "3 / 9",
+        "store-0",
+        "8 / 10",
+        "conductor-0",
+        "14",
+    ):
         assert words in out
 
 

@@ -133,6 +133,7 @@ clusters = st.builds(
     u64,
     st.lists(worker_reports, max_size=2).map(tuple),
     st.lists(store_reports, max_size=2).map(tuple),
+    st.dictionaries(ids, u64, max_size=4),
 )
 
 
