@@ -44,6 +44,7 @@ MEASURES = {
     "request_goodput": "good/s",
     "slo_attainment": "good, of offered",
     "completed": "finished",
+    "total_computed_tokens": "prompt tokens computed",
 }
 """Of a summary. All that has a ratio; what is better, lower or higher, the reader knows."""
 

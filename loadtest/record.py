@@ -84,7 +84,7 @@ class Record:
 class PoolSample:
     """One role's workers at one moment of the run.
 
-    kv_used: share of their device blocks; queued_s: of prefill, the mean of them.
+    kv_used: share of their device blocks; queued_tokens: of prompts, still to be computed.
     """
 
     at_s: float
@@ -93,7 +93,7 @@ class PoolSample:
     running: int
     waiting: int
     kv_used: float | None = None
-    queued_s: float | None = None
+    queued_tokens: int | None = None
 
 
 def to_line(item: Record | PoolSample) -> str:

@@ -74,6 +74,7 @@ class _Run:
                 "role": worker.role.value,
                 "running": state.running,
                 "waiting": state.waiting,
+                "prefill_tokens_queued": state.prefill_tokens_queued,
                 "gpu_blocks_free": state.gpu_blocks_free,
                 "gpu_blocks_total": state.gpu_blocks_total,
             }

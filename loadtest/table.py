@@ -49,7 +49,9 @@ def _rest(found: Mapping[str, Any]) -> dict[str, str]:
         rows |= {f"  within {name}": f"{share:.1%}" for name, share in found["slo_attainment_by"].items()}
         rows["good requests a second"] = f"{found['request_goodput']:.2f}"
     if found["cached_token_share"] is not None:
-        rows["prompt tokens found in caches"] = f"{found['cached_token_share']:.1%}"
+        rows["prompt tokens found in caches, computed"] = (
+            f"{found['cached_token_share']:.1%}, {found['total_computed_tokens']:,}"
+        )
     if (prediction := found["ttft_prediction"]) is not None:
         rows["predicted TTFT is off by, in the median"] = f"{prediction['median_absolute_error']:.1%}"
     rows |= {f"refused: {cause}": f"{count:,}" for cause, count in found["refusals_by_cause"].items()}

@@ -18,6 +18,7 @@ def samples(status: dict[str, Any], *, at_s: float) -> list[PoolSample]:  # Any:
             sum(int(worker["running"]) for worker in workers),
             sum(int(worker["waiting"]) for worker in workers),
             kv_used=_used(workers),
+            queued_tokens=sum(int(worker["prefill_tokens_queued"]) for worker in workers),
         )
         for role, workers in roles.items()
     ]

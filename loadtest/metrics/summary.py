@@ -126,6 +126,7 @@ def _cached(finished: Sequence[Record]) -> Summary:
     tokens, of = sum(record.cached_tokens or 0 for record in told), sum(map(input_tokens, told))
     return {
         "total_cached_tokens": tokens if told else None,
+        "total_computed_tokens": of - tokens if told else None,
         "cached_token_share": tokens / of if of else None,
     }
 

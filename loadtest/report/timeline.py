@@ -25,6 +25,8 @@ def timeline(run: Run, *, name: str) -> Plot:
     panels: list[Panel] = [_ttft, _tpot, _offered, _under_way]
     if run.pools:
         panels.append(_load)
+    if any(sample.queued_tokens for sample in run.pools):
+        panels.append(_queued)
     if any(sample.kv_used is not None for sample in run.pools):
         panels.append(_kv)
     drawn = figure(9.2, 0.5 + 1.55 * len(panels))
@@ -94,6 +96,14 @@ def _load(axes: "Axes", run: Run) -> None:
         tone = colour(ROLES.get(role, "purple"))
         axes.plot(at, [sample.running for sample in samples], color=tone, linewidth=1.3, label=f"{role}, running")
         axes.plot(at, [sample.waiting for sample in samples], ":", color=tone, linewidth=1.3, label=f"{role}, waiting")
+
+
+def _queued(axes: "Axes", run: Run) -> None:
+    axes.set_title("Prompt tokens that each pool has still to compute")
+    for role, samples in _by_role(run).items():
+        known = [(sample.at_s, sample.queued_tokens) for sample in samples if sample.queued_tokens is not None]
+        if any(tokens for _, tokens in known):
+            axes.plot(*zip(*known, strict=True), color=colour(ROLES.get(role, "purple")), linewidth=1.3, label=role)
 
 
 def _kv(axes: "Axes", run: Run) -> None:

@@ -55,6 +55,7 @@ COUNTS: dict[str, tuple[str, Callable[[Any], str]]] = {  # Any: JSON's values
     "total_input_tokens": ("input tokens", _number),
     "total_output_tokens": ("output tokens", _number),
     "total_cached_tokens": ("input tokens found cached", _number),
+    "total_computed_tokens": ("input tokens computed", _number),
     "cached_token_share": ("share of input tokens found cached", _share),
 }
 SHOWN = tuple(figure for figure in FIGURES if figure != "p50")

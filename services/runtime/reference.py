@@ -50,7 +50,8 @@ def settings_page() -> str:
         "A flag wins over its variable, a variable over the default. Sizes are written `512MiB`, `4GiB` or as plain",
         "bytes; lists with commas, or the flag given several times. `moonpool up` passes on what its children know,",
         "and they inherit its variables: so any setting below can be given to a whole deployment as a variable, except",
-        "`MOONPOOL_METRICS_PORT`, which only one process can follow, and `MOONPOOL_REDIS_URL`, which they don't need.",
+        "`MOONPOOL_METRICS_PORT`, which only one process can follow (but 0: each takes a free one and logs it), and",
+        "`MOONPOOL_REDIS_URL`, which they don't need.",
     ]
     for command, settings in documented_settings().items():
         lines += ["", f"## moonpool {command}", "", (settings.__doc__ or "").strip(), ""]

@@ -26,7 +26,8 @@ from services.runtime.up_plan import DRAIN_S, Child, Stage
 PROGRAM = (sys.executable, str(Path(services.__file__).parents[1] / "moonpool.py"))
 """The command, started by path: what else lies in the working directory can't be taken for our packages."""
 
-NOT_SHARED = frozenset({"MOONPOOL_METRICS_PORT", "MOONPOOL_REDIS_URL"})
+METRICS_PORT = "MOONPOOL_METRICS_PORT"
+NOT_SHARED = frozenset({METRICS_PORT, "MOONPOOL_REDIS_URL"})
 """Variables that only one process can follow; and the registry, since these know each other by their sockets."""
 
 log = logging.getLogger(__name__)
@@ -119,6 +120,8 @@ class Supervisor:
 
 async def _start(program: Sequence[str], child: Child, heartbeat: Heartbeat) -> asyncio.subprocess.Process:
     inherited = {key: value for key, value in os.environ.items() if key not in NOT_SHARED}
+    if os.environ.get(METRICS_PORT) == "0":  # a free one for each, named in its log
+        inherited[METRICS_PORT] = "0"
     own = {SUPERVISOR_PID: str(os.getpid()), HEARTBEAT_FD: str(heartbeat.writer)}
     process = await asyncio.create_subprocess_exec(
         *program,

@@ -54,7 +54,7 @@ def one(chance: Random, place: int, at_s: float, *, load: float, tokens: int) ->
 def pool_samples(span_s: float, *, seed: int = 0) -> Iterator[PoolSample]:
     chance = Random(seed)
     for step in range(int(2 * span_s) + 1):
-        yield PoolSample(step / 2, "prefill", 2, chance.randint(0, 4), chance.randint(0, 9), 0.2, 0.4)
+        yield PoolSample(step / 2, "prefill", 2, chance.randint(0, 4), chance.randint(0, 9), 0.2, 400)
         yield PoolSample(step / 2, "decode", 2, chance.randint(4, 16), 0, 0.1 + 0.5 * chance.random())
 
 

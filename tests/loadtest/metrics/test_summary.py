@@ -86,6 +86,7 @@ def test_the_share_of_cached_tokens_is_of_those_requests_that_tell() -> None:
 
     assert found["total_cached_tokens"] == 4
     assert found["cached_token_share"] == 0.2
+    assert found["total_computed_tokens"] == 16
     assert summary([record(1.0)], facts())["cached_token_share"] is None
 
 

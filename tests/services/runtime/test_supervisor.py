@@ -174,6 +174,13 @@ async def test_children_are_told_whose_death_is_theirs_and_no_port_of_another(
         assert "MOONPOOL_METRICS_PORT" not in environment
 
 
+async def test_any_free_port_for_metrics_is_for_every_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOONPOOL_METRICS_PORT", "0")
+    async with stand(tmp_path, ("store-0", Stage.STORE, "live")) as made:
+        _, pid = await made.next("started")
+        assert psutil.Process(pid).environ()["MOONPOOL_METRICS_PORT"] == "0"
+
+
 async def test_who_is_in_a_hurry_waits_for_no_drain(tmp_path: Path) -> None:
     long = dict.fromkeys(Stage, 10 * WAIT_S)
     async with stand(tmp_path, ("decode-0", Stage.WORKER, "stubborn"), drain_s=long) as made:
