@@ -24,6 +24,7 @@ from scheduler.admission import Admission, Loads, limit, refusal, retry_after_s
 from scheduler.beliefs import Beliefs, Booking
 from scheduler.coming import Coming
 from scheduler.degraded import degraded
+from scheduler.demand import Demand
 from scheduler.forecast import Costs, Forecast, forecast
 from scheduler.links import Copy
 from scheduler.pairing import Decision, Pair, Terms, choose
@@ -164,6 +165,7 @@ class Conductor:
         self._replicate = replicate
         self._replication = Replication(1.0 / link_bytes_per_s)
         self._shares = Shares()
+        self._demand = Demand()
         self._predictions = Predictions()
         self._refused = 0
         self._prefills_wasted = 0
@@ -249,7 +251,8 @@ class Conductor:
         beliefs.catch_up(now=now)
         if beliefs.identity is None:
             return self._rejection(ask, now)
-        at = forecast(beliefs, ask, self._costs, fetches=self._policy.fetches, now=now)
+        self._demand.asked(now=now)
+        at = forecast(beliefs, ask, self._costs, fetches=self._policy.fetches, demand=self._demand, now=now)
         promise = self._promise.to(ask)
         tpot_s, room = self._met(ask, at, promise, now)
         pair = choose(at, self._policy, self._terms(ask, promise), tpot_s=tpot_s * self._predictions.tpot_bound)
@@ -266,6 +269,7 @@ class Conductor:
         self._promised[ask.request] = promise
         self._predictions.predicted(ask.request, promise, ttft_s=predicted_s, tpot_s=float(tpot_s[pair.decode]))
         self._book(ask, at, pair, now)
+        self._demand.placed(float(at.work_s[pair.computes]), now=now)
         self._replication.asked(ask.names, at.shared, float(at.work_s[pair.computes]), now=now)
         source = int(at.source[pair.computes])
         return Placement(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scheduler.beliefs import Beliefs
+from scheduler.demand import Demand
 from scheduler.table import NOBODY, Bools, Floats, Ints
 from scheduler.vocabulary import Ask, WorkerId
 
@@ -66,6 +67,8 @@ class Forecast:
     wait_s: Floats
     work_s: Floats
     ttft_s: Floats
+    others_s: Floats
+    """By how much all who come after are later, together, if this one prefills it."""
     near_blocks: Ints
     near_ttft_s: Floats
     reach: Ints
@@ -80,7 +83,7 @@ class Forecast:
     """What the links of the worker's store have to do already."""
 
 
-def forecast(beliefs: Beliefs, ask: Ask, costs: Costs, *, fetches: bool, now: float) -> Forecast:
+def forecast(beliefs: Beliefs, ask: Ask, costs: Costs, *, fetches: bool, demand: Demand, now: float) -> Forecast:
     """fetches: whether prefixes may come from other stores."""
     assert beliefs.identity is not None, "somebody lives"
     table, stores, size, tokens = beliefs.worker_table, beliefs.store_table, beliefs.identity.block_tokens, ask.tokens
@@ -144,6 +147,7 @@ def forecast(beliefs: Beliefs, ask: Ask, costs: Costs, *, fetches: bool, now: fl
     step_s = (column("step_s0"), column("step_s1"), column("step_s2"))
     prefiller, decoder = fits & column("prefills"), fits & column("decodes")
     degraded = not decoder.any()
+    pressure_per_s = demand.pressure_per_s(int(np.count_nonzero(prefiller)), now=now)
     return Forecast(
         prefiller=prefiller,
         decoder=prefiller if degraded else decoder,
@@ -165,6 +169,7 @@ def forecast(beliefs: Beliefs, ask: Ask, costs: Costs, *, fetches: bool, now: fl
         wait_s=wait_s,
         work_s=work,
         ttft_s=ttft_s,
+        others_s=pressure_per_s * work * (wait_s + work / 2),
         near_blocks=near,
         near_ttft_s=near_ttft_s,
         reach=reach[store],

@@ -106,8 +106,9 @@ def choose(at: Forecast, policy: Policy, terms: Terms, *, tpot_s: Floats) -> Pai
         only = np.zeros_like(able)
         only[pair.decode] = able[pair.decode]
         able = only
-        cost_s += float(at.ttft_s[pair.prefill] + late[pair.prefill] + tie[pair.prefill] - rank[pair.prefill])
     if able.any():
+        # By the time that each would take: what ranks count besides is not told of a prefill in another's batch.
+        cost_s += float(at.ttft_s[pair.prefill] + late[pair.prefill] + tie[pair.prefill] - rank[pair.prefill])
         inline_s = at.ttft_s + late + decode_s
         row = _least(inline_s, able)
         if inline_s[row] <= cost_s:

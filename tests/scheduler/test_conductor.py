@@ -29,10 +29,14 @@ P, D, M = Role.PREFILL, Role.DECODE, Role.MIXED
 
 
 def conductor(
-    *workers: WorkerReport, held: int = 0, stores: Sequence[str] = ("s",), inline_max_tokens: int | None = None
+    *workers: WorkerReport,
+    held: int = 0,
+    stores: Sequence[str] = ("s",),
+    inline_max_tokens: int | None = None,
+    policy: str = "kvcache-centric",
 ) -> Conductor:
     """With these workers; the first store holds that many tokens of ``prompt``."""
-    made = Conductor(inline_max_tokens=inline_max_tokens)
+    made = Conductor(inline_max_tokens=inline_max_tokens, policy=policy)
     for worker in workers:
         made.worker_reported(worker, now=0)
     for index, store in enumerate(stores):
@@ -123,10 +127,14 @@ def test_kv_is_handed_over_between_workers_of_one_store_only() -> None:
 
 
 def hosts(
-    *workers: WorkerReport, held: dict[str, int] | None = None, ssd: dict[str, int] | None = None, silent: str = ""
+    *workers: WorkerReport,
+    held: dict[str, int] | None = None,
+    ssd: dict[str, int] | None = None,
+    silent: str = "",
+    policy: str = "kvcache-centric",
 ) -> Conductor:
     """Stores s, t and u can be reached by each other, except a silent one; they hold so many tokens of ``prompt``."""
-    made = conductor(*workers, stores=())
+    made = conductor(*workers, stores=(), policy=policy)
     for store in "stu":
         dram, disk = (names(prompt((what or {}).get(store, 0))) for what in (held, ssd))
         report = store_report(store, snapshot=True, gained=dram, ssd_gained=disk, transfer=store != silent)
@@ -265,7 +273,7 @@ def test_a_prompt_waits_for_the_same_one_that_is_being_computed_rather_than_comp
 
 
 def test_who_would_begin_before_a_prefix_is_there_computes_it() -> None:
-    made = hosts(worker_report("p0", P), worker_report("p1", P), worker_report("d"))
+    made = hosts(worker_report("p0", P), worker_report("p1", P), worker_report("d"), policy="local-cache")
     placed(made, ask("x", tokens=2000))
     answer = placed(made, ask("y", tokens=2000))
 
@@ -319,11 +327,24 @@ def test_a_prefix_draws_a_request_to_its_store_until_the_queue_there_costs_more(
         made = conductor(near, worker_report("far", M, store="t"), held=2000, stores=("s", "t"))
         return where(made, ask(tokens=2100))[1]
 
-    assert [choice(queued) for queued in (0, 1500, 2500)] == ["near", "near", "far"]
+    assert [choice(queued) for queued in (0, 1500, 4000)] == ["near", "near", "far"]
+
+
+def test_a_text_that_one_worker_computes_is_not_computed_by_the_idle_ones_too() -> None:
+    workers = worker_report("p0", P, store="s"), worker_report("p1", P, store="t"), worker_report("d", seats=64)
+    chosen = {}
+    for policy in ("kvcache-centric", "local-cache"):
+        made = conductor(*workers, stores=("s", "t"), policy=policy)
+        for store in "st":
+            made.store_reported(store_report(store, sequence=2, transfer=True), now=0)
+        chosen[policy] = [where(made, ask(f"{index}", tokens=2000))[0] for index in range(4)]
+
+    assert chosen == {"kvcache-centric": ["p0"] * 4, "local-cache": ["p0", "p1", "p0", "p1"]}
 
 
 def test_what_was_placed_a_moment_ago_counts_as_queued() -> None:
-    made = conductor(worker_report("p0", P), worker_report("p1", P), worker_report("d", seats=64))
+    workers = worker_report("p0", P), worker_report("p1", P), worker_report("d", seats=64)
+    made = conductor(*workers, policy="local-cache")
 
     assert [where(made, ask(f"{index}", tokens=1000))[0] for index in range(4)] == ["p0", "p1", "p0", "p1"]
 
@@ -505,7 +526,8 @@ def test_a_worker_of_another_model_is_refused_with_what_differs() -> None:
 
 
 def test_without_a_decode_worker_the_prefill_workers_do_it_all_and_that_is_counted() -> None:
-    made = conductor(worker_report("p0", P), worker_report("p1", P), worker_report("d", D, draining=True))
+    workers = worker_report("p0", P), worker_report("p1", P), worker_report("d", D, draining=True)
+    made = conductor(*workers, policy="local-cache")
 
     assert [where(made, ask(f"{number}", tokens=1000)) for number in range(2)] == [(None, "p0"), (None, "p1")]
     assert made.snapshot().decisions == {Decision.DEGRADED: 2}

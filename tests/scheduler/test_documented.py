@@ -8,7 +8,18 @@ from types import ModuleType
 
 import pytest
 
-from scheduler import admission, beliefs, conductor, lifecycle, predictions, replication, roles, sequence, shares
+from scheduler import (
+    admission,
+    beliefs,
+    conductor,
+    demand,
+    lifecycle,
+    predictions,
+    replication,
+    roles,
+    sequence,
+    shares,
+)
 from scheduler.policies import POLICIES
 from tests.scheduler.tables import as_markdown
 
@@ -55,6 +66,7 @@ def test_a_constant_is_the_codes(name: str) -> None:
         (admission, "BATCH_PATIENCE_S"),
         (admission, "FAIR_LOAD"),
         (shares, "HALF_LIFE_S"),
+        *((demand, name) for name in ("HALF_LIFE_S", "SETTLED_S", "MOST_BUSY")),
         *((predictions, name) for name in ("SURE_TTFT", "SURE_TPOT", "PACE", "NEARNESS", "WIDEST")),
         *((roles, name) for name in ("SHORT", "PLENTY", "SUSTAINED_S", "COOL_DOWN_S", "UNPROMISED_TTFT_S")),
         *(
