@@ -131,10 +131,10 @@ def test_a_cluster_that_misses_too_much_is_given_up_early() -> None:
 
 def test_what_follows_from_other_clusters_is_not_simulated() -> None:
     tried = trials()
-    assert tried.keeps(4, 4, DRAM)
+    assert tried.keeps(6, 6, DRAM)
     assert not tried.keeps(1, 1, DRAM)
 
-    assert tried.keeps(5, 4, DRAM)
+    assert tried.keeps(7, 6, DRAM)
     assert not tried.keeps(1, 1, DRAM // 2)
     assert tried.simulations == 2
 
