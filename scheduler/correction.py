@@ -4,6 +4,10 @@ Each kind of work keeps a decayed Gram matrix of its features over relative erro
 non-negative least squares of that. Plain recursive least squares would wind up where the same batch runs
 again and again, and go negative; here old samples fade, and the warm-up profile stays in as a few samples that
 never do. A step that stalled for another reason weighs little: its features count divided by its seconds.
+
+A prompt is predicted as a whole and computed in chunks, each of which costs its pass over the weights. So the fixed
+cost is counted once a prompt here, with the chunk that ends it: what the other chunks' passes cost is then found in the
+cost of a token, and the chunks of a prompt add up to what is predicted for it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,8 +22,15 @@ from scheduler.vocabulary import Profile
 MEMORY = 0.998
 """What a sample still counts after another: the last five hundred steps, some ten seconds of decoding."""
 
+PREFILL_MEMORY = 0.99
+"""The same of prefill: the last hundred steps, which are 25 s of a busy worker. A machine that is slower with others at
+work on it (a third, measured on two cores that also run the clients) is known for that within seconds."""
+
 HELD = 10.0
 """Samples that the warm-up profile is worth."""
+
+PREFILL_HELD = 2.0
+"""The same as ``HELD`` for prefill, of fewer samples: a fiftieth of them in the long run."""
 
 SHORTEST_S = 1e-6
 """Below a microsecond a clock tells nothing."""
@@ -34,7 +45,10 @@ LIFTS = ((1, 1 << 20), (1, 16 << 20), (1, 256 << 20))
 class Fit:
     """Coefficients of one kind of work. known: its warm-up coefficients; typical: features at which those hold."""
 
-    def __init__(self, known: Sequence[float], typical: Sequence[Sequence[float]]) -> None:
+    def __init__(
+        self, known: Sequence[float], typical: Sequence[Sequence[float]], *, memory: float = MEMORY, held: float = HELD
+    ) -> None:
+        self._memory = memory
         self._known = np.asarray(known, dtype=np.float64)
         width = len(self._known)
         self._gram: NDArray[np.float64] = np.zeros((width, width))
@@ -45,16 +59,16 @@ class Fit:
             features = np.asarray(row, dtype=np.float64)
             seconds = float(features @ self._known)
             if seconds > 0.0:
-                self._held_gram += HELD / len(typical) * np.outer(features, features) / seconds**2
-                self._held_right += HELD / len(typical) * features / seconds
+                self._held_gram += held / len(typical) * np.outer(features, features) / seconds**2
+                self._held_right += held / len(typical) * features / seconds
 
     def add(self, features: Sequence[float], seconds: float) -> None:
         """Work with these features took so long."""
         if seconds < SHORTEST_S:
             return
         row = np.asarray(features, dtype=np.float64) / seconds
-        self._gram = MEMORY * self._gram + np.outer(row, row)
-        self._right = MEMORY * self._right + row
+        self._gram = self._memory * self._gram + np.outer(row, row)
+        self._right = self._memory * self._right + row
         self.samples += 1
 
     def coefficients(self) -> list[float]:
@@ -85,7 +99,7 @@ class Correction:
     """One worker's profile. Told of steps that did one kind of work: what a mixed step spent on which is not known."""
 
     def __init__(self, profile: Profile) -> None:
-        self._prefill = Fit(profile.prefill_s, PREFILLS)
+        self._prefill = Fit(profile.prefill_s, PREFILLS, memory=PREFILL_MEMORY, held=PREFILL_HELD)
         self._step = Fit(profile.step_s, STEPS)
         self._lift = Fit(profile.transfer_s, LIFTS)
         self._profile, self._of = profile, 0
@@ -94,15 +108,16 @@ class Correction:
         """A step took so long. A slice of one token counts as a decode, whatever it is."""
         decodes = [piece for piece in batch.slices if len(piece.tokens) == 1]
         if not decodes:
-            self.prefilled([(piece.start, piece.end) for piece in batch.slices], seconds)
+            ended = sum(piece.sampling is not None for piece in batch.slices)
+            self.prefilled([(piece.start, piece.end) for piece in batch.slices], seconds, ended=ended)
         elif len(decodes) == len(batch.slices):
             self.stepped(len(decodes), sum(piece.end for piece in decodes), seconds)
 
-    def prefilled(self, chunks: Iterable[tuple[int, int]], seconds: float) -> None:
-        """One step computed tokens [start, end) of some sequences, and nothing else."""
+    def prefilled(self, chunks: Iterable[tuple[int, int]], seconds: float, *, ended: int = 1) -> None:
+        """One step computed tokens [start, end) of some sequences, and nothing else; so many prompts ended with it."""
         pairs = list(chunks)
         squares = sum(end * end - start * start for start, end in pairs)
-        self._prefill.add((1, sum(end - start for start, end in pairs), squares), seconds)
+        self._prefill.add((ended, sum(end - start for start, end in pairs), squares), seconds)
 
     def stepped(self, sequences: int, kv_tokens: int, seconds: float) -> None:
         """One step gave each of so many sequences a token, and did nothing else."""

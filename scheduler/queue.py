@@ -5,7 +5,8 @@
     late       have none left: their first token can't be in time any more               by arrival
 
 Interactive ones before batch ones, but for those that have begun. With no promises, or the same for all and all in
-time, that is the order of arrival. Nobody is passed over for ever: see ``Oldest``.
+time, that is the order of arrival; deadlines that are nearly the same (``NEARLY_S``) are the same. Nobody is passed
+over for ever: see ``Oldest``.
 
 By deadline, and not by least slack: that lets a long prompt, which has little slack by its length alone, push short
 ones to the edge until all of them are late together (docs/scheduling.md has the figures).
@@ -69,7 +70,7 @@ class Queue:
         if running.begun and running.promised:
             self._begun.append((running.arrival, running))
         else:
-            insort(self._in_time[running.urgency.priority], (running.due_s, running.arrival, running))
+            insort(self._in_time[running.urgency.priority], (running.turn, running.arrival, running))
             insort(self._expiring, (running.starts_by_s, running.arrival, running))
 
     def set_back(self, running: Running) -> None:
@@ -84,7 +85,7 @@ class Queue:
         assert taken, f"{running.request} does not wait"
         if _take(self._begun, (arrival,)) or _take(self._late[priority], (arrival,)):
             return
-        in_time = _take(self._in_time[priority], (running.due_s, arrival))
+        in_time = _take(self._in_time[priority], (running.turn, arrival))
         assert in_time, f"{running.request} waits in no line"
         _take(self._expiring, (running.starts_by_s, arrival))
 
@@ -117,7 +118,7 @@ class Queue:
     def _expire(self, now: float) -> None:
         missed = bisect_left(self._expiring, (now,))
         for _, arrival, running in self._expiring[:missed]:
-            _take(self._in_time[running.urgency.priority], (running.due_s, arrival))
+            _take(self._in_time[running.urgency.priority], (running.turn, arrival))
             insort(self._late[running.urgency.priority], (arrival, running))
         del self._expiring[:missed]
 
@@ -139,7 +140,7 @@ def in_turn(prefilling: Sequence[Running], oldest: Oldest, profile: Profile, *, 
     def rank(running: Running) -> tuple[bool, bool, bool, float]:
         late = running.slack_s(profile, now=now) < 0.0
         batch = running.urgency.priority is Priority.BATCH
-        return not (running.begun and running.promised), batch, late, 0.0 if late else running.due_s
+        return not (running.begun and running.promised), batch, late, 0.0 if late else running.turn
 
     if oldest.must(prefilling[0]):
         return [prefilling[0], *sorted(prefilling[1:], key=rank)]

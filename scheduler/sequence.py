@@ -18,6 +18,11 @@ from scheduler import estimate
 from scheduler.batch import Fill
 from scheduler.vocabulary import FinishReason, Limits, Priority, Profile, RequestId, Sampling, Urgency
 
+NEARLY_S = 0.1
+"""Deadlines within a tenth of a second are the same one. What comes in one burst with one promise is due within
+milliseconds of each other, in an order that threads and sockets have drawn; it is served in the order of arrival, which
+is that in which it was placed and its first tokens were predicted."""
+
 AT_LEISURE = Urgency()
 """Nothing is promised."""
 
@@ -72,7 +77,8 @@ class Running:
     tokens: prompt and output. prompt: how many of them are the prompt's. names: of the
     full blocks, as far as they were needed. computed: tokens whose KV is in ``blocks``.
     filled: of a sequence that is to be handed over, the tokens whose blocks need no ``Fill`` any more.
-    due_s: when its first token is due; starts_by_s: when its prefill has to begin for that, as expected on arrival.
+    due_s: when its first token is due; turn: the same in whole ``NEARLY_S``.
+    starts_by_s: when its prefill has to begin for that, as expected on arrival.
     paced_s, paced_tokens: since when its tokens are expected one by one, and how many of them there were by then.
     """
 
@@ -88,6 +94,7 @@ class Running:
     arrival: int = 0
     arrived_s: float = 0.0
     due_s: float = inf
+    turn: float = inf
     starts_by_s: float = inf
     paced_s: float = 0.0
     paced_tokens: int = 0
@@ -109,6 +116,7 @@ class Running:
         """What was left of its promises counts from here, by this worker's clock."""
         self.arrival, self.arrived_s = arrival, now
         self.due_s = now + self.urgency.ttft_left_s
+        self.turn = self.due_s // NEARLY_S if self.due_s < inf else inf
         self.starts_by_s = self.due_s - estimate.prefill_s(profile, len(self.tokens), self._expected)
         self.gave(now=now)
 

@@ -18,6 +18,7 @@ from kvstore.layout import PAGE_BYTES, Identity, KvLayout
 from kvstore.names import BlockName, root_name
 from loadtest.request import Request
 from loadtest.simulator.arrivals import Arrivals
+from loadtest.simulator.disturbed import Disturbed
 from loadtest.simulator.events import Events
 from loadtest.simulator.faults import Death, Fault, Silence, Slow
 from loadtest.simulator.links import Links
@@ -74,6 +75,7 @@ class Spec:
     coasting: see ``CoastingBatcher``. report_s: how often hosts report.
     enforced: workers are told what was promised, and order their queues by it.
     hosts: how many stores the workers share, as those of ``moonpool up --hosts`` do; None: each has its own.
+    disturbed: how far engines are from their profiles; None: not at all, and nobody corrects them.
     """
 
     machine: Machine
@@ -94,6 +96,7 @@ class Spec:
     report_s: float = REPORT_S
     enforced: bool = True
     hosts: int | None = None
+    disturbed: Disturbed | None = None
 
     def __post_init__(self) -> None:
         if self.decode + self.mixed < 1:
@@ -190,6 +193,7 @@ class Simulation:
                     coasting=spec.coasting,
                     private=spec.coupled is not None,
                     device_cache=spec.coupled is None or spec.coupled.prefix_cache,
+                    disturbed=spec.disturbed,
                 )
         self._conductor = conductor
         self._cluster = Cluster(

@@ -20,6 +20,7 @@ from kvstore.layout import Identity
 from kvstore.names import BlockName
 from kvstore.vocabulary import Held, Lease, SlotRef, Write
 from loadtest.simulator.coasting import CoastingBatcher
+from loadtest.simulator.disturbed import Disturbed, Noise
 from loadtest.simulator.events import Event, Events
 from loadtest.simulator.links import Links
 from loadtest.simulator.machine import Machine
@@ -27,6 +28,7 @@ from loadtest.simulator.push import Push
 from loadtest.simulator.store import Store
 from scheduler import estimate
 from scheduler.batch import Batch
+from scheduler.correction import Correction
 from scheduler.progress import BatchLimits, FirstToken
 from scheduler.reservation import Load
 from scheduler.sequence import Running
@@ -86,6 +88,8 @@ class Worker:
     """See the module.
 
     coasting False: every step is an event of its own. private: it neither looks into its store nor publishes there.
+    disturbed: its engine is not what its profile says, and it corrects what it reports, as live ones do; steps are
+    events of their own then.
     device_cache False: nothing is ever found on the device.
     """
 
@@ -103,12 +107,15 @@ class Worker:
         coasting: bool = True,
         private: bool = False,
         device_cache: bool = True,
+        disturbed: Disturbed | None = None,
     ) -> None:
         self.name, self.role, self.store = name, role, store
         self.ends = array("d")
         """When each step ended."""
         self._machine, self._limits, self._identity = machine, limits, identity
-        self._events, self._links, self._coasting, self._private = events, links, coasting, private
+        self._events, self._links, self._private = events, links, private
+        self._coasting = coasting and disturbed is None
+        self._noise = None if disturbed is None else Noise(disturbed, name)
         self._device_cache = device_cache
         self._factor = 1.0
         self._incarnation = 0
@@ -126,6 +133,7 @@ class Worker:
         self._device = (DeviceBlocks if self._device_cache else Forgetful)(self._machine.device_tokens // size)
         profile = self._machine.profile
         self._batcher = CoastingBatcher(self._device, block_tokens=size, limits=self._limits, profile=profile)
+        self._correction = None if self._noise is None else Correction(profile)
         self._session = self.store.join(self.name)
         self._parts: dict[RequestId, Part] = {}
 
@@ -265,6 +273,8 @@ class Worker:
         ends = self._ends(batch, steps)
         if steps > 1:
             del ends[bisect_left(ends, self._batcher.quiet_until_s(now=now)) + 1 :]
+        if self._correction is not None:
+            self._correction.ran(batch, ends[0] - now)
         self._flight = _Flight(batch, ends, self._events.at(ends[-1], self._landed))
         for part, names in self._filled(batch):
             if part.push is not None:
@@ -274,7 +284,8 @@ class Worker:
         """When each of ``steps`` batches like this one ends; to the last bit as if they were run one by one."""
         now, profile = self._events.now, self._machine.profile
         if steps == 1:
-            return [now + self._factor * batch_s(profile, batch)]
+            noise = 1.0 if self._noise is None else self._noise.next()
+            return [now + noise * self._factor * batch_s(profile, batch)]
         sequences, kv_tokens = len(batch.slices), sum(piece.end for piece in batch.slices)
         base, each, token = profile.step_s
         fixed_s, factor = base + each * sequences, self._factor
@@ -380,7 +391,7 @@ class Worker:
             store=None if self._private else self.store.name,
             pid=0,
             identity=self._identity,
-            profile=self._machine.profile,
+            profile=self._machine.profile if self._correction is None else self._correction.profile(),
             max_num_seqs=self._limits.max_num_seqs,
             max_model_len=self._limits.max_model_len,
             running=state.running,

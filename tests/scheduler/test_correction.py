@@ -42,6 +42,27 @@ def step(profile: Profile) -> list[float]:
     return [estimate.step_s(profile, sequences, kv) for sequences, kv in ((1, 500), (8, 4000), (16, 40_000))]
 
 
+def test_a_prompt_in_chunks_is_predicted_to_take_what_its_chunks_take() -> None:
+    """Each of them costs a pass over the weights, a fifth of it here, and the whole is predicted as one."""
+    truth = Profile((0.02, 0.0008, 0.0), (0.02, 0.0, 0.0), (0.0, 0.0))
+    correction = Correction(truth)
+    for _ in range(30):
+        for start in range(0, 1280, 128):
+            seconds = estimate.prefill_s(truth, start + 128, start)
+            correction.prefilled([(start, start + 128)], seconds, ended=start == 1280 - 128)
+
+    whole_s = 10 * estimate.prefill_s(truth, 128)
+    assert estimate.prefill_s(truth, 1280) < 0.9 * whole_s
+    assert estimate.prefill_s(correction.profile(), 1280) == pytest.approx(whole_s, rel=0.03)
+
+
+def test_a_prefill_worker_that_became_a_third_slower_is_known_for_it_within_seconds() -> None:
+    correction, truth = Correction(CPU), times(CPU, 1.33)
+    ran(correction, truth, 40)
+
+    assert prefill(correction.profile()) == pytest.approx(prefill(truth), rel=0.05)
+
+
 def test_nothing_measured_changes_nothing() -> None:
     assert Correction(CPU).profile() == CPU
 
@@ -130,6 +151,6 @@ def test_of_a_mixed_step_nothing_is_learned() -> None:
     correction.ran(Batch((piece("a", 0, 512), piece("b", 64, 64))), 5.0)
     correction.ran(Batch((piece("a", 511, 1), piece("b", 99, 1))), 0.5)
     told = Correction(CPU)
-    told.prefilled([(0, 512), (64, 128)], 5.0)
+    told.prefilled([(0, 512), (64, 128)], 5.0, ended=0)
     told.stepped(2, 612, 0.5)
     assert correction.profile() == told.profile() != CPU
