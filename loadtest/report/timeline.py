@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOMENTS = 240
+FEWEST = 5
+"""Requests that a median is of, about: of fewer its line would only join dots, in pieces."""
+
 UNHAPPY = {Outcome.REFUSED: "vermillion", Outcome.FAILED: "purple", Outcome.CANCELLED: "faint"}
 Panel = Callable[["Axes", Run], None]
 
@@ -55,9 +58,10 @@ def _dots(axes: "Axes", run: Run, values: Floats, *, bound: float | None, tone: 
     sent_s = run.columns.sent_s
     places = kept(values)
     axes.plot(sent_s[places], values[places], ".", markersize=3.0, color=colour(tone), alpha=0.45, label="a request")
-    at = edges(run.span_s, most=60)
-    middle = (at[:-1] + at[1:]) / 2
-    axes.plot(middle, median_by_bin(sent_s, values, at), color=colour("ink"), linewidth=1.3, label="median")
+    at = edges(run.span_s, most=min(60, max(4, len(places) // FEWEST)))
+    middle, medians = (at[:-1] + at[1:]) / 2, median_by_bin(sent_s, values, at)
+    known = ~np.isnan(medians)
+    axes.plot(middle[known], medians[known], color=colour("ink"), linewidth=1.3, label="median")
     if bound is not None:
         axes.axhline(bound, color=colour("vermillion"), linewidth=1.0, linestyle="--", label="bound")
     seconds(axes, "y", values)

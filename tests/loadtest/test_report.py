@@ -209,6 +209,17 @@ def test_a_run_in_which_nothing_finished_is_drawn(outcome: Outcome) -> None:
     assert [plot.name for plot in [*together, *each[0]]] == ["timeline-1"]
 
 
+def test_the_median_over_time_of_few_requests_is_one_line() -> None:
+    few = [Record(place, 3.0 * place, 3.0 * place, 8, 8, Outcome.FINISHED, 3.0 * place + 1, (Chunk(0.5, 1),))
+           for place in range(12)]  # fmt: skip
+    with drawing():
+        _, ((over_time, *_),) = plots([gather("few", few)])
+        (line,) = [line for line in over_time.figure.axes[0].lines if line.get_label() == "median"]
+        heights = np.asarray(line.get_ydata()).tolist()
+    assert 1 < len(heights) <= 4
+    assert heights == [0.5] * len(heights)
+
+
 def test_a_run_of_no_request_is_drawn() -> None:
     with drawing():
         together, each = plots([gather("empty", [])])
