@@ -7,7 +7,8 @@
 
 Prefill's limit is 2 FLOP per weight and token (embedding left out, the head for the last token only) at the
 matrix rate: attention is not in it. A step's limit is reading weights and KV once at the read rate. Floors and
-rows are measured in turns, and medians are given: a neighbour's noise then falls on both.
+rows are measured in turns, and medians are given: a neighbour's noise then falls on both. Where the engine runs
+whole layers in C, rows that end in ``_baseline`` are the way that it would take else, in those same turns.
 """
 
 import time
@@ -21,7 +22,7 @@ import torch
 from engine.llama.config import ModelConfig
 from engine.llama.engine import LlamaEngine
 from engine.llama.layers import Layers, load_layers
-from engine.llama.layers.decoder import pack
+from engine.llama.layers.decoder import LayersDecoder, pack
 from engine.llama.linear import make_linear
 from engine.synthetic import prefill_batch, step_batch
 from scheduler.batch import Batch
@@ -29,6 +30,8 @@ from scheduler.batch import Batch
 PREFILLS = (128, 512, 1024, 2048)
 STEPS = ((1, 64), (1, 1024), (8, 600), (16, 600))
 MATRIX_ROWS = 512
+BASELINE = "_baseline"
+COMPARED = ("prefill_512", "decode_1x64", "decode_8x600")
 READ_BYTES = 512 << 20
 READ = ("read in one stream", "read in two streams")
 COPY = "copy"
@@ -74,15 +77,27 @@ def measure(directory: Path, *, threads: int, dtype: str, rounds: int) -> Measur
     blocks = max(-(-longest // 64), *(count * -(-context // 64) for count, context in STEPS))
     engine = LlamaEngine.load(directory, device="cpu", dtype=dtype, threads=threads)
     assert engine.blocks_total >= blocks, "the default KV cache is larger than what is measured"
+    works = _floor_works(engine) | _engine_works(engine)
+    if isinstance(engine.runner, LayersDecoder):
+        other = LlamaEngine.load(directory, device="cpu", dtype=dtype, threads=threads, layers=())
+        works |= {name + BASELINE: work for name, work in _engine_works(other).items() if name in COMPARED}
+    seconds = _in_turns(works, rounds)
+    return Measured(_facts(engine), _rows(engine, seconds, threads))
+
+
+def _floor_works(engine: LlamaEngine) -> dict[str, Callable[[], object]]:
     size = engine.layout.block_tokens
-    works = _matrix_works(engine.config, getattr(torch, engine.dtype), size)
-    works |= _read_works()
+    return _matrix_works(engine.config, getattr(torch, engine.dtype), size) | _read_works()
+
+
+def _engine_works(engine: LlamaEngine) -> dict[str, Callable[[], object]]:
+    size = engine.layout.block_tokens
+    works: dict[str, Callable[[], object]] = {}
     for tokens in PREFILLS:
         works[f"prefill_{tokens}"] = _running(engine, prefill_batch(tokens, size))
     for count, context in STEPS:
         works[f"decode_{count}x{context}"] = _running(engine, step_batch(count, context, size))
-    seconds = _in_turns(works, rounds)
-    return Measured(_facts(engine), _rows(engine, seconds, threads))
+    return works
 
 
 def _facts(engine: LlamaEngine) -> Facts:
@@ -183,10 +198,16 @@ def _rows(engine: LlamaEngine, seconds: dict[str, float], threads: int) -> list[
         Row("memory_copy", READ_BYTES / 2 / seconds[COPY] / 1e9, "GB/s", None, None, threads),
     ]
     for tokens in PREFILLS:
-        took, floor = seconds[f"prefill_{tokens}"], 2 * (inner * tokens + head) / matrix_rate
-        rows.append(Row(f"prefill_{tokens}", tokens / took, "tokens/s", tokens / floor, floor / took, threads))
+        floor = 2 * (inner * tokens + head) / matrix_rate
+        for name, took in _taken(seconds, f"prefill_{tokens}"):
+            rows.append(Row(name, tokens / took, "tokens/s", tokens / floor, floor / took, threads))
     for count, context in STEPS:
-        took = seconds[f"decode_{count}x{context}"]
         floor = ((inner + head) * item + count * context * token_bytes) / read_rate
-        rows.append(Row(f"decode_{count}x{context}", took * 1e3, "ms", floor * 1e3, floor / took, threads))
+        for name, took in _taken(seconds, f"decode_{count}x{context}"):
+            rows.append(Row(name, took * 1e3, "ms", floor * 1e3, floor / took, threads))
     return rows
+
+
+def _taken(seconds: dict[str, float], name: str) -> list[tuple[str, float]]:
+    """A row, and its baseline where there is one."""
+    return [(each, seconds[each]) for each in (name, name + BASELINE) if each in seconds]

@@ -10,8 +10,9 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-/* One library for every x86-64: the loader picks the clone for the processor that it runs on. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+/* One library for every x86-64: the loader picks the clone for the processor that it runs on. A test that wants what
+   the oldest of them gets defines ONE_CLONE. */
+#if !defined(ONE_CLONE) && defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define EXPORT __attribute__((visibility("default"), target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define EXPORT __attribute__((visibility("default")))
