@@ -12,7 +12,7 @@ import engine.llama.native
 from engine.llama.native import Kernels, load_kernels
 
 SOURCES = Path(engine.llama.native.__file__).parent
-FLAGS = ("-O3", "-std=gnu11", "-fno-math-errno", "-fassociative-math", "-fno-signed-zeros", "-fno-trapping-math")
+FLAGS = ("-O1", "-std=gnu11", "-fno-math-errno", "-fassociative-math", "-fno-signed-zeros", "-fno-trapping-math")
 
 
 @pytest.fixture(scope="module", params=["as built", "without AVX"])
