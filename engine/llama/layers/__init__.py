@@ -124,8 +124,11 @@ def fits(config: ModelConfig, block_tokens: int) -> bool:
 
 @cache
 def _library(name: str) -> Layers | None:
+    if INSTRUCTIONS[name] - processor_flags():
+        return None
     built = sorted(Path(__file__).parent.glob(f"{name}.*so"))
-    if not built or INSTRUCTIONS[name] - processor_flags():
+    if not built:
+        log.warning("the kernels for %s were not built (run setup again?); slower ways are taken", name)
         return None
     library = ctypes.CDLL(str(built[0]))
     if int(library.layers_version()) != VERSION:
