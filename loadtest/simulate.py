@@ -116,6 +116,7 @@ def build(asked: Namespace, *, keep_times: bool = False) -> Simulation:
         promise=Promise(asked.ttft_slo or inf, asked.tbt_slo or inf),
         seed=asked.seed,
         inline_max_tokens=asked.inline_max_tokens,
+        replicate=asked.replicate,
         link_bytes_per_s=machine.link_bytes_per_s,
         ssd_bytes_per_s=machine.ssd_bytes_per_s,
     )
@@ -195,6 +196,12 @@ def _parser() -> Parser:
         type=number,
         metavar="N",
         help="the most uncached tokens that a decode worker prefills itself; 0: none [by cost]",
+    )
+    add(
+        "--replicate",
+        action=BooleanOptionalAction,
+        default=True,
+        help="whether stores are told to copy hot prefixes ahead of those who ask [yes]",
     )
     add("--speed", type=above_0, default=1.0, metavar="X", help="replay X times as fast [1]")
     add("--length", type=above_0, default=1.0, metavar="X", help="prompts and answers X times as long [1]")

@@ -7,6 +7,9 @@ import pytest
 
 import moonpool
 from loadtest import trace_file
+from loadtest.offered import offered
+from loadtest.settings import Offer
+from loadtest.simulate import cluster
 from loadtest.traces import requests
 
 SMALL = ["simulate", "--prefill", "2", "--decode", "2", "--requests", "40", "--json"]
@@ -122,6 +125,23 @@ def test_requests_that_would_be_late_are_refused_where_that_is_asked_for(capsys:
     assert isinstance(found["rejected"], int)
     assert found["rejected"] > 0
     assert found["requests"] == found["rejected"] + found["completed"]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(("flag", "copies"), [("--replicate", True), ("--no-replicate", False)])
+def test_hot_prefixes_are_copied_only_where_that_is_wanted(flag: str, copies: bool) -> None:
+    mix = Offer(
+        workload="shared-prefix",
+        requests=300,
+        rate_per_s=30.0,
+        input_len=100,
+        output_len=9,
+        prefix_len=10_000,
+        prefixes=3,
+    )
+    simulation = cluster(["--policy", "longest-prefix", flag], seed=0)
+    simulation.run(offered(mix).requests)
+
+    assert (simulation.snapshot().copies_ordered > 0) is copies
 
 
 def test_a_table_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
