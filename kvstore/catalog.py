@@ -11,7 +11,7 @@ A session's life:
                      they are until it is buried or says hello again; nobody waits for its writes any more.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from kvstore.blocks import Block
 from kvstore.digest import Digest
@@ -277,8 +277,16 @@ class Catalog:
 
     def attach_disk(self, slots_total: int, entries: Iterable[DiskEntry]) -> None:
         """The SSD tier is there from now on. entries: what a scan found, the block used longest ago first."""
+        for _ in self.attaching_disk(slots_total, entries):
+            pass
+
+    def attaching_disk(self, slots_total: int, entries: Iterable[DiskEntry]) -> Iterator[int]:
+        """The same in steps, each of ``plan.ATTACHED_AT_ONCE`` entries at most: the tier is there after the last.
+
+        Between any two this catalog may be asked anything.
+        """
         assert self.layout is not None, "the store has adopted nobody's layout yet"
-        self._plan.attach(slots_total, self.layout.block_tokens, entries)
+        return self._plan.attach(slots_total, self.layout.block_tokens, entries)
 
     def detach_disk(self, *, now: float) -> list[Answer]:
         """The SSD tier has switched itself off; fine if there is none. Moves under way end as they end."""

@@ -33,6 +33,14 @@ class NameChanges:
         self._lost.clear()
         return told
 
+    def absorb(self, others: "NameChanges") -> None:
+        """All that came to a tier before it was this one's, which holds nothing; few steps, however many names."""
+        assert not self._held.names, "another tier's names are taken over while there are none"
+        assert not others._lost, "what came and went is not told"
+        for name in self._lost.keys() & others._gained.keys():
+            del self._lost[name], others._gained[name]
+        self._gained, self._held = others._gained, others._held
+
     @property
     def digest(self) -> Digest:
         """Of the names held now, told or not."""

@@ -46,18 +46,20 @@ class DiskBlocks:
     # What was there before
 
     def find(self, entries: Iterable[DiskEntry], stamp: int) -> int:
-        """Take over what a scan found, the block used longest ago first; returns the next stamp.
+        """Take over what a scan found, or some of it, the block used longest ago first; returns the next stamp.
 
         Of two with one name the later counts. What can't be one of our blocks is left out.
         """
         total, tokens, slots = self.slots.total, self.block_tokens, self.slots
-        newest = {e.name: e for e in entries if e.tokens == tokens and 0 <= e.slot < total}
-        for name, entry in newest.items():
-            if slots.is_free(entry.slot):
-                slots.find(entry.slot)
-                self._checksums[entry.slot] = entry.checksum
-                self._hold(name, entry.slot, stamp, 0)
-                stamp += 1
+        for entry in entries:
+            if entry.tokens != tokens or not 0 <= entry.slot < total or not slots.is_free(entry.slot):
+                continue
+            if (older := self._held.get(entry.name)) is not None:
+                self.drop(older)
+            slots.find(entry.slot)
+            self._checksums[entry.slot] = entry.checksum
+            self._hold(entry.name, entry.slot, stamp, 0)
+            stamp += 1
         return stamp
 
     def entries(self) -> list[DiskEntry]:

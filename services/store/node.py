@@ -199,6 +199,8 @@ class StoreNode:
     async def reset(self) -> None:
         """Forget what nobody leases, in memory and on the SSD."""
         async with self._resetting:
+            if self.ssd is not None:
+                await self.ssd.searched()  # what is only being found is to be forgotten, too
             self._paused = True
             try:
                 if self.ssd is not None:

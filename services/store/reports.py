@@ -51,6 +51,11 @@ class Ledger:
     behind: bool = False
 
     def add(self, changes: Changes) -> None:
+        coming = sum(map(len, (changes.gained, changes.lost, changes.ssd_gained, changes.ssd_lost)))
+        if coming > LONGEST:  # a million that an SSD file brings are not worth a third of a second
+            self.clear()
+            self.behind = True
+            return
         self.dram.add(changes.gained, changes.lost)
         self.ssd.add(changes.ssd_gained, changes.ssd_lost)
         if len(self.dram) + len(self.ssd) > LONGEST:

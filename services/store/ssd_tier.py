@@ -136,9 +136,17 @@ class SsdTier:
             async with asyncio.timeout(within_s):
                 await self._opened.wait()
 
+    async def searched(self) -> None:
+        """Returns once the file was searched or the tier is off, if there is a file to search yet."""
+        if self._adopted.done():
+            await self._opened.wait()
+
     async def run(self) -> None:
         """Open the file once there is a layout, then complete moves, until cancelled."""
-        await self._open(*await self._adopted)
+        try:
+            await self._open(*await self._adopted)
+        finally:
+            self._opened.set()
         if self._threads is None:
             return
         while True:
@@ -222,8 +230,6 @@ class SsdTier:
         except (SsdError, OSError) as failure:
             self._settle(self._switch_off(_words(failure)))
             return
-        finally:
-            self._opened.set()
         file = self._file
         assert file is not None
         if file.begun_anew is not None:
@@ -231,8 +237,9 @@ class SsdTier:
         if not file.direct:
             log.warning("no direct I/O here: the SSD file goes through the page cache", extra=fields(path=file.path))
         self._threads = IoThreads({READ: Lane(READERS), WRITE: Lane(WRITERS, BATCH)}, self._move)
+        for _ in self._catalog.attaching_disk(file.slots, scan.entries):
+            await asyncio.sleep(0)  # whoever asks meanwhile is served from memory
         self.scan, self.state = scan, SsdState.ON
-        self._catalog.attach_disk(file.slots, scan.entries)
         log.info(
             "ssd on",
             extra=fields(

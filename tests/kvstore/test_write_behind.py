@@ -2,6 +2,7 @@
 
 import pytest
 
+from kvstore import plan
 from kvstore.catalog import Catalog
 from kvstore.names import BlockName
 from kvstore.vocabulary import Admit, Demote, DiskEntry, Refused, SessionId
@@ -311,6 +312,43 @@ def test_of_two_slots_with_one_name_one_is_free() -> None:
     entries = [DiskEntry(0, a, 1, 4), DiskEntry(1, b, 2, 4), DiskEntry(2, a, 3, 4)]
     store.attach_disk(4, entries)
     assert (set(store.disk_names()), disk(store).free) == ({a, b}, 2)
+    store.check()
+
+
+def test_a_disk_is_there_after_the_last_of_many_steps_and_what_was_used_meanwhile_goes_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(plan, "ATTACHED_AT_ONCE", 2)
+    store = catalog(16)
+    w = session(store)
+    entries = [DiskEntry(slot, name, slot, 4) for slot, name in enumerate(names("abcde"))]
+    steps = store.attaching_disk(6, entries)
+    for blocks in (2, 2, 1):
+        assert next(steps) == blocks
+        put(store, w, "x")
+        assert (store.disk_names(), store.changes().ssd_gained) == ([], ())
+        store.check()
+    assert next(steps, None) is None
+    assert store.changes().ssd_gained == tuple(names("abcde"))
+    store.check()
+    carry_out(store)
+    assert set(store.disk_names()) == {*names("abcde"), *names("x")}
+    put(store, w, "y")
+    carry_out(store)
+    assert set(store.disk_names()) == {*names("abcde")[1:], *names("x"), *names("y")}, "the one used longest ago went"
+    store.check()
+
+
+def test_names_that_come_back_with_another_disk_before_their_loss_was_told_are_nothing_to_tell() -> None:
+    store, w = world(16, 4)
+    put(store, w, "ab")
+    carry_out(store)
+    store.changes()
+    entries = store.disk_entries()
+    store.detach_disk(now=0.0)
+    store.attach_disk(4, entries[:1])
+    changes = store.changes()
+    assert (changes.ssd_gained, changes.ssd_lost) == ((), (entries[1].name,))
     store.check()
 
 

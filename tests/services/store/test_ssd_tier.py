@@ -5,15 +5,19 @@ import errno
 import logging
 import os
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kvstore import plan as plan_module
+from kvstore.disk import DiskBlocks
 from kvstore.layout import KvLayout
 from kvstore.names import BlockName
 from kvstore.ssd import SsdFile
 from kvstore.ssd_format import FIRST_SLOT
+from kvstore.vocabulary import DiskEntry
 from scheduler.vocabulary import SsdReport, StoreId
 from services.store import node as node_module
 from services.store import ssd_tier as ssd_tier_module
@@ -344,6 +348,57 @@ async def test_a_store_whose_file_takes_long_to_search_serves_meanwhile_and_find
         await it.written_behind()
         assert set(it.node.catalog.disk_names()) == set(names([*FEW, 10, 11]))
         assert await it.served(FEW) == list(FEW)
+
+
+async def test_what_a_file_holds_is_taken_over_in_steps_between_which_the_store_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with shop(tmp_path) as it:
+        it.put(range(12))
+    monkeypatch.setattr(node_module, "OPENING_S", 0.0)
+    monkeypatch.setattr(plan_module, "ATTACHED_AT_ONCE", 3)
+    turn, steps = 0, []
+    find = DiskBlocks.find
+
+    async def others() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    def counted(disk: DiskBlocks, entries: Iterable[DiskEntry], stamp: int) -> int:
+        some = list(entries)
+        steps.append((turn, len(some)))
+        return find(disk, some, stamp)
+
+    monkeypatch.setattr(DiskBlocks, "find", counted)
+    async with shop(tmp_path) as it:
+        others_turns = asyncio.create_task(others())
+        await it.ssd.opened(10)
+        others_turns.cancel()
+        assert sum(blocks for _, blocks in steps) == 12
+        assert max(blocks for _, blocks in steps) == 3, "no step is longer"
+        assert len({at for at, _ in steps}) == len(steps), "others had their turn between any two"
+        assert await it.served(range(12)) == list(range(12))
+        it.node.catalog.check()
+
+
+async def test_a_reset_while_a_file_is_searched_forgets_what_is_found_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with shop(tmp_path) as it:
+        it.put(FEW)
+    monkeypatch.setattr(node_module, "OPENING_S", 0.0)
+    gate = Gate()
+    async with shop(tmp_path, open_file=gate.open) as it:
+        resetting = asyncio.create_task(it.node.reset())
+        await asyncio.sleep(0)
+        gate.through.set()
+        await resetting
+        assert it.ssd.state is SsdState.ON
+        assert await it.served(FEW) == []
+    async with shop(tmp_path) as it:
+        assert it.node.catalog.disk_names() == []
 
 
 async def test_a_store_that_stops_while_its_file_is_searched_stops(
