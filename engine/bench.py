@@ -8,7 +8,7 @@
 Prefill's limit is 2 FLOP per weight and token (embedding left out, the head for the last token only) at the
 matrix rate: attention is not in it. A step's limit is reading weights and KV once at the read rate. Floors and
 rows are measured in turns, and medians are given: a neighbour's noise then falls on both. Where the engine runs
-whole layers in C, rows that end in ``_baseline`` are the way that it would take else, in those same turns.
+whole layers in C, rows that begin with ``baseline_`` are the way that it would take else, in those same turns.
 """
 
 import time
@@ -30,7 +30,7 @@ from scheduler.batch import Batch
 PREFILLS = (128, 512, 1024, 2048)
 STEPS = ((1, 64), (1, 1024), (8, 600), (16, 600))
 MATRIX_ROWS = 512
-BASELINE = "_baseline"
+BASELINE = "baseline_"
 COMPARED = ("prefill_512", "decode_1x64", "decode_8x600")
 READ_BYTES = 512 << 20
 READ = ("read in one stream", "read in two streams")
@@ -80,7 +80,7 @@ def measure(directory: Path, *, threads: int, dtype: str, rounds: int) -> Measur
     works = _floor_works(engine) | _engine_works(engine)
     if isinstance(engine.runner, LayersDecoder):
         other = LlamaEngine.load(directory, device="cpu", dtype=dtype, threads=threads, layers=())
-        works |= {name + BASELINE: work for name, work in _engine_works(other).items() if name in COMPARED}
+        works |= {BASELINE + name: work for name, work in _engine_works(other).items() if name in COMPARED}
     seconds = _in_turns(works, rounds)
     return Measured(_facts(engine), _rows(engine, seconds, threads))
 
@@ -210,4 +210,4 @@ def _rows(engine: LlamaEngine, seconds: dict[str, float], threads: int) -> list[
 
 def _taken(seconds: dict[str, float], name: str) -> list[tuple[str, float]]:
     """A row, and its baseline where there is one."""
-    return [(each, seconds[each]) for each in (name, name + BASELINE) if each in seconds]
+    return [(each, seconds[each]) for each in (name, BASELINE + name) if each in seconds]
