@@ -69,7 +69,7 @@ events = st.lists(
         st.tuples(st.just("store"), stores),
         st.tuples(st.just("ask"), asks),
         st.tuples(st.just("outcome"), st.sampled_from(Outcome)),
-        st.tuples(st.just("wait"), st.floats(0, 1)),
+        st.tuples(st.just("wait"), st.tuples(st.floats(0, 2), st.booleans())),
     ),
     min_size=5,
     max_size=60,
@@ -168,6 +168,18 @@ def test_only_who_lives_and_can_do_it_is_asked_and_nobody_hands_over_to_itself(
     assert told(story, Model(inline_max_tokens, policy=policy)) == told(story, Model(inline_max_tokens, policy=policy))
 
 
+@settings(max_examples=20, deadline=None)
+@given(workers)
+def test_who_fell_silent_is_not_asked_before_the_next_tick_either(report: WorkerReport) -> None:
+    model = Model(None)
+    model.hear(replace(report, draining=False))
+    model.place(10, 10, frozenset())
+    model.now += 2 * TTL_S
+    model.place(10, 10, frozenset())
+
+    assert [type(answer) for answer in model.answers] == [Placement, Rejection]
+
+
 def told(story: list[tuple[str, object]], model: Model) -> list[Placement | Rejection]:
     for _, fact in story:
         match fact:
@@ -177,9 +189,10 @@ def told(story: list[tuple[str, object]], model: Model) -> list[Placement | Reje
                 model.hear_store(fact)
             case Outcome():
                 model.conductor.outcome(RequestId(f"{model.count}"), fact, now=model.now)
-            case float():
-                model.now += fact
-                model.conductor.tick(now=model.now)
+            case (float() as seconds, bool() as ticks):  # who died must not be asked before the next tick either
+                model.now += seconds
+                if ticks:
+                    model.conductor.tick(now=model.now)
             case (int() as tokens, int() as most, frozenset() as excluded):
                 model.place(tokens, most, excluded)
     return model.answers
