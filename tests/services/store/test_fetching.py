@@ -153,7 +153,7 @@ async def test_a_peer_that_hangs_is_left_alone_for_a_while_and_then_asked_again(
             assert await it.here.acquire(names(3), source=target, deadline_s=60) == []
             assert (await it.here.push(it.there, names(3), target=target))[1] == [REFUSED] * 3
             assert it.here.metric("failures_total", reason="stalled") == 3
-            assert it.here.metric("connections") == 0
+            await it.rig.until("they are closed", lambda: it.here.metric("connections") == 0)
             it.here.node.clock = lambda: time.monotonic() + LEFT_ALONE_S
             assert await it.here.acquire(names(3), source=target, deadline_s=60) == []
             await it.rig.until("it was tried", lambda: it.here.metric("failures_total", reason="stalled") == 4)
