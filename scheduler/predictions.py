@@ -20,15 +20,20 @@ KEPT = 1000
 MEMORY = 0.98
 """What a sample still counts after another: the last fifty."""
 
-SURE_TTFT = 0.9
-"""The share of those that are taken at the limit who are to have their first token in time."""
+SURE_TTFT = 0.97
+"""The share of those that are taken at the limit who are to have their first token in time. Under overload nearly all
+are taken there, so it is the share of all."""
 
 SURE_TPOT = 0.8
 """Likewise of tokens. Less, since it is not only load that makes them late: the longest gap of a short answer is its
 hand-over, whoever else decodes, and 8 % of such answers would set the limit for all."""
 
-PACE = 0.02
-"""How far a bound moves, in logarithms: from 1 to 1.2 in ten samples if all are above, and then it wavers by 2 %."""
+PACE_TTFT = 0.05
+"""How far the bound of TTFT moves, in logarithms: from 1 to 1.2 in four samples if all are above. Whoever is late by a
+slower machine is late by a burst, so the next burst must know it."""
+
+PACE_TPOT = 0.02
+"""Likewise of TPOT, where many a sample above is a hand-over and not load."""
 
 NEARNESS = 4
 """Who was taken at half of the load at which it would have been refused counts 1/16 in a bound."""
@@ -90,10 +95,11 @@ class _Bound:
     Monro, 1951). One that is far off moves it no more than one that is a little off."""
 
     sure: float
+    pace: float
     log: float = 0.0
 
     def add(self, ratio: float, weight: float) -> None:
-        moved = self.log + weight * PACE * (self.sure if log(ratio) > self.log else self.sure - 1.0)
+        moved = self.log + weight * self.pace * (self.sure if log(ratio) > self.log else self.sure - 1.0)
         self.log = log(_within(exp(moved)))
 
     @property
@@ -129,7 +135,7 @@ class Predictions:
 
     def __init__(self) -> None:
         self._open: dict[RequestId, tuple[float, float, Promise]] = {}
-        self._ttft, self._tpot = _Ratio(_Bound(SURE_TTFT)), _Ratio(_Bound(SURE_TPOT))
+        self._ttft, self._tpot = _Ratio(_Bound(SURE_TTFT, PACE_TTFT)), _Ratio(_Bound(SURE_TPOT, PACE_TPOT))
         self.kept: deque[Prediction] = deque(maxlen=KEPT)
 
     def predicted(self, request: RequestId, promise: Promise, *, ttft_s: float, tpot_s: float) -> None:

@@ -382,6 +382,8 @@ class Worker:
             # What has been decoded since the flight began and is not applied yet.
             kv_tokens += bisect_right(self._flight.ends, self._events.now) * len(self._flight.batch.slices)
         self._reports += 1
+        profile = self._machine.profile if self._correction is None else self._correction.profile()
+        self._batcher.profile = profile
         return WorkerReport(
             worker=self.name,
             incarnation=self._incarnation,
@@ -391,7 +393,7 @@ class Worker:
             store=None if self._private else self.store.name,
             pid=0,
             identity=self._identity,
-            profile=self._machine.profile if self._correction is None else self._correction.profile(),
+            profile=profile,
             max_num_seqs=self._limits.max_num_seqs,
             max_model_len=self._limits.max_model_len,
             running=state.running,

@@ -54,7 +54,8 @@ class WorkerReports:
 
     def compose(self, sequence: int, snapshot: bool) -> WorkerReport:
         """Always whole, so a snapshot is nothing special."""
-        state = self.batcher.snapshot()
+        state, profile = self.batcher.snapshot(), self.correction.profile()
+        self.batcher.profile = profile  # who is still in time is judged by what is predicted
         session = None if self.link is None else self.link.session
         return WorkerReport(
             worker=self.worker,
@@ -65,7 +66,7 @@ class WorkerReports:
             store=None if session is None else session.store,
             pid=os.getpid(),
             identity=self.identity,
-            profile=self.correction.profile(),
+            profile=profile,
             max_num_seqs=self.max_num_seqs,
             max_model_len=self.max_model_len,
             running=state.running,

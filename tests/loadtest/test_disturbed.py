@@ -54,8 +54,8 @@ def test_at_twice_what_can_be_served_those_admitted_are_in_time_on_slower_engine
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_and_most_are_late_without_admission(seed: int) -> None:
-    assert kept(run("off", seed)) < 0.4
+def test_and_more_than_half_are_late_without_admission(seed: int) -> None:
+    assert kept(run("off", seed)) < 0.5
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

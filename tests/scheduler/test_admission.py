@@ -204,7 +204,7 @@ def test_predictions_are_kept_beside_what_happened_and_correct_what_admission_re
     hurried = replace(ask("x", tokens=1000), ttft_slo_s=1.5 * raw_s)
     answer = made.place(hurried, now=0)
     assert isinstance(answer, Rejection)
-    assert f"may take {2.1 * raw_s:.1f} s" in answer.reason
+    assert f"may take {2.4 * raw_s:.1f} s" in answer.reason
     assert taken(pools("early"), hurried)
 
 
