@@ -23,8 +23,8 @@ setup: $(EVERYTHING) ## make .venv with everything installed; then .venv/bin/moo
 up: $(RUNTIME) ## install, fetch the model, serve until Ctrl-C; flags in ARGS="--port 9000"
 	@exec $(BIN)/moonpool up $(ARGS)
 
-test: $(EVERYTHING) ## the fast tests
-	$(BIN)/pytest $(ARGS)
+test: $(EVERYTHING) ## the fast tests, a file at a time on two cores
+	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 test-all: $(EVERYTHING) ## all tests but those that need a GPU: real model, killed processes, slow ones
 	$(BIN)/pytest -m 'not gpu' $(ARGS)
