@@ -180,6 +180,35 @@ def test_who_fell_silent_is_not_asked_before_the_next_tick_either(report: Worker
     assert [type(answer) for answer in model.answers] == [Placement, Rejection]
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(POLICIES), st.sampled_from(["far", "near", "alone"]), st.integers(1, 150), st.integers(0, 150))
+def test_nothing_of_a_store_that_fell_silent_is_believed_before_the_next_tick_either(
+    policy: str, where: str, blocks: int, more: int
+) -> None:
+    """It is no source, its prefix counts nowhere, no hand-over goes by it: all is as if it had never been heard."""
+    dead, other = "s", "t"
+    reports = {
+        "far": [worker_report("p", Role.PREFILL, store=other), worker_report("d", Role.DECODE, store=other)],
+        "near": [worker_report("p", Role.PREFILL, store=dead), worker_report("d", Role.DECODE, store=other)],
+        "alone": [worker_report("d", Role.DECODE, store=dead)],
+    }[where]
+    model, without = (Model(0, policy=policy) for _ in range(2))
+    model.hear_store(store_report(dead, snapshot=True, transfer=True, gained=names(prompt(blocks * SIZE))))
+    for each in (model, without):
+        each.now += 2 * TTL_S
+        each.hear_store(store_report(other, snapshot=True, transfer=True))
+        for report in reports:
+            each.hear(report)
+        each.place(blocks * SIZE + more + 1, 10, frozenset())
+
+    answer, expected = model.answers[0], without.answers[0]
+    assert isinstance(answer, Placement)
+    assert isinstance(expected, Placement)
+    assert (answer.source, answer.predicted_cached_tokens) == (None, 0)
+    assert (answer.prefill is not None) == (where == "far")
+    assert replace(answer, request=expected.request) == expected
+
+
 def told(story: list[tuple[str, object]], model: Model) -> list[Placement | Rejection]:
     for _, fact in story:
         match fact:
