@@ -54,7 +54,7 @@ class Pushing:
         self._written = [0] * len(names)  # layers that are complete here
         self._flow: Outflow | None = None
         self._transfer: Transfer | None = None
-        self._again = self._ended = False
+        self._again = self._offered = self._ended = False
         # What is known of the peer; nothing, before it has answered the offer.
         self._wanted: set[int] = set()
         self._sent = [0] * len(names)  # layers that have left
@@ -67,7 +67,7 @@ class Pushing:
         """Offer; also again, after the connection broke."""
         if self._transfer is None:
             self._began = self._dealings.node.clock()
-        self._transfer = transfer
+        self._transfer, self._offered = transfer, True
         events = OutflowOnLoop(self._dealings.loop, self)
         self._flow = transfer.push(
             self._peer, self._names, last_is_short=self._last_is_short, deadline_s=OFFER_S, events=events
@@ -90,6 +90,7 @@ class Pushing:
     # What becomes of it
 
     def granted(self, grants: Sequence[Grant]) -> None:
+        self._offered = False
         refused = sum(grant is Grant.REFUSED for grant in grants)
         if refused and not self._again:
             self._dealings.metrics.failed(NO_ROOM)
@@ -128,7 +129,8 @@ class Pushing:
             self._end_unless_kept()
 
     def ended(self, failure: Failure | None) -> None:
-        unfinished = bool(self._wanted) or self._told is not None
+        unfinished = self._offered or bool(self._wanted)
+        missing = len(self._names if self._offered else self._wanted)
         self._leave()
         self._flow = None
         if (
@@ -145,7 +147,7 @@ class Pushing:
             self.begin(self._transfer)
             return
         if failure is not None and unfinished and failure.reason is not Reason.CLOSED:
-            self._dealings.failed("a push broke off", self._peer.store, failure, missing=len(self._wanted))
+            self._dealings.failed("a push broke off", self._peer.store, failure, missing=missing)
         self._answer([Grant.REFUSED] * len(self._names))
         self._on_over()
 

@@ -13,7 +13,8 @@ class Cable:
     """Leads to ``target``. What is done to it is done once, to what comes from whoever connects, or goes back.
 
     cut_at: after so many bytes the connection ends. flip_at: this byte is changed; -1: never. flip_next: a byte
-    near the beginning of what is sent next is.
+    near the beginning of what is sent next is. dead: whoever connects from now on is hung up on. connections: those
+    that came, each from when ``cut`` ends it.
     """
 
     target: str
@@ -22,13 +23,18 @@ class Cable:
     flip_at: int = -1
     flip_next: bool = False
     back: bool = False
+    dead: bool = False
     connections: int = 0
     transports: list[asyncio.WriteTransport] = field(default_factory=list)
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
+        if self.dead:
+            self.connections += 1
+            writer.transport.abort()
+            return
         there_reader, there_writer = await asyncio.open_connection(*split_address(self.target))
-        self.transports = [writer.transport, there_writer.transport]
+        self.transports = ours = [writer.transport, there_writer.transport]
+        self.connections += 1
         try:
             async with asyncio.TaskGroup() as group:
                 ways = [
@@ -39,7 +45,8 @@ class Cable:
                 for way in ways:
                     way.cancel()
         finally:
-            self.cut()
+            for transport in ours:  # by now the next connection may be the one that ``cut`` ends
+                transport.abort()
 
     def cut(self) -> None:
         """Now, both ways."""

@@ -228,11 +228,26 @@ async def test_a_second_break_is_the_end_of_it_and_is_counted(tmp_path: Path) ->
         target = common_pb2.StoreTarget(store="there", address=broken.address)
         call, _ = await it.here.push(it.there, names(6), target=target)
         broken.cut()
+        # From then on, what is reserved there is the second offer's.
+        await it.rig.until("the first is over", lambda: it.there.metric("failures_total", reason="broken") == 1)
         await it.rig.until("it is connected to again", lambda: broken.connections == 2)
         await it.rig.until("it is offered", lambda: it.there.node.catalog.snapshot().writing == 6)
         broken.cut()
         await it.rig.until("it is counted", lambda: it.here.metric("failures_total", reason="broken") == 1)
         await it.rig.until("what was reserved is free", lambda: it.there.node.catalog.snapshot().writing == 0)
+        await it.here.push_end(call)
+
+
+async def test_a_second_break_is_counted_too_where_the_offer_was_not_answered_again(tmp_path: Path) -> None:
+    async with pair(tmp_path) as it, cable(it.there.node.transfer_address) as broken:
+        await it.here.allocate(names(6), hold=True)
+        target = common_pb2.StoreTarget(store="there", address=broken.address)
+        call, grants = await it.here.push(it.there, names(6), target=target)
+        assert grants == [WRITE] * 6
+        broken.dead = True
+        broken.cut()
+        await it.rig.until("it is counted", lambda: it.here.metric("failures_total", reason="broken") == 1)
+        assert broken.connections == 2
         await it.here.push_end(call)
 
 
