@@ -218,7 +218,7 @@ PATHS = [
 
 
 @pytest.mark.parametrize("path", PATHS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(asked=requests)
 def test_every_path_gives_the_tokens_that_one_worker_alone_gives(
     path: Callable[[Asked], list[int]], asked: Asked
@@ -237,7 +237,7 @@ def test_the_path_of_preemption_preempts() -> None:
     assert worker.given("a") == alone(asked)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(requests, min_size=2, max_size=6))
 def test_many_on_a_device_that_is_too_small_all_get_their_own_text(crowd: list[Asked]) -> None:
     worker = Worker(Arena(), blocks=16, tokens=16)

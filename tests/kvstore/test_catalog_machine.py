@@ -329,5 +329,5 @@ class CatalogMachine(RuleBasedStateMachine):
         assert self.catalog.reset() == snapshot.sealed
 
 
-CatalogMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
+CatalogMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=50)
 TestCatalogAgainstDictionaries = CatalogMachine.TestCase

@@ -111,5 +111,5 @@ class DeviceMachine(RuleBasedStateMachine):
         self.device.check()
 
 
-DeviceMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+DeviceMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
 TestDeviceBlocksAgainstDictionaries = DeviceMachine.TestCase

@@ -393,11 +393,11 @@ class TiersMachine(TiersModel):
         assert snapshot.disk is None or snapshot.disk.free == self.disk_total
 
 
-TiersMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TiersMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=40)
 TestTiersAgainstDictionaries = TiersMachine.TestCase
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_thousands_of_steps_lose_nothing_and_serve_nothing_wrong() -> None:
-    run_state_machine_as_test(TiersMachine, settings=settings(max_examples=400, stateful_step_count=100, deadline=None))
+    run_state_machine_as_test(TiersMachine, settings=settings(max_examples=400, stateful_step_count=100))

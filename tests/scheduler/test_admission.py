@@ -261,21 +261,21 @@ def test_limits_are_bounded(excess: float, priority: Priority, waited_s: float) 
         assert FAIR_LOAD <= limit(asked, excess) <= (BATCH_LOAD if priority is BATCH else 1.0)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 12_000), st.integers(0, 8_000), st.sampled_from(["baseline", "early", "predictive"]))
 def test_a_longer_queue_never_lets_in_who_was_refused(queued: int, more: int, mode: str) -> None:
     if not taken(pools(mode, queued=queued), ask(tokens=1000)):
         assert not taken(pools(mode, queued=queued + more), ask(tokens=1000))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 60), st.integers(0, 30), st.sampled_from(["early", "predictive"]))
 def test_a_larger_batch_never_lets_in_who_was_refused(running: int, more: int, mode: str) -> None:
     if not taken(pools(mode, running=running), ask(tokens=1000)):
         assert not taken(pools(mode, running=running + more), ask(tokens=1000))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 40), st.integers(0, 40), st.sampled_from(["early", "predictive"]))
 def test_more_promises_never_let_in_who_was_refused(promised: int, more: int, mode: str) -> None:
     """Of the conductor's own, which nobody has reported yet."""
@@ -292,7 +292,7 @@ def test_more_promises_never_let_in_who_was_refused(promised: int, more: int, mo
         assert not accepts(promised + more)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 90_000), st.integers(0, 64), st.sampled_from(MODES), st.floats(0, 1e4), st.floats(0, 1e4))
 def test_batch_never_starves_beyond_its_bound(
     queued: int, running: int, mode: str, waited_s: float, excess_s: float

@@ -78,4 +78,4 @@ class Machine(RuleBasedStateMachine):
 
 
 TestMachine = Machine.TestCase
-TestMachine.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
+TestMachine.settings = settings(max_examples=30, stateful_step_count=20)

@@ -159,7 +159,7 @@ class Model:
             assert not handoffs
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from([None, 0, 64]), st.sampled_from(POLICIES), events)
 def test_only_who_lives_and_can_do_it_is_asked_and_nobody_hands_over_to_itself(
     inline_max_tokens: int | None, policy: str, story: list[tuple[str, object]]
@@ -168,7 +168,7 @@ def test_only_who_lives_and_can_do_it_is_asked_and_nobody_hands_over_to_itself(
     assert told(story, Model(inline_max_tokens, policy=policy)) == told(story, Model(inline_max_tokens, policy=policy))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(workers)
 def test_who_fell_silent_is_not_asked_before_the_next_tick_either(report: WorkerReport) -> None:
     model = Model(None)
@@ -227,7 +227,7 @@ def told(story: list[tuple[str, object]], model: Model) -> list[Placement | Reje
     return model.answers
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(workers, min_size=1, max_size=8), st.lists(asks, min_size=1, max_size=8))
 def test_what_is_booked_and_ends_leaves_no_trace(
     reports: list[WorkerReport], wanted: list[tuple[int, int, object]]
@@ -253,7 +253,7 @@ def test_what_is_booked_and_ends_leaves_no_trace(
     assert probe() == before
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(workers, min_size=2, max_size=6), asks)
 def test_the_order_of_reports_does_not_matter(
     reports: list[WorkerReport], wanted: tuple[int, int, frozenset[WorkerId]]
@@ -270,7 +270,7 @@ def test_the_order_of_reports_does_not_matter(
     assert answers[0] == answers[1]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(st.integers(1, 8), st.integers(0, 400)), min_size=1, max_size=5),
     st.lists(st.integers(1, 600), min_size=1, max_size=30),
@@ -297,7 +297,7 @@ def test_no_worker_is_promised_more_seats_or_blocks_than_it_has_while_another_ha
         blocks[chosen] -= needed
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 9000), st.integers(0, 9), st.integers(1, 1500), st.integers(0, 1500), st.integers(0, 900))
 def test_predictions_are_above_0_and_a_longer_prompt_is_never_predicted_to_be_quicker(
     queued: int, running: int, tokens: int, more: int, held: int

@@ -123,7 +123,7 @@ samples = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(samples)
 def test_whatever_is_measured_more_work_never_takes_less_time(
     measured: list[tuple[int, int, int, float]],
