@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
 
+from loadtest.client.answer import LEFT_MIDWAY
 from loadtest.client.pools import samples
 from loadtest.live import Listener
 from loadtest.offered import leaving
@@ -40,15 +41,14 @@ class Seen:
 
 def simulated(target: Simulated, offer: Offer, requests: Sequence[Request], listener: Listener) -> Seen:
     """Raises SimulatedError."""
-    if leaving(offer, requests):
-        raise SimulatedError("nobody leaves the simulator midway: it has no --cancel-share")
     try:
         simulation = cluster(target.flags, seed=offer.seed)
     except ValueError as error:
         raise SimulatedError(str(error)) from error
     run = _Run(simulation, listener)
     until_s = inf if offer.duration_s is None else offer.duration_s
-    simulation.run(requests, over=run.over, seats=offer.max_concurrency, until_s=until_s)
+    left = leaving(offer, requests)
+    simulation.run(requests, over=run.over, seats=offer.max_concurrency, until_s=until_s, leaving=left)
     simulation.check()
     return run.seen
 
@@ -93,6 +93,9 @@ def translated(record: simulator.Record, *, now: float) -> Record:
     finished = record.ended_s is not None
     late = not finished and record.ttft_s is not None
     outcome = Outcome.FINISHED if finished else Outcome.FAILED if late else Outcome.REFUSED
+    cause = CAUSES[RejectionCode(record.rejected_as)] if record.rejected_as else ""
+    if record.left:
+        outcome, cause = Outcome.CANCELLED, LEFT_MIDWAY
     return Record(
         place=record.place,
         planned_s=record.asked_s,
@@ -102,11 +105,11 @@ def translated(record: simulator.Record, *, now: float) -> Record:
         outcome=outcome,
         ended_s=now,
         chunks=tuple(Chunk(at_s, 1) for at_s in record.times_s),
-        cause=CAUSES[RejectionCode(record.rejected_as)] if record.rejected_as else "",
+        cause=cause,
         detail=record.rejected or "",
         finish_reason="length" if finished else None,
         prompt_tokens=record.input_tokens if record.ttft_s is not None else None,
-        completion_tokens=len(record.times_s) if finished else None,
+        completion_tokens=len(record.times_s) if finished or record.left else None,
         cached_tokens=record.cached_tokens if record.ttft_s is not None else None,
         predicted_ttft_s=record.predicted_ttft_s,
         prefill=record.prefill,

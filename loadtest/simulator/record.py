@@ -18,10 +18,10 @@ class Record:
     """One request that was offered; its story fills it in, and nobody changes it once that is over.
 
     asked_s: when it came, in virtual seconds. ttft_s None: it had no first token. tbt_s None: fewer than two
-    tokens. ended_s None: it was rejected, for ``rejected``, with the code ``rejected_as``; where it had a first token,
-    after its prefill. cached_tokens: of the prompt, reused at its first prefill; cached_blocks: whole ones of
-    ``blocks``, a partial last one counted as a block. times_s: of its tokens, since it was asked; only where the
-    simulation keeps them.
+    tokens. ended_s None: its client left midway (``left``), or it was rejected, for ``rejected``, with the code
+    ``rejected_as``; where it had a first token, after its prefill. cached_tokens: of the prompt, reused at its first
+    prefill; cached_blocks: whole ones of ``blocks``, a partial last one counted as a block. times_s: of its tokens,
+    since it was asked; only where the simulation keeps them.
     """
 
     place: int
@@ -36,6 +36,7 @@ class Record:
     ended_s: float | None = None
     rejected: str | None = None
     rejected_as: str | None = None
+    left: bool = False
     predicted_ttft_s: float | None = None
     prefill: str | None = None
     decode: str | None = None

@@ -6,7 +6,7 @@ reports that nobody would read before the next are not composed, since the condu
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import floor, inf
@@ -221,6 +221,7 @@ class Simulation:
         self._ran = False
         self._seats: int | None = None
         self._until_s = inf
+        self._leaving: Mapping[int, int] = {}
         self._seated = 0
         self._standing: deque[tuple[int, Request]] = deque()
         self._open = 0  # asked and not over, or sure to ask once the one before has had its pause
@@ -234,19 +235,21 @@ class Simulation:
         sample_s: float | None = None,
         seats: int | None = None,
         until_s: float = inf,
+        leaving: Mapping[int, int] | None = None,
     ) -> list[Record]:
         """What became of each that was asked, in the order of the workload; ``over`` is told as it happens.
 
         requests: a sequence; or an iterator of those of an open workload in the order of their times, however many.
         sample_s: how often to look at the pools, see ``samples``. seats: so many at a time, the others ask when one is
         free, in the order of their coming. until_s: nobody asks from then on, whoever waits for a seat included.
+        leaving: by place, after how many tokens its client leaves.
         """
         assert not self._ran, "a simulation runs once"
         assert len(self.stores) == len(self.workers) or not any(isinstance(fault, Death) for fault in faults), (
             "a host that several workers share does not die"
         )
         self._ran, self._arrivals, self._tell = True, Arrivals(requests), over
-        self._seats, self._until_s = seats, until_s
+        self._seats, self._until_s, self._leaving = seats, until_s, leaving or {}
         for worker in self.workers.values():
             self._report(worker)
         self._expect()
@@ -296,10 +299,10 @@ class Simulation:
         if now - self._ticked_s >= REPORT_S:
             self._ticked_s = now
             self._conductor.tick(now=now)
-        Story(request, place, self._cluster, self._over).begin()
+        Story(request, place, self._cluster, self._over, wanted=self._leaving.get(place)).begin()
 
     def _over(self, record: Record) -> None:
-        """Who follows one that was rejected never asks: nobody is there to."""
+        """Who follows one that was rejected or left never asks: nobody is there to."""
         self._records.append(record)
         self._tell(record)
         self._open -= 1

@@ -4,6 +4,7 @@
 
 Phases, and what conductors are told of them, are ``scheduler.lifecycle``'s. A worker that refuses is excluded
 and the request placed again; a rejection is final, since whoever is told 429 comes back as somebody else.
+A client may leave midway: whatever the request still has anywhere is given back at that moment.
 """
 
 from array import array
@@ -71,10 +72,21 @@ class Cluster:
 
 
 class Story:
-    """Told by callbacks; ``over`` is called once, with what became of it."""
+    """Told by callbacks; ``over`` is called once, with what became of it.
 
-    def __init__(self, request: Request, place: int, cluster: Cluster, over: Callable[[Record], None]) -> None:
-        self._request, self._cluster, self._over = request, cluster, over
+    wanted: after so many tokens its client leaves; None: it stays to the end.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        place: int,
+        cluster: Cluster,
+        over: Callable[[Record], None],
+        *,
+        wanted: int | None = None,
+    ) -> None:
+        self._request, self._cluster, self._over, self._wanted = request, cluster, over, wanted
         self._id = RequestId(f"r{place}")
         self._tokens = text(request.prompt)
         self._names = tuple(block_names(cluster.root, self._tokens, cluster.block_tokens))
@@ -129,6 +141,8 @@ class Story:
             lost=lambda: self.lost(worker),
             source=placement.source,
             push_to=None if inline else decode.store,
+            wanted=self._still_wanted(len(self._times)),
+            enough=self._enough,
         )
         self._take(worker, part)
 
@@ -205,6 +219,8 @@ class Story:
             ended=self._ended,
             lost=lambda: self.lost(decode),
             source=source,
+            wanted=self._still_wanted(len(self._times) + 1),
+            enough=self._enough,
         )
         self._take(decode, part)
 
@@ -219,6 +235,20 @@ class Story:
         times = self._all_times()
         assert len(times) == self._request.output_tokens, f"{len(times)} of {self._request.output_tokens} tokens came"
         self._record.tbt_s, self._record.ended_s = tbt_s(times), self._cluster.events.now
+        self._end()
+
+    def _still_wanted(self, given: int) -> int | None:
+        return None if self._wanted is None else self._wanted - given
+
+    def _enough(self) -> None:
+        """Whoever it is for leaves, not within the step: by the time that a worker hears of it, the next one runs."""
+        self._cluster.events.after(0.0, self._client_left)
+
+    def _client_left(self) -> None:
+        if self._life.ended:
+            return  # rejected at this very moment
+        self._happened(Event.CLIENT_LEFT)
+        self._record.left = True
         self._end()
 
     def _all_times(self) -> list[float]:

@@ -44,7 +44,8 @@ class Part:
 
     token: what it samples, always. source: where its store fetches what it lacks. push_to: the decode worker's
     store, for a hand-over between hosts. taken: all that could be leased is, and what is missing will be computed.
-    first: its first token. ended: its last one. lost: the worker died.
+    first: its first token. ended: its last one. lost: the worker died. wanted: after so many of its tokens whoever
+    asked has enough; None: stays to the end.
     """
 
     running: Running
@@ -55,11 +56,17 @@ class Part:
     lost: Callable[[], None]
     source: StoreTarget | None = None
     push_to: Store | None = None
+    wanted: int | None = None
+    enough: Callable[[], None] = lambda: None
     steps: list[list[int]] = field(default_factory=list)
     """Runs [from, to) of this worker's steps that gave it a token each."""
     granted: dict[BlockName, SlotRef] = field(default_factory=dict)
     held: list[SlotRef] = field(default_factory=list)
     push: Push | None = None
+
+    @property
+    def tokens(self) -> int:
+        return sum(end - start for start, end in self.steps)
 
     def got(self, step: int, tokens: int) -> None:
         if self.steps and self.steps[-1][1] == step:
@@ -270,6 +277,8 @@ class Worker:
         if batch is None:
             return
         steps = self._batcher.alike(batch, now=now) if self._coasting else 1
+        if steps > 1:
+            steps = min(steps, self._until_enough(batch))
         ends = self._ends(batch, steps)
         if steps > 1:
             del ends[bisect_left(ends, self._batcher.quiet_until_s(now=now)) + 1 :]
@@ -279,6 +288,11 @@ class Worker:
         for part, names in self._filled(batch):
             if part.push is not None:
                 part.push.flow(names, computed=False)
+
+    def _until_enough(self, batch: Batch) -> int:
+        """Steps until somebody has all the tokens that are wanted; who has them already is leaving."""
+        parts = [self._parts[piece.request] for piece in batch.slices]
+        return max(1, min((part.wanted - part.tokens for part in parts if part.wanted is not None), default=1 << 30))
 
     def _ends(self, batch: Batch, steps: int) -> list[float]:
         """When each of ``steps`` batches like this one ends; to the last bit as if they were run one by one."""
@@ -361,6 +375,8 @@ class Worker:
             part.got(step, 1)
             if progress.first is not None:
                 part.first(progress.first)
+            if part.wanted is not None and part.wanted == part.tokens:
+                part.enough()
             if progress.finish is not None:
                 part.ended()
         self._applying = False

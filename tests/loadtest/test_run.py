@@ -4,7 +4,7 @@ import asyncio
 import json
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import moonpool
 from loadtest import flags
 from loadtest.arguments import Parser
 from loadtest.mock_server import MockServer, Script, steady
+from loadtest.record import Outcome, Record, to_line
 from loadtest.run_directory import read
 from loadtest.settings import Endpoint, Offer, RunSettings, Simulated
 from loadtest.workload.ramps import Ramp, Strategy
@@ -136,6 +137,33 @@ def test_the_simulator_gives_the_same_keys(tmp_path: Path, capsys: pytest.Captur
     assert all(record.ttft_s is not None and len(record.chunks) == 3 for record in kept.records)
 
 
+def test_who_leaves_leaves_the_simulator_where_it_leaves_a_server(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same requests after the same tokens; a record has all that a server's has, but for what only HTTP knows."""
+    words = (*SMALL[:4], "--output-len", "9", "--cancel-share", "0.5", "--seed", "3", "--goodput", "ttft:60000")
+    with served(steady(0.0, 0.05)) as url:
+        assert run("--url", url, *words, "--json", "--out", str(tmp_path / "live")) == 0
+    live = printed(capsys)
+    assert run(*CLUSTER, *words, "--json", "--out", str(tmp_path / "simulated")) == 0
+    simulated = printed(capsys)
+
+    counts = ("num_prompts", "completed", "failed", "cancelled", "slo_attainment", "refusals_by_cause")
+    assert [simulated[name] for name in counts] == [live[name] for name in counts]
+    assert 0 < simulated["cancelled"] < 6
+    of_live, of_simulated = (_left(read(tmp_path / name).records) for name in ("live", "simulated"))
+    assert len(of_live) == live["cancelled"]
+    for place, record in of_live.items():
+        same = of_simulated.pop(place)
+        assert (len(same.chunks), same.cause, same.finish_reason) == (len(record.chunks), "left midway", None)
+        assert json.loads(to_line(record)).keys() - {"status"} <= json.loads(to_line(same)).keys()
+    assert not of_simulated
+
+
+def _left(records: Sequence[Record]) -> dict[int, Record]:
+    return {record.place: record for record in records if record.outcome is Outcome.CANCELLED}
+
+
 def test_the_simulator_refuses_by_the_same_words(capsys: pytest.CaptureFixture[str]) -> None:
     words = ("--num-prompts", "40", "--input-len", "1500", "--output-len", "3", "--request-rate", "40")
     promise = ("--admission", "early", "--ttft-slo", "1", "--tbt-slo", "1")
@@ -150,7 +178,6 @@ def test_the_simulator_refuses_by_the_same_words(capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("--cancel-share", "1"), "it has no --cancel-share"),
         (("--length", "2"), "--length says nothing of a cluster"),
         (("--decode", "0"), "a cluster needs a worker that decodes"),
     ],
