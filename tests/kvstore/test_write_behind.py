@@ -169,6 +169,27 @@ def test_the_oldest_pending_block_tells_how_far_the_disk_is_behind() -> None:
     assert disk(store).oldest_pending is None
 
 
+def test_while_the_disk_keeps_up_nothing_waits_for_two_seconds() -> None:
+    """Prompts of 40 blocks, one a second; the disk writes one block after the other, 20 ms each: busy four fifths."""
+    store, w = world(200, 1000)
+    sealed, writing, free_at, oldest_s = 0, list[tuple[float, Demote]](), 0.0, 0.0
+    for hundredth in range(1200):
+        now = hundredth / 100
+        while writing and writing[0][0] <= now:
+            store.demoted(writing.pop(0)[1], done=True, now=now)
+        if hundredth % 100 == 0 and now < 10.0:
+            prompt = [chr(0x4E00 + sealed + place) for place in range(40)]
+            seal(store, w, allocate(store, w, "".join(prompt)), now=now)
+            sealed += len(prompt)
+        for move in demotes(store):
+            free_at = max(free_at, now) + 0.02
+            writing.append((free_at, move))
+        pending = disk(store).oldest_pending
+        oldest_s = max(oldest_s, 0.0 if pending is None else now - pending)
+    assert 0.5 < oldest_s <= 2.0
+    assert (disk(store).pending, disk(store).held) == (0, sealed)
+
+
 def test_a_full_disk_gives_up_what_was_used_longest_ago_tails_before_heads() -> None:
     store, w = world(16, 5)
     put(store, w, "abc")
