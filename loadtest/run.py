@@ -104,12 +104,13 @@ def _asked(settings: RunSettings, endpoint: Endpoint, whole: Offered, listener: 
 
 
 def _imagined(settings: RunSettings, target: Simulated, whole: Offered, listener: Listener) -> tuple[Seen, Facts]:
-    """A harness in virtual time is never late, so it has nothing to say of itself."""
+    """A harness in virtual time is never late, so of itself it has nothing to say."""
     try:
         seen = simulated(target, settings.offer, whole.requests, listener)
     except SimulatedError as error:
         raise RunError(str(error)) from error
-    return seen, _facts(settings, whole, "simulator", [], cpu_share=0.0)
+    block = block_warning(settings.offer, seen.block_tokens)
+    return seen, _facts(settings, whole, "simulator", [block] if block else [], cpu_share=0.0)
 
 
 def requests(settings: RunSettings) -> Offered:

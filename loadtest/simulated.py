@@ -35,6 +35,7 @@ class SimulatedError(ValueError):
 class Seen:
     """As of a live run."""
 
+    block_tokens: int
     records: list[Record] = field(default_factory=list)
     samples: list[PoolSample] = field(default_factory=list)
 
@@ -57,7 +58,7 @@ class _Run:
     """Turns what the simulator tells into what a live run tells."""
 
     def __init__(self, simulation: Simulation, listener: Listener) -> None:
-        self.seen = Seen()
+        self.seen = Seen(simulation.block_tokens)
         self._simulation, self._listener = simulation, listener
         simulation.events.at(0.0, self._look)
 

@@ -155,6 +155,7 @@ class Simulation:
         self.events = Events()
         machine = spec.machine
         self.links = Links(self.events, bytes_per_s=machine.link_bytes_per_s, latency_s=machine.link_latency_s)
+        self.block_tokens = spec.block_tokens
         layout = KvLayout(spec.block_tokens, (spec.block_bytes,), "simulated")
         weights = hashlib.sha256(machine.name.encode()).hexdigest()
         identity = Identity(machine.name, weights, "simulated", spec.block_tokens, layout.digest)

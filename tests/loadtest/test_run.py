@@ -120,6 +120,19 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path, capsys: pytest.CaptureFi
     assert [record.outcome.value for record in read(tmp_path).records] == ["finished"] * 5 + ["cancelled"]
 
 
+def test_a_trace_whose_scaled_blocks_fill_none_of_the_simulators_is_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = ({"timestamp": 0, "input_length": 1024, "output_length": 4, "hash_ids": [1, 2]} for _ in range(2))
+    (tmp_path / "trace.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    trace = ("--workload", "trace", "--trace", str(tmp_path / "trace.jsonl"), "--json")
+
+    assert run(*CLUSTER, *trace, "--length-scale", "0.1") == 0
+    assert "blocks 51 tokens, no multiple of the server's 64" in capsys.readouterr().err
+    assert run(*CLUSTER, *trace, "--length-scale", "0.125") == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_the_simulator_gives_the_same_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with served(steady(0.0, 0.0)) as url:
         assert run("--url", url, *SMALL, "--json", "--goodput", "ttft:5000") == 0
