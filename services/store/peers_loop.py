@@ -15,7 +15,7 @@ from services.store.node import StoreNode
 from services.store.peers_allowance import Allowance
 from services.store.peers_metrics import TransferMetrics
 
-DONE_BYTES = 32 << 20
+DONE_BYTES = 16 << 20
 """Few enough that readers need not wait long for the first of them (8 ms at 4 GB/s), enough to be worth waking two
 event loops and a message to each reader. No block is hashed only then, so the last ones don't wait for the others."""
 
