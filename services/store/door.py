@@ -19,7 +19,7 @@ from services.store.node import NoSession, StoreNode
 from services.store.session import WorkerSession
 from services.wire import codec
 from services.wire.errors import WireError
-from services.wire.framed import Framed, listen
+from services.wire.framed import Framed, Listener, listen
 from services.wire.pb.store_pb2 import FromStore, Hello, Refused, ToStore, Welcome
 
 HELLO_S = 10.0
@@ -33,7 +33,7 @@ class Door:
         self._metrics = metrics
         self._hello_s = hello_s
         self._visitors: set[Visitor] = set()
-        self._server: asyncio.Server | None = None
+        self._listener: Listener | None = None
         self._closed = False
 
     @property
@@ -42,13 +42,13 @@ class Door:
 
     async def open(self) -> None:
         """Raises CannotListen."""
-        self._server = await listen(self.path, self._come_in)
+        self._listener = await listen(self.path, self._come_in)
 
     def close(self) -> None:
         """Every session ends; idempotent."""
         self._closed = True
-        if self._server is not None:
-            self._server.close()
+        if self._listener is not None:
+            self._listener.close()
         self.path.unlink(missing_ok=True)
         for visitor in tuple(self._visitors):
             visitor.leave()

@@ -138,8 +138,25 @@ def _parsed(kind: type[Heard], body: bytes) -> Heard:
         raise WireError("bytes that are no message") from error
 
 
-async def listen(path: Path, made: Callable[[], asyncio.Protocol]) -> asyncio.Server:
-    """Serve at ``path``, for this user only; who calls closes the server and removes the path. Raises CannotListen."""
+class Listener:
+    """A socket that connections come in by."""
+
+    def __init__(self, server: asyncio.Server) -> None:
+        self._server = server
+
+    def close(self) -> None:
+        """Nobody is accepted from now on; idempotent. Who has been accepted just now still makes its connection.
+
+        So the server ends a turn of the loop later: one that ends between the two leaves a socket that nobody closes.
+        """
+        loop = asyncio.get_running_loop()
+        for sock in self._server.sockets:
+            loop.remove_reader(sock.fileno())
+        loop.call_soon(self._server.close)
+
+
+async def listen(path: Path, made: Callable[[], asyncio.Protocol]) -> Listener:
+    """Serve at ``path``, for this user only; who calls closes it and removes the path. Raises CannotListen."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with _short(path) as address:
@@ -148,7 +165,7 @@ async def listen(path: Path, made: Callable[[], asyncio.Protocol]) -> asyncio.Se
     except OSError as error:
         sock.close()
         raise CannotListen(f"can't listen at {path}: {error.strerror or error}") from error
-    return await asyncio.get_running_loop().create_unix_server(made, sock=sock)
+    return Listener(await asyncio.get_running_loop().create_unix_server(made, sock=sock))
 
 
 async def connect(path: Path, protocol: asyncio.Protocol) -> None:

@@ -1,8 +1,9 @@
 """Messages over a Unix socket arrive whole, in order, within bounds; and who breaks the rules is told apart."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,12 +61,12 @@ class End:
 async def ends(directory: Path, *, stops_after: int | None = None) -> AsyncIterator[tuple[End, End]]:
     """A caller and who is called."""
     caller, called = End(), End(stops_after)
-    server = await listen(directory / "door", lambda: called.connection)
+    listener = await listen(directory / "door", lambda: called.connection)
     try:
         await connect(directory / "door", caller.connection)
         yield caller, called
     finally:
-        server.close()
+        listener.close()
         for end in (caller, called):
             end.connection.abort()
             await end.until(losses=1)
@@ -180,8 +181,36 @@ async def test_who_is_given_up_before_it_was_accepted_is_not_kept(
         leave(server_end.connection)
         return server_end.connection
 
-    server = await listen(tmp_path / "door.sock", made)
-    async with server:
+    listener = await listen(tmp_path / "door.sock", made)
+    with closing(listener):
         await connect(tmp_path / "door.sock", client_end.connection)
         await client_end.until(losses=1)
         await server_end.until(losses=1)
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_who_is_just_being_accepted_when_listening_ends_is_not_kept(tmp_path: Path, turns: int) -> None:
+    """After each number of the loop's turns: a connection that has no transport yet would be nobody's."""
+    accepted: list[Framed[ToStore]] = []
+    over = False
+
+    def made() -> Framed[ToStore]:
+        accepted.append(End().connection)
+        if over:
+            accepted[-1].abort()
+        return accepted[-1]
+
+    loop = asyncio.get_running_loop()
+    listener = await listen(tmp_path / "door.sock", made)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.setblocking(False)
+        client.connect(str(tmp_path / "door.sock"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        over = True
+        listener.close()
+        for connection in accepted:
+            connection.abort()
+        async with asyncio.timeout(PATIENCE_S):
+            with suppress(ConnectionResetError):
+                assert await loop.sock_recv(client, 1) == b""
