@@ -16,8 +16,8 @@ from services.store.peers_allowance import Allowance
 from services.store.peers_metrics import TransferMetrics
 
 DONE_BYTES = 16 << 20
-"""Few enough that readers need not wait long for the first of them (8 ms at 4 GB/s), enough to be worth waking two
-event loops and a message to each reader. No block is hashed only then, so the last ones don't wait for the others."""
+"""Few enough that readers need not wait long for the first of them (4 ms at 4 GB/s) and that little is lost with a peer
+that dies, enough to be worth waking two event loops and a message to each reader."""
 
 LEFT_ALONE_S = 5.0
 """How long a peer that hung is asked for nothing; then the next call tries it."""

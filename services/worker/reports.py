@@ -53,9 +53,9 @@ class WorkerReports:
         self.role, self.changed_s = role, now
 
     def compose(self, sequence: int, snapshot: bool) -> WorkerReport:
-        """Always whole, so a snapshot is nothing special."""
+        """Always whole, so a snapshot is nothing special. The batcher goes by the profile that it tells, too."""
         state, profile = self.batcher.snapshot(), self.correction.profile()
-        self.batcher.profile = profile  # who is still in time is judged by what is predicted
+        self.batcher.profile = profile
         session = None if self.link is None else self.link.session
         return WorkerReport(
             worker=self.worker,
