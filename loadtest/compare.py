@@ -9,7 +9,6 @@ import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -20,12 +19,12 @@ from rich.table import Table
 
 from loadtest import flags
 from loadtest.arguments import Parser, number
-from loadtest.paired import FEWEST, Paired, Verdict, paired
+from loadtest.paired import FEWEST, Paired, Verdict, as_json, paired, ratio_as
 from loadtest.run import RunError
 from loadtest.run import run as run_once
-from loadtest.run_directory import RunDirectory, RunDirectoryError
+from loadtest.run_directory import RunDirectoryError
 from loadtest.settings import RunSettings
-from loadtest.several import Runs, SeveralError, ended, made, resetting, shown_as
+from loadtest.several import Runs, SeveralError, add_keeping, ended, made, made_once, resetting, shown_as, write
 
 NAME = "moonpool loadtest compare"
 COMPARISON = "compare.json"
@@ -64,23 +63,24 @@ def main(argv: Sequence[str]) -> int:
     asked, urls = _asked(parser, argv)
     sides = _sides(argv, asked, urls)
     try:
-        directory = made(asked.out, what="a comparison")
+        directory = made(asked.out, what="a comparison", resume=asked.resume)
         ready = {name: resetting(side, keep=asked.keep_caches) for name, side in sides.items()}
         found = compare(ready, asked.pairs, directory, tell=_tell)
-        document = described(found, sides)
-        if directory is not None:
-            (directory / COMPARISON).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     except (RunError, RunDirectoryError, SeveralError) as error:
         print(f"{NAME}: {error}", file=sys.stderr)
         return 1
+    document = described(found, sides)
+    unkept = write(directory and directory / COMPARISON, document)
     for warning in document["warnings"]:
         print(f"{NAME}: {warning}", file=sys.stderr)
     if asked.json:
         print(json.dumps(document))
     else:
         Console().print(table(document))
+        for words, told in document["without"].items():
+            print(f"{words}: not compared, {told}")
         print(document["sentence"])
-    return ended(NAME, interrupted=found.interrupted, failed=found.failed)
+    return ended(NAME, interrupted=found.interrupted, failed=found.failed or unkept)
 
 
 def compare(
@@ -99,17 +99,19 @@ def compare(
             side = sides[name]
             one = replace(side, offer=replace(side.offer, seed=side.offer.seed + place - 1))
             tell(f"pair {place} of {pairs}: {name}")
-            with RunDirectory(directory / f"{name}-{place}") if directory else nullcontext() as kept:
-                try:
-                    summaries[name] = run(one, kept).summary
-                except KeyboardInterrupt:  # before anything was sent
-                    found.interrupted = True
-                except RunError as error:
-                    if not found.pairs:
-                        raise
-                    found.failed = str(error)
-            if found.failed or found.interrupted or summaries[name]["interrupted"]:
-                found.interrupted = not found.failed
+            try:
+                result = made_once(run, one, directory and directory / f"{name}-{place}")
+            except KeyboardInterrupt:  # before anything was sent
+                found.interrupted = True
+                return found
+            except (RunError, RunDirectoryError) as error:
+                if not found.pairs:
+                    raise
+                found.failed = str(error)
+                return found
+            summaries[name] = result.summary
+            if summaries[name]["interrupted"] or result.unkept:
+                found.interrupted, found.failed = bool(summaries[name]["interrupted"]), result.unkept
                 return found
         found.pairs.append((summaries["a"], summaries["b"]))
     return found
@@ -118,12 +120,14 @@ def compare(
 def described(found: Comparison, sides: dict[str, RunSettings]) -> dict[str, Any]:  # Any: JSON
     """The document of ``--json``, and of ``compare.json``."""
     measures = [row for row in (_measure(found, name) for name in MEASURES) if row is not None]
+    without = {words: told for name, words in MEASURES.items() if (told := _without(found, name))}
     return {
         "pairs": len(found.pairs),
         "interrupted": found.interrupted,
         "failed": found.failed,
         "sentence": sentence(measures, len(found.pairs)),
         "measures": measures,
+        "without": without,
         "warnings": list(dict.fromkeys(_warnings(found))),
         "a": sides["a"].described(),
         "b": sides["b"].described(),
@@ -132,11 +136,11 @@ def described(found: Comparison, sides: dict[str, RunSettings]) -> dict[str, Any
 
 def sentence(measures: Sequence[dict[str, Any]], pairs: int) -> str:  # Any: JSON
     """What may be said, and no more."""
+    if pairs == 0:
+        return "No pair of runs was whole, so there is nothing to compare."
     if pairs < FEWEST:
-        return (
-            f"{pairs} pairs are too few to tell a difference from noise: that {FEWEST} all agree, chance does one "
-            "time in 32."
-        )
+        few = "1 pair is" if pairs == 1 else f"{pairs} pairs are"
+        return f"{few} too few to tell a difference from noise: that {FEWEST} all agree, chance does one time in 32."
     differs = [row["words"] for row in measures if row["verdict"] in (Verdict.HIGHER, Verdict.LOWER)]
     chance = (
         f"of {len(measures)} measures of twice the same thing, about {len(measures) * _by_chance(measures):.1f} would"
@@ -161,8 +165,8 @@ def table(document: dict[str, Any]) -> Table:  # Any: JSON
             row["words"],
             shown_as(row["a"]),
             shown_as(row["b"]),
-            f"{row['ratio']:.3f}",
-            "-" if low is None or high is None else f"{low:.3f}–{high:.3f}",
+            ratio_as(row["ratio"]),
+            "-" if low is None or high is None else f"{ratio_as(low)}–{ratio_as(high)}",
             row["verdict"],
         )
     return shown
@@ -171,7 +175,7 @@ def table(document: dict[str, Any]) -> Table:  # Any: JSON
 def _measure(found: Comparison, name: str) -> dict[str, Any] | None:  # Any: JSON
     """None where a pair lacks it, or has no ratio."""
     values = [(a.get(name), b.get(name)) for a, b in found.pairs]
-    known = [(a, b) for a, b in values if a is not None and b is not None]
+    known = [(float(a), float(b)) for a, b in values if a is not None and b is not None]
     if len(known) < len(values) or (ratios := paired(known)) is None:
         return None
     return {
@@ -185,13 +189,22 @@ def _measure(found: Comparison, name: str) -> dict[str, Any] | None:  # Any: JSO
 
 def _told(ratios: Paired) -> dict[str, Any]:  # Any: JSON
     return {
-        "ratio": ratios.ratio,
-        "low": ratios.low,
-        "high": ratios.high,
+        "ratio": as_json(ratios.ratio),
+        "low": as_json(ratios.low),
+        "high": as_json(ratios.high),
         "coverage": ratios.coverage,
         "verdict": ratios.verdict.value,
-        "ratios": list(ratios.ratios),
+        "ratios": [as_json(ratio) for ratio in ratios.ratios],
     }
+
+
+def _without(found: Comparison, name: str) -> str:
+    """Whose runs lack it, and how many; nothing where all have it, or nobody does."""
+    lacking = {side: [pair[place].get(name) for pair in found.pairs].count(None) for place, side in enumerate(SIDES)}
+    if not any(lacking.values()) or all(number == len(found.pairs) for number in lacking.values()):
+        return ""
+    told = (f"{side} has none in {number} of {len(found.pairs)} runs" for side, number in lacking.items() if number)
+    return " and ".join(told)
 
 
 def _by_chance(measures: Sequence[dict[str, Any]]) -> float:  # Any: JSON
@@ -262,8 +275,5 @@ def _parser(prog: str = NAME) -> Parser:
         help=f"pairs of runs; fewer than {FEWEST} prove nothing [{FEWEST}]",
     )
     add("--keep-caches", action="store_true", help="don't empty the servers' caches before each run")
-    group = parser.add_argument_group("what is left of it")
-    add = group.add_argument
-    add("--out", type=Path, metavar="DIR", help="keep each run below it, for moonpool loadtest report DIR [nowhere]")
-    add("--json", action="store_true", help="print JSON instead of a table")
+    add_keeping(parser)
     return parser

@@ -1,11 +1,13 @@
 """Offers a workload to a target at its times, and never waits for an answer before it sends the next.
 
 Arrivals are open: a slow server gets no fewer requests for being slow. What waits for an answer is only what follows
-it, a chat's next turn, and with ``max_concurrency`` whoever finds no seat; its plan begins when the seat is free, so
-that the lag is the harness's own in every case. Whatever happens, each request that was sent ends as one record.
+it, a chat's next turn, and with ``max_concurrency`` whoever finds no seat: its plan begins when the seat is free, so
+that the lag is the harness's own in every case, and how long it waited for it is in its record. Whatever happens, each
+request that was sent ends as one record.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -49,6 +51,9 @@ class Driver:
         self._target, self._pace = target, pace
         self._now, self._over, self._stop = now, over, stop
         self._seats = None if pace.max_concurrency is None else asyncio.Semaphore(pace.max_concurrency)
+        self._free_s = deque([0.0] * (pace.max_concurrency or 0))
+        """Since when each free seat has been, the longest first."""
+
         self._requests: Sequence[Request] = ()
         self._followers: dict[int, list[int]] = {}
 
@@ -79,7 +84,7 @@ class Driver:
                 planned_s = await self._seat(at_s)
                 if planned_s is None:
                     break
-                group.create_task(self._ask(group, place, planned_s, body), name=f"request {place}")
+                group.create_task(self._ask(group, place, at_s, planned_s, body), name=f"request {place}")
 
     async def _follow(self, group: asyncio.TaskGroup, place: int, at_s: float) -> None:
         body = self._target.prepare(self._requests[place])
@@ -87,7 +92,7 @@ class Driver:
             return
         planned_s = await self._seat(at_s)
         if planned_s is not None:
-            await self._ask(group, place, planned_s, body)
+            await self._ask(group, place, at_s, planned_s, body)
 
     async def _turn(self, at_s: float) -> bool:
         """When its time has come; False: the run's is over before. Others run at least once meanwhile."""
@@ -103,18 +108,23 @@ class Driver:
         """When it is to be sent: as planned, or when a seat was free. None: too late for that."""
         if self._seats is None:
             return at_s
-        full = self._seats.locked()
         await self._seats.acquire()
-        planned_s = self._now() if full else at_s
+        free_s = self._free_s.popleft()
+        planned_s = max(at_s, free_s)
         if self._pace.duration_s is None or planned_s < self._pace.duration_s:
             return planned_s
+        self._free_s.appendleft(free_s)
         self._seats.release()
         return None
 
-    async def _ask(self, group: asyncio.TaskGroup, place: int, planned_s: float, body: bytes) -> None:
+    async def _ask(self, group: asyncio.TaskGroup, place: int, at_s: float, planned_s: float, body: bytes) -> None:
         request = self._requests[place]
         leave_after = self._pace.leaving.get(place)
-        answer = Answer(Offered(place, planned_s, request.input_tokens, request.output_tokens, leave_after))
+        answer = Answer(
+            Offered(
+                place, planned_s, request.input_tokens, request.output_tokens, leave_after, queued_s=planned_s - at_s
+            )
+        )
         try:
             await self._target.ask(body, answer, self._now)
             if answer.enough:
@@ -124,6 +134,7 @@ class Driver:
             raise
         finally:
             if self._seats is not None:
+                self._free_s.append(self._now())
                 self._seats.release()
             if answer.begun and answer.over:
                 self._over(answer.record())

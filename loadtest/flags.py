@@ -6,6 +6,7 @@ from argparse import ArgumentTypeError, BooleanOptionalAction, Namespace
 from collections.abc import Sequence
 from math import inf
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from loadtest.arguments import Parser, above_0, number
 from loadtest.metrics import SloError, slo
@@ -59,7 +60,7 @@ def add_offer(parser: Parser) -> None:
     group = parser.add_argument_group("what is asked")
     add = group.add_argument
     add("--workload", choices=WORKLOADS, default="random", help="[random]")
-    add("--num-prompts", type=number, metavar="N", help="requests [1000; with --duration or a trace: all that fit]")
+    add("--num-prompts", type=_length, metavar="N", help="requests [1000; with --duration or a trace: all that fit]")
     add(
         "--input-len",
         type=_length,
@@ -106,17 +107,17 @@ def add_arrivals(parser: Parser) -> None:
     add = group.add_argument
     add(
         "--request-rate",
-        type=_rate,
+        type=_or_inf,
         default=inf,
         metavar="R",
         help="a second; of chats or swarms, those that begin [inf: all at once]",
     )
     add(
         "--burstiness",
-        type=above_0,
+        type=_or_inf,
         default=1.0,
         metavar="X",
-        help="shape of the gamma of gaps; 1 Poisson, less bursts [1]",
+        help="shape of the gamma of gaps; 1 Poisson, less bursts, inf all alike [1]",
     )
     add("--ramp-up-strategy", choices=tuple(Strategy), help="a rate that changes from start to end")
     add("--ramp-up-start-rps", type=above_0, metavar="R", help="the rate at the first request")
@@ -145,8 +146,7 @@ def settings(parser: Parser, asked: Namespace) -> RunSettings:
 
 
 def _offer(asked: Namespace) -> Offer:
-    if asked.trace is not None and asked.workload != "trace":
-        raise ValueError("--trace needs --workload trace")
+    _check_trace(asked)
     return Offer(
         workload=asked.workload,
         requests=asked.num_prompts,
@@ -174,6 +174,20 @@ def _offer(asked: Namespace) -> Offer:
     )
 
 
+def _check_trace(asked: Namespace) -> None:
+    if asked.workload != "trace":
+        if asked.trace is not None:
+            raise ValueError("--trace needs --workload trace")
+        return
+    told = {
+        "--request-rate": asked.request_rate != inf,
+        "--burstiness": asked.burstiness != 1.0,
+        "--ramp-up-strategy": asked.ramp_up_strategy is not None,
+    }
+    if given := [name for name, is_told in told.items() if is_told]:
+        raise ValueError(f"a trace has times of its own, so {given[0]} says nothing: --speed replays it faster")
+
+
 def _ramp(asked: Namespace) -> Ramp | None:
     given = (asked.ramp_up_strategy, asked.ramp_up_start_rps, asked.ramp_up_end_rps)
     if all(each is None for each in given):
@@ -186,9 +200,8 @@ def _ramp(asked: Namespace) -> Ramp | None:
 
 
 def _endpoint(asked: Namespace) -> Endpoint:
-    url = asked.url if "://" in asked.url else f"http://{asked.url}"
     return Endpoint(
-        url=url.rstrip("/").removesuffix("/v1"),
+        url=_base(asked.url),
         endpoint=asked.endpoint,
         model=asked.model,
         key=asked.api_key or os.environ.get(KEY_VARIABLE),
@@ -206,13 +219,26 @@ def _endpoint(asked: Namespace) -> Endpoint:
     )
 
 
+def _base(text: str) -> str:
+    """Raises ValueError where no server can be there."""
+    url = text if "://" in text else f"http://{text}"
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # the port is no number, or too large
+        sound = False
+    if not sound:
+        raise ValueError(f"--url {text} is no server's address; like http://127.0.0.1:8000")
+    return url.rstrip("/").removesuffix("/v1")
+
+
 def _length(text: str) -> int:
     if (found := number(text)) < 1:
         raise ArgumentTypeError("at least 1")
     return found
 
 
-def _rate(text: str) -> float:
+def _or_inf(text: str) -> float:
     return inf if text == "inf" else above_0(text)
 
 

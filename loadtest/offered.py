@@ -162,8 +162,13 @@ def _arrivals(offer: Offer, chance: Random) -> list[float]:
     if number is None and offer.duration_s is None:
         number = DEFAULT_REQUESTS
     if offer.ramp is not None:
-        return ramps.planned(number or offer.ramp.number(offer.duration_s or 0.0), offer.ramp, offer.burstiness, chance)
+        number = number or offer.ramp.number(offer.duration_s or 0.0)
+        return ramps.planned(number, offer.ramp, offer.burstiness, chance)
     if number is None:
+        if offer.rate_per_s == inf and offer.max_concurrency is None:
+            raise ValueError(
+                "a duration alone would send everything at once: it needs --request-rate, a ramp, or --max-concurrency"
+            )
         rate_per_s = MOST_PER_S if offer.rate_per_s == inf else offer.rate_per_s
         number = max(1, ceil((offer.duration_s or 0.0) * rate_per_s))
     return planned(number, offer.rate_per_s, offer.burstiness, chance)

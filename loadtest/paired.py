@@ -7,7 +7,7 @@ of the sign test: from one order statistic to another, right whatever the distri
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from math import comb
+from math import comb, inf
 from statistics import median
 
 COVERAGE = 0.95
@@ -28,6 +28,7 @@ class Verdict(StrEnum):
 class Paired:
     """Ratios b : a in the order of their pairs. low, high: of the median's interval, None with too few pairs.
 
+    To nothing, something is infinite, and nothing is equal: such a pair says as much as any other about which is more.
     coverage: how often such an interval holds the true median, at least ``COVERAGE``.
     """
 
@@ -50,14 +51,31 @@ class Paired:
 
 
 def paired(pairs: Sequence[tuple[float, float]]) -> Paired | None:
-    """Of (a, b); None where there is no pair whose ratio there could be."""
-    ratios = tuple(b / a for a, b in pairs if a > 0.0)
-    if not ratios:
+    """Of (a, b), none below 0; None of no pair."""
+    assert all(a >= 0.0 and b >= 0.0 for a, b in pairs), "a ratio of what is below 0 says nothing"
+    if not pairs:
         return None
+    ratios = tuple(_ratio(a, b) for a, b in pairs)
     ordered, depth = sorted(ratios), _depth(len(ratios))
     if depth is None:
         return Paired(ratios, None, None, None)
     return Paired(ratios, ordered[depth], ordered[-1 - depth], 1.0 - 2.0 * _at_most(depth, len(ratios)))
+
+
+def as_json(ratio: float | None) -> float | str | None:
+    """JSON has no infinity: the word, as everywhere else."""
+    return "inf" if ratio == inf else ratio
+
+
+def ratio_as(ratio: float | str) -> str:
+    """To three digits; ``inf`` as it is."""
+    return ratio if isinstance(ratio, str) else f"{ratio:.3f}"
+
+
+def _ratio(a: float, b: float) -> float:
+    if a > 0.0:
+        return b / a
+    return inf if b > 0.0 else 1.0
 
 
 def _depth(number: int) -> int | None:

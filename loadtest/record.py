@@ -38,7 +38,8 @@ class RecordError(ValueError):
 class Record:
     """One offered request.
 
-    place: in the workload. input_tokens, max_tokens: as the workload has it; prompt_tokens, completion_tokens,
+    place: in the workload. queued_s: how long it waited for a seat, where the harness has so many only, before
+    planned_s. input_tokens, max_tokens: as the workload has it; prompt_tokens, completion_tokens,
     cached_tokens: as the target counted, None where it doesn't. cause: a short word that groups refusals and failures
     ("slo_unattainable", "http 500", "connection reset", "time-out"); detail: the target's sentence. status: of HTTP.
     predicted_ttft_s, retry_after_s, prefill, decode: what a Moonpool says beside its answer.
@@ -64,6 +65,7 @@ class Record:
     prefill: str | None = None
     decode: str | None = None
     request_id: str = ""
+    queued_s: float = 0.0
 
     @property
     def finished(self) -> bool:

@@ -59,6 +59,9 @@ def main(argv: Sequence[str]) -> int:
         print(json.dumps(found.summary))
     else:
         Console().print(table(found.summary))
+    if found.unkept:
+        print(f"{NAME}: {found.unkept}", file=sys.stderr)
+        return 1
     return INTERRUPTED if found.summary["interrupted"] else 0
 
 
@@ -78,10 +81,10 @@ def run(settings: RunSettings, directory: RunDirectory | None = None) -> RunResu
                 assert_never(settings.target)
     if not seen.records:
         raise RunError("nothing was sent before it was stopped")
-    found = RunResult(seen.records, summary(seen.records, replace(facts, when=when)), seen.samples)
+    summed = summary(seen.records, replace(facts, when=when))
     if directory is not None:
-        directory.summary(found.summary)
-    return found
+        directory.summary(summed)
+    return RunResult(seen.records, summed, seen.samples, unkept=directory.unkept if directory is not None else "")
 
 
 def _asked(settings: RunSettings, endpoint: Endpoint, whole: Offered, listener: Listener) -> tuple[Live, Facts]:
@@ -182,6 +185,8 @@ def _facts(settings: RunSettings, whole: Offered, kind: str, warnings: list[str]
         label=settings.label,
         request_rate=offer.rate_per_s,
         burstiness=offer.burstiness,
+        ramp=offer.ramp,
+        paced=offer.paced,
         max_concurrency=offer.max_concurrency,
         slos=settings.slos,
         settings=settings.described(),
@@ -194,7 +199,7 @@ def _warnings(settings: RunSettings, endpoint: Endpoint, seen: Live) -> list[str
     found = doubts(
         seen.records,
         cpu_share=seen.cpu_share,
-        paced=offer.rate_per_s < float("inf") or offer.ramp is not None or offer.workload == "trace",
+        paced=offer.paced,
         exact_output=endpoint.ignore_eos,
         longest=seen.server.max_model_len,
     )

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -19,15 +20,19 @@ class RunDirectoryError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What there is of a run. pools: empty where the target doesn't tell."""
+    """What there is of a run. pools: empty where the target doesn't tell. unkept: why not all of it is on the disk."""
 
     records: Sequence[Record]
     summary: dict[str, Any]  # JSON
     pools: Sequence[PoolSample] = field(default=())
+    unkept: str = ""
 
 
 class RunDirectory:
-    """One that is being written. Made new, unless ``overwrite``. Raises RunDirectoryError."""
+    """One that is being written. Made new, unless ``overwrite``; raises RunDirectoryError where it can't be.
+
+    A disk that is full, or a directory that somebody deletes, ends no run: ``unkept`` says what is lost.
+    """
 
     def __init__(self, path: Path, *, overwrite: bool = False) -> None:
         self.path = path
@@ -42,30 +47,49 @@ class RunDirectory:
         except OSError as error:
             raise RunDirectoryError(f"can't write to {path}: {error.strerror}") from error
         self._pools: TextIO | None = None
+        self.unkept = ""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._records.close()
+        with self._noting():
+            self._records.close()
         if self._pools is not None:
-            self._pools.close()
+            with self._noting():
+                self._pools.close()
 
     def record(self, record: Record) -> None:
-        self._records.write(to_line(record) + "\n")
-        self._records.flush()  # whatever becomes of us, it is kept
+        with self._noting():
+            self._records.write(to_line(record) + "\n")
+            self._records.flush()  # whatever becomes of us, it is kept
 
     def pool(self, sample: PoolSample) -> None:
-        if self._pools is None:
-            self._pools = (self.path / POOLS).open("w", encoding="utf-8")
-        self._pools.write(to_line(sample) + "\n")
-        self._pools.flush()
+        with self._noting():
+            if self._pools is None:
+                self._pools = (self.path / POOLS).open("w", encoding="utf-8")
+            self._pools.write(to_line(sample) + "\n")
+            self._pools.flush()
 
     def summary(self, summary: dict[str, Any]) -> None:
         """Whole, or not at all."""
-        half = self.path / f".{SUMMARY}"
-        half.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-        os.replace(half, self.path / SUMMARY)
+        with self._noting():
+            written(self.path / SUMMARY, summary)
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        """The first thing that went wrong."""
+        try:
+            yield
+        except OSError as error:
+            self.unkept = self.unkept or f"can't write to {self.path}: {error.strerror}"
+
+
+def written(path: Path, document: dict[str, Any]) -> None:
+    """A file of JSON: whole, or not at all. Raises OSError."""
+    half = path.with_name(f".{path.name}")
+    half.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    os.replace(half, path)
 
 
 def read(path: Path) -> RunResult:

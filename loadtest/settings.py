@@ -51,6 +51,11 @@ class Offer:
     warmups: int = 0
     seed: int = 0
 
+    @property
+    def paced(self) -> bool:
+        """Requests have times to be sent at; else all are sent at once, or as seats allow."""
+        return self.rate_per_s < inf or self.ramp is not None or self.workload == "trace"
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:

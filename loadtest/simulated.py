@@ -46,7 +46,7 @@ def simulated(target: Simulated, offer: Offer, requests: Sequence[Request], list
         simulation = cluster(target.flags, seed=offer.seed)
     except ValueError as error:
         raise SimulatedError(str(error)) from error
-    run = _Run(simulation, listener)
+    run = _Run(simulation, requests, listener)
     until_s = inf if offer.duration_s is None else offer.duration_s
     left = leaving(offer, requests)
     simulation.run(requests, over=run.over, seats=offer.max_concurrency, until_s=until_s, leaving=left)
@@ -57,13 +57,19 @@ def simulated(target: Simulated, offer: Offer, requests: Sequence[Request], list
 class _Run:
     """Turns what the simulator tells into what a live run tells."""
 
-    def __init__(self, simulation: Simulation, listener: Listener) -> None:
+    def __init__(self, simulation: Simulation, requests: Sequence[Request], listener: Listener) -> None:
         self.seen = Seen(simulation.block_tokens)
-        self._simulation, self._listener = simulation, listener
+        self._simulation, self._requests, self._listener = simulation, requests, listener
+        self._over_s: dict[int, float] = {}
+        """By place: when those were over that others follow."""
+
         simulation.events.at(0.0, self._look)
 
     def over(self, record: simulator.Record) -> None:
-        found = translated(record, now=self._simulation.events.now)
+        now, request = self._simulation.events.now, self._requests[record.place]
+        due_s = request.at_s + (0.0 if request.after is None else self._over_s[request.after])
+        self._over_s[record.place] = now
+        found = translated(record, now=now, queued_s=max(0.0, record.asked_s - due_s))
         self.seen.records.append(found)
         self._listener.record(found)
 
@@ -89,8 +95,11 @@ class _Run:
             self._simulation.events.after(LOOK_S, self._look)
 
 
-def translated(record: simulator.Record, *, now: float) -> Record:
-    """now: when it was over. A rejection after its prefill keeps its first token, as a broken stream would."""
+def translated(record: simulator.Record, *, now: float, queued_s: float = 0.0) -> Record:
+    """now: when it was over. queued_s: how long it stood before there was a seat.
+
+    A rejection after its prefill keeps its first token, as a broken stream would.
+    """
     finished = record.ended_s is not None
     late = not finished and record.ttft_s is not None
     outcome = Outcome.FINISHED if finished else Outcome.FAILED if late else Outcome.REFUSED
@@ -115,4 +124,5 @@ def translated(record: simulator.Record, *, now: float) -> Record:
         predicted_ttft_s=record.predicted_ttft_s,
         prefill=record.prefill,
         decode=record.decode,
+        queued_s=queued_s,
     )

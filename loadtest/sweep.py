@@ -7,7 +7,6 @@ import json
 import sys
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
@@ -21,10 +20,10 @@ from loadtest.arguments import Parser, above_0, number
 from loadtest.metrics.slo import good
 from loadtest.run import RunError, requests
 from loadtest.run import run as run_once
-from loadtest.run_directory import RunDirectory, RunDirectoryError
+from loadtest.run_directory import RunDirectoryError
 from loadtest.search import Answer, Certainty, Search, Tried
 from loadtest.settings import RunSettings
-from loadtest.several import Runs, SeveralError, ended, made, resetting, shown_as
+from loadtest.several import Runs, SeveralError, add_keeping, ended, made, made_once, resetting, shown_as, write
 
 NAME = "moonpool loadtest sweep"
 SWEEP = "sweep.json"
@@ -47,20 +46,21 @@ def main(argv: Sequence[str]) -> int:
     settings = flags.settings(parser, asked)
     try:
         _check(parser, asked, settings)
-        directory = made(asked.out, what="a sweep")
+        directory = made(asked.out, what="a sweep", resume=asked.resume)
         found = sweep(resetting(settings, keep=asked.keep_caches), _search(asked), directory, tell=_tell)
-        document = described(found, settings, target=asked.attainment)
-        if directory is not None:
-            (directory / SWEEP).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     except (RunError, RunDirectoryError, SeveralError) as error:
         print(f"{NAME}: {error}", file=sys.stderr)
         return 1
+    document = described(found, settings, target=asked.attainment)
+    unkept = write(directory and directory / SWEEP, document)
+    for warning in document["warnings"]:
+        print(f"{NAME}: {warning}", file=sys.stderr)
     if asked.json:
         print(json.dumps(document))
     else:
         Console().print(table(document))
         print(document["sentence"])
-    return ended(NAME, interrupted=found.interrupted, failed=found.failed)
+    return ended(NAME, interrupted=found.interrupted, failed=found.failed or unkept)
 
 
 def sweep(
@@ -78,23 +78,25 @@ def sweep(
         summaries = found.summaries.setdefault(rate, [])
         place = len(summaries) + 1
         one = at(settings, rate, scale=scale, seed=settings.offer.seed + place - 1)
-        with RunDirectory(directory / f"rate-{rate:.4g}-{place}") if directory else nullcontext() as kept:
-            try:
-                result = run(one, kept)
-            except KeyboardInterrupt:  # before anything was sent
-                found.interrupted = True
-                break
-            except RunError as error:
-                if not search.tried:
-                    raise
-                found.failed = str(error)
-                break
+        try:
+            result = made_once(run, one, directory and directory / f"rate-{rate:.4g}-{place}")
+        except KeyboardInterrupt:  # before anything was sent
+            found.interrupted = True
+            break
+        except (RunError, RunDirectoryError) as error:
+            if not search.tried:
+                raise
+            found.failed = str(error)
+            break
         summaries.append(result.summary)
         found.interrupted = bool(result.summary["interrupted"])
         if not found.interrupted:  # what was cut off is no measurement of its rate
             judged = [good(record, settings.slos) for record in result.records]
             search.told(rate, judged.count(True), len(judged) - judged.count(None))
             tell(rate, judged.count(True) / max(1, len(judged) - judged.count(None)))
+        if result.unkept:
+            found.failed = result.unkept
+            break
     return found
 
 
@@ -270,8 +272,5 @@ def _parser() -> Parser:
     add("--repeats", type=number, default=2, metavar="N", help="runs at each of the two rates beside the border [2]")
     add("--runs", type=number, default=30, metavar="N", help="at most so many in all [30]")
     add("--keep-caches", action="store_true", help="don't empty the server's caches before each run")
-    group = parser.add_argument_group("what is left of it")
-    add = group.add_argument
-    add("--out", type=Path, metavar="DIR", help="keep each run below it, for moonpool loadtest report DIR [nowhere]")
-    add("--json", action="store_true", help="print JSON instead of a table")
+    add_keeping(parser)
     return parser

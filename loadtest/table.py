@@ -13,6 +13,7 @@ LATENCIES = {
     "itl_ms": "ITL, ms",
     "tbt_ms": "TBT, ms",
     "e2el_ms": "E2EL, ms",
+    "client_queue_time_ms": "waiting for a seat, ms",
     "lag_ms": "harness's lag, ms",
 }
 
@@ -24,6 +25,8 @@ def table(found: Mapping[str, Any]) -> Group:  # Any: JSON
     for column in ("", *FIGURES):
         latencies.add_column(column, justify="right" if column else "left")
     for name, words in LATENCIES.items():
+        if name == "client_queue_time_ms" and found["max_concurrency"] is None:
+            continue
         latencies.add_row(words, *(shown(found[f"{figure}_{name}"]) for figure in FIGURES))
     rest = Table(show_header=False)
     for name, value in _rest(found).items():

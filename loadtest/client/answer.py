@@ -31,13 +31,17 @@ INTERRUPTED = "interrupted"
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """What the harness plans. leave_after: so many tokens, and then it leaves; None: it stays."""
+    """What the harness plans. leave_after: so many tokens, and then it leaves; None: it stays.
+
+    queued_s: how long it waited for a seat before that.
+    """
 
     place: int
     planned_s: float
     input_tokens: int
     max_tokens: int
     leave_after: int | None = None
+    queued_s: float = 0.0
 
 
 class Answer:
@@ -118,7 +122,7 @@ class Answer:
         plain = Record(
             offered.place, offered.planned_s, self.sent_s, offered.input_tokens, offered.max_tokens, outcome, ended_s
         )
-        return replace(plain, chunks=tuple(self._chunks), **self._told)
+        return replace(plain, chunks=tuple(self._chunks), queued_s=offered.queued_s, **self._told)
 
     # -- events -------------------------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """The live target: one POST per request over as many connections as it takes, its answer told byte by byte."""
 
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -53,11 +54,17 @@ def cause(error: Exception) -> tuple[str, str]:
         case TimeoutError():  # aiohttp's own are of this kind too
             return "time-out", detail
         case aiohttp.ClientConnectorError():
-            return "no connection", detail
+            return "no connection", _unreached(error)
         case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError() | OSError():
             return "connection reset", detail
         case _:
             return type(error).__name__, detail
+
+
+def _unreached(error: aiohttp.ClientConnectorError) -> str:
+    """As the system words it: asyncio's "Connect call failed" doesn't say why."""
+    said = error.strerror or str(error)
+    return os.strerror(error.errno) if error.errno and said.startswith("Connect call failed") else said
 
 
 @asynccontextmanager

@@ -74,10 +74,10 @@ async def forget(http: aiohttp.ClientSession, endpoint: Endpoint) -> None:
 async def bodies(http: aiohttp.ClientSession, endpoint: Endpoint, server: Server, *, seed: int, ids: bool) -> Bodies:
     """ids: have the server tell the ids that it answers with. Raises ServerError."""
     local = endpoint.tokenizer is not None
-    tokenizer: Tokenizes = (
-        LocalTokenizer(endpoint.tokenizer) if endpoint.tokenizer else _Remote(http, endpoint, server.model)
-    )
     try:
+        tokenizer: Tokenizes = (
+            LocalTokenizer(endpoint.tokenizer) if endpoint.tokenizer else _Remote(http, endpoint, server.model)
+        )
         if endpoint.endpoint == "completions":
             return Completions(endpoint, server.model, await vocabulary(tokenizer), seed=seed, ids=ids)
         texts = await pieces(tokenizer)

@@ -17,13 +17,15 @@ from loadtest.metrics.slo import MS, Slo, good
 from loadtest.metrics.spread import named, spread
 from loadtest.metrics.timing import e2el_s, input_tokens, itls_s, output_tokens, request_tbt_s, tpot_s
 from loadtest.record import Outcome, Record
+from loadtest.workload.ramps import Ramp
 
 Summary = dict[str, Any]  # JSON
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What records don't say. duration_s: of the run; None: until the last request was over.
+    """What records don't say. duration_s: of the run; None: until the last request was over. paced: requests had times
+    to be sent at.
 
     settings: as given, whatever they are; harness: what the harness says of itself, its warnings among it.
     """
@@ -36,6 +38,8 @@ class Facts:
     tokenizer_id: str | None = None
     request_rate: float = inf
     burstiness: float = 1.0
+    ramp: Ramp | None = None
+    paced: bool = True
     max_concurrency: int | None = None
     slos: tuple[Slo, ...] = ()
     duration_s: float | None = None
@@ -58,8 +62,9 @@ def summary(records: Sequence[Record], facts: Facts) -> Summary:
         "model_id": facts.model_id,
         "tokenizer_id": facts.tokenizer_id,
         "num_prompts": len(records),
-        "request_rate": "inf" if facts.request_rate == inf else facts.request_rate,
-        "burstiness": facts.burstiness,
+        "request_rate": _or_word(facts.request_rate),
+        "burstiness": _or_word(facts.burstiness),
+        **_ramp(facts.ramp),
         "max_concurrency": facts.max_concurrency,
         "duration": duration_s,
         "completed": len(finished),
@@ -67,6 +72,7 @@ def summary(records: Sequence[Record], facts: Facts) -> Summary:
         **_throughput(finished, duration_s),
         "max_concurrent_requests": peaks.concurrent(records),
         **_latencies(finished),
+        **_queued(finished, facts),
         "refused": counts[Outcome.REFUSED],
         "cancelled": counts[Outcome.CANCELLED],
         "refusals_by_cause": _causes(records, Outcome.REFUSED),
@@ -106,6 +112,31 @@ def _latencies(finished: Sequence[Record]) -> Summary:
     for name, seconds in values.items():
         found |= named(name, spread((value for value in seconds if value is not None), unit=MS))
     return found
+
+
+def _queued(finished: Sequence[Record], facts: Facts) -> Summary:
+    """What a bound on concurrency keeps out of all other latencies; nulls without one. The sum is null, too, where all
+    was to be sent at once: that is no plan to be late for.
+    """
+    bounded = facts.max_concurrency is not None
+    waited = [record.queued_s for record in finished] if bounded else []
+    whole = [record.queued_s + last for record in finished if (last := e2el_s(record)) is not None]
+    return {
+        **named("client_queue_time_ms", spread(waited, unit=MS)),
+        **named("e2el_including_client_queue_ms", spread(whole if bounded and facts.paced else [], unit=MS)),
+    }
+
+
+def _ramp(ramp: Ramp | None) -> Summary:
+    return {
+        "ramp_up_strategy": None if ramp is None else ramp.strategy.value,
+        "ramp_up_start_rps": None if ramp is None else ramp.start_per_s,
+        "ramp_up_end_rps": None if ramp is None else ramp.end_per_s,
+    }
+
+
+def _or_word(value: float) -> float | str:
+    return "inf" if value == inf else value
 
 
 def _promises(records: Sequence[Record], slos: Sequence[Slo], duration_s: float) -> Summary:

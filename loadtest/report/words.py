@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from loadtest.metrics.spread import FIGURES
+from loadtest.paired import ratio_as
 from loadtest.report.run import Run
 
 Cells = tuple[str, ...]
@@ -15,6 +16,8 @@ LATENCIES = {
     "itl": "ITL, gaps between tokens",
     "tbt": "TBT, mean of a request's longest tenth of gaps",
     "e2el": "E2EL, until the last token",
+    "client_queue_time": "waiting in the harness for a seat",
+    "e2el_including_client_queue": "E2EL and that wait",
     "lag": "lag, how late the harness sent them",
 }
 
@@ -31,10 +34,6 @@ def _share(value: float) -> str:
     return f"{100.0 * value:.1f} %"
 
 
-def _asked(value: float | str) -> str:
-    return "all at once" if value == "inf" else _rate(float(value))
-
-
 COUNTS: dict[str, tuple[str, Callable[[Any], str]]] = {  # Any: JSON's values
     "num_prompts": ("requests offered", _number),
     "completed": ("finished", _number),
@@ -42,7 +41,6 @@ COUNTS: dict[str, tuple[str, Callable[[Any], str]]] = {  # Any: JSON's values
     "failed": ("failed, refused ones among them", _number),
     "cancelled": ("cancelled by the harness", _number),
     "duration": ("duration, s", lambda value: f"{value:,.1f}"),
-    "request_rate": ("rate asked, requests per second", _asked),
     "offered_request_rate": ("rate offered, requests per second", _rate),
     "max_concurrency": ("at most so many at once, asked", _number),
     "max_concurrent_requests": ("the most at once", _number),
@@ -61,10 +59,15 @@ COUNTS: dict[str, tuple[str, Callable[[Any], str]]] = {  # Any: JSON's values
 SHOWN = tuple(figure for figure in FIGURES if figure != "p50")
 """The median is told once."""
 
-TOLD_ELSEWHERE = {"date", "refusals_by_cause", "failures_by_cause", "slo_attainment_by", "ttft_prediction", "settings"}
+TOLD_ELSEWHERE = {
+    *("date", "request_rate", "ramp_up_strategy", "ramp_up_start_rps", "ramp_up_end_rps"),
+    *("refusals_by_cause", "failures_by_cause", "slo_attainment_by", "ttft_prediction", "settings"),
+}
 
 
 def counts(runs: Sequence[Run]) -> Iterator[Cells]:
+    if any(run.summary for run in runs):
+        yield ("rate asked, requests per second", *(_asked(run) for run in runs))
     for key, (words, told) in COUNTS.items():
         if any(run.summary.get(key) is not None for run in runs):
             yield (words, *(_told(told, run.summary.get(key)) for run in runs))
@@ -78,6 +81,17 @@ def counts(runs: Sequence[Run]) -> Iterator[Cells]:
         yield ("predicted TTFT, median absolute error", *(_told(_share, error) for error in found))
 
 
+def _asked(run: Run) -> str:
+    found = run.summary
+    settings = found.get("settings") or {}
+    if (strategy := found.get("ramp_up_strategy")) is not None:
+        return f"{_rate(found['ramp_up_start_rps'])} to {_rate(found['ramp_up_end_rps'])}, {strategy}"
+    if settings.get("workload") == "trace":
+        return f"the trace's, {settings.get('speed', 1.0):g} times as fast"
+    rate = found.get("request_rate")
+    return "–" if rate is None else "all at once" if rate == "inf" else _rate(float(rate))
+
+
 def latencies(run: Run) -> Iterator[Cells]:
     """Milliseconds; the columns are ``SHOWN``."""
     for name, words in LATENCIES.items():
@@ -89,8 +103,8 @@ def latencies(run: Run) -> Iterator[Cells]:
 def measure(found: dict[str, Any]) -> Cells:  # Any: JSON
     """A line of a comparison."""
     low, high = found["low"], found["high"]
-    interval = "–" if low is None or high is None else f"{low:.3f} to {high:.3f}"
-    ratio = f"{found['ratio']:.3f}"
+    interval = "–" if low is None or high is None else f"{ratio_as(low)} to {ratio_as(high)}"
+    ratio = ratio_as(found["ratio"])
     return (found["words"], _rate(found["a"]), _rate(found["b"]), ratio, interval, found["verdict"])
 
 

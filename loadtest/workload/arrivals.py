@@ -31,11 +31,13 @@ def gamma(rate_per_s: float, variation: float, chance: "Random") -> Iterator[flo
 def planned(number: int, rate_per_s: float, burstiness: float, chance: "Random") -> list[float]:
     """``number`` arrivals, as ``vllm bench serve`` plans them: the last at exactly number / rate, so the rate is exact.
 
-    burstiness: the shape of the gamma that gaps are drawn from; 1 is Poisson, below it come bursts. A rate of
-    infinity is all at once.
+    burstiness: the shape of the gamma that gaps are drawn from; 1 is Poisson, below it come bursts, infinity is every
+    1 / rate seconds. A rate of infinity is all at once.
     """
     if rate_per_s == inf:
         return list(repeat(0.0, number))
+    if burstiness == inf:
+        return [(place + 1) / rate_per_s for place in range(number)]
     if not burstiness > 0.0:
         raise ValueError(f"burstiness is above 0, not {burstiness}")
     drawn = list(islice(gamma(rate_per_s, burstiness**-0.5, chance), number))

@@ -1,11 +1,13 @@
 """A rate that rises from one to another over a run, or falls: where a system tips over, in one run.
 
-The rate goes by how many requests have come, not by the time, as in ``vllm bench serve``; gaps are not renormalised.
+The rate goes by how many requests have come, not by the time, as in ``vllm bench serve``; unlike there, gaps are scaled
+so that they take together what regular ones would: a ramp lasts as long as was asked for, and reaches its end.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
-from math import ceil, log
+from itertools import accumulate
+from math import inf, log
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -37,7 +39,11 @@ class Ramp:
         return float(start * (end / start) ** progress)
 
     def number(self, duration_s: float) -> int:
-        """How many requests take about so long: the mean gap is the integral of 1 / rate over progress."""
+        """How many requests take about so long, and no longer.
+
+        The mean gap is the integral of 1 / rate over progress; the sum of n of them is n - 1 of those, and half of the
+        first and the last.
+        """
         start, end = self.start_per_s, self.end_per_s
         if start == end:
             gap_s = 1.0 / start
@@ -45,16 +51,17 @@ class Ramp:
             gap_s = log(end / start) / (end - start)
         else:
             gap_s = (1.0 / start - 1.0 / end) / log(end / start)
-        return ceil(duration_s / gap_s)
+        ends_s = (1.0 / start + 1.0 / end) / 2.0
+        return max(1, 1 + int((duration_s - ends_s) / gap_s))
 
 
 def planned(number: int, ramp: Ramp, burstiness: float, chance: "Random") -> list[float]:
-    """``number`` arrivals along it; burstiness: as of ``arrivals.planned``."""
+    """``number`` arrivals along it, the last when regular ones would end; burstiness: as of ``arrivals.planned``."""
     if not burstiness > 0.0:
         raise ValueError(f"burstiness is above 0, not {burstiness}")
-    found, now = [], 0.0
-    for place in range(number):
-        rate_per_s = ramp.rate_per_s(place / max(1, number - 1))
-        now += chance.gammavariate(burstiness, 1.0 / (rate_per_s * burstiness))
-        found.append(now)
-    return found
+    regular = [1.0 / ramp.rate_per_s(place / max(1, number - 1)) for place in range(number)]
+    if burstiness == inf:
+        return list(accumulate(regular))
+    drawn = list(accumulate(chance.gammavariate(burstiness, gap_s / burstiness) for gap_s in regular))
+    scale = sum(regular) / drawn[-1] if drawn and drawn[-1] > 0.0 else 1.0
+    return [at_s * scale for at_s in drawn]

@@ -29,6 +29,11 @@ def test_gaps_vary_as_the_gamma_of_that_shape(burstiness: float) -> None:
     assert pstdev(gaps) / mean(gaps) == pytest.approx(burstiness**-0.5, rel=0.06)
 
 
+def test_endless_burstiness_is_none() -> None:
+    assert planned(4, 2.0, inf, chance()) == [0.5, 1.0, 1.5, 2.0]
+    assert ramps.planned(3, Ramp(Strategy.LINEAR, 1.0, 4.0), inf, chance()) == pytest.approx([1.0, 1.4, 1.65])
+
+
 def test_an_endless_rate_is_all_at_once() -> None:
     assert planned(3, inf, 1.0, chance()) == [0.0, 0.0, 0.0]
 
@@ -54,6 +59,16 @@ def test_a_ramp_of_a_duration_takes_about_so_long(strategy: Strategy, start: flo
     regular = ramps.planned(ramp.number(600.0), ramp, 1e6, chance())  # gaps that hardly vary
 
     assert regular[-1] == pytest.approx(600.0, rel=0.01)
+
+
+@pytest.mark.parametrize("burstiness", [0.25, 1.0, inf])
+@pytest.mark.parametrize("strategy", list(Strategy))
+def test_a_ramp_takes_what_regular_gaps_would(strategy: Strategy, burstiness: float) -> None:
+    ramp = Ramp(strategy, 2.0, 20.0)
+    found = ramps.planned(400, ramp, burstiness, chance())
+
+    assert found == sorted(found)
+    assert found[-1] == pytest.approx(sum(1.0 / ramp.rate_per_s(place / 399) for place in range(400)), rel=1e-12)
 
 
 def test_arrivals_of_a_rising_ramp_come_faster_and_faster() -> None:

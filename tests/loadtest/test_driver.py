@@ -105,6 +105,22 @@ def test_with_seats_one_is_sent_when_another_is_over_and_its_plan_begins_there()
     assert [record.lag_s for record in found] == [0.0] * 4
 
 
+def test_two_seats_that_are_free_at_once_are_no_lag_of_the_harness() -> None:
+    target = Fake(takes_s={0: 4.0, 1: 4.0})
+    found = driven(asked(0.0, 0.0, 1.0, 2.0), target, Pace(max_concurrency=2))
+
+    assert sent(found) == [0.0, 0.0, 4.0, 4.0]
+    assert [record.lag_s for record in found] == [0.0] * 4
+
+
+def test_how_long_one_waited_for_a_seat_is_told() -> None:
+    target = Fake(takes_s={0: 4.0})
+    found = driven(asked(0.0, 1.0, 3.0, 0.5, 64.0, after={3: 2}), target, Pace(max_concurrency=1))
+
+    assert [record.queued_s for record in found] == [0.0, 3.0, 2.0, 0.0, 0.0]
+    assert sent(found) == [0.0, 4.0, 5.0, 6.5, 64.0]
+
+
 def test_seats_are_for_those_that_follow_too() -> None:
     found = driven(asked(0.0, 0.0, 0.0, after={2: 0}), Fake(), Pace(max_concurrency=1))
 

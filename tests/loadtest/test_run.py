@@ -103,7 +103,7 @@ def test_a_run_that_is_there_is_not_written_over(tmp_path: Path, capsys: pytest.
 
 def test_a_server_that_is_not_there_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--url", "http://127.0.0.1:9", *SMALL) == 1
-    assert "moonpool loadtest run: no answer from http://127.0.0.1:9/v1/models" in capsys.readouterr().err
+    assert "run: no answer from http://127.0.0.1:9/v1/models: Connection refused" in capsys.readouterr().err
 
 
 def test_ctrl_c_keeps_what_was_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -223,6 +223,11 @@ def test_a_trace_that_is_none_is_a_sentence(tmp_path: Path, capsys: pytest.Captu
         (("--input-len", "0"), "at least 1"),
         (("--workload", "other"), "invalid choice"),
         (("--prefill", "2"), "unrecognized arguments: --prefill 2"),
+        (("--num-prompts", "0"), "argument --num-prompts: at least 1"),
+        (("--url", "nonsense:xx"), "--url nonsense:xx is no server's address"),
+        (("--url", "ftp://x"), "--url ftp://x is no server's address"),
+        (("--workload", "trace", "--request-rate", "3"), "a trace has times of its own, so --request-rate says noth"),
+        (("--workload", "trace", "--burstiness", "3"), "so --burstiness says nothing: --speed replays it faster"),
     ],
 )
 def test_mistakes_in_flags_are_sentences(
@@ -233,6 +238,12 @@ def test_mistakes_in_flags_are_sentences(
 
     assert ended.value.code == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_a_tokenizer_that_is_none_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    with served(steady(0.0, 0.0)) as url:
+        assert run("--url", url, *SMALL, "--tokenizer", "/nowhere") == 1
+    assert "run: no tokenizer at /nowhere: " in capsys.readouterr().err
 
 
 def test_flags_become_settings(monkeypatch: pytest.MonkeyPatch) -> None:

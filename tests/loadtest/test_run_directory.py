@@ -1,6 +1,7 @@
 """A run that is kept can be read again, and is not written over by mistake."""
 
 from pathlib import Path
+from shutil import rmtree
 
 import pytest
 
@@ -56,3 +57,13 @@ def test_what_is_no_place_is_said(tmp_path: Path) -> None:
         RunDirectory(tmp_path / "file" / "run")
     with pytest.raises(RunDirectoryError, match="is no run"):
         read(tmp_path)
+
+
+def test_a_directory_that_vanishes_ends_no_run(tmp_path: Path) -> None:
+    with RunDirectory(tmp_path / "run") as directory:
+        directory.record(record(0.5))
+        rmtree(tmp_path / "run")
+        directory.record(refused())
+        directory.pool(SAMPLE)
+        directory.summary({"completed": 2})
+    assert directory.unkept == f"can't write to {tmp_path / 'run'}: No such file or directory"

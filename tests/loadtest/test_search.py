@@ -1,5 +1,6 @@
 """The search for the highest rate that holds, and what pairs of runs say."""
 
+from math import inf
 from random import Random
 
 import pytest
@@ -140,8 +141,14 @@ def test_equal_measurements_are_no_difference() -> None:
     assert found.verdict is Verdict.NOISE
 
 
-def test_nothing_can_be_told_by_ratio_to_zero() -> None:
-    assert paired([(0.0, 1.0)]) is None
+def test_something_is_more_than_nothing_and_nothing_is_as_much_as_nothing() -> None:
+    found = paired([(0.0, 1.0)] * 6)
+    assert found is not None
+    assert (found.ratio, found.low, found.verdict) == (inf, inf, Verdict.HIGHER)
+    found = paired([(0.0, 0.0)] * 6)
+    assert found is not None
+    assert (found.ratio, found.verdict) == (1.0, Verdict.NOISE)
+    assert paired([]) is None
 
 
 @given(st.lists(st.tuples(st.floats(0.1, 10.0), st.floats(0.1, 10.0)), min_size=1, max_size=30))

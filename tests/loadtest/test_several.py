@@ -6,14 +6,16 @@ from dataclasses import dataclass, field, replace
 from io import StringIO
 from pathlib import Path
 from random import Random
+from shutil import rmtree
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from loadtest import compare, sweep
+from loadtest import compare, several, sweep
 from loadtest.metrics import Facts, Slo, summary
 from loadtest.record import Chunk, Outcome, Record
+from loadtest.report import words
 from loadtest.report.main import main as report
 from loadtest.report.page import page
 from loadtest.report.run import comparison_of, find, group_of, load
@@ -24,6 +26,7 @@ from loadtest.settings import Endpoint, Offer, RunSettings, Simulated
 from loadtest.several import SeveralError, made, resetting
 from tests.loadtest.runs import WHEN
 
+QUIET: dict[str, Any] = {"harness": {"warnings": []}}
 SETTINGS = RunSettings(Offer(requests=40, seed=7), Endpoint(), (Slo("ttft", 1.0),))
 
 
@@ -221,6 +224,56 @@ def test_several_runs_want_a_directory_of_their_own(tmp_path: Path) -> None:
         made(tmp_path / "new", what="a sweep")
 
 
+def test_without_a_directory_there_is_nothing_to_go_on_from() -> None:
+    with pytest.raises(SeveralError, match="--resume goes on in --out DIR, and there is none"):
+        made(None, what="a sweep", resume=True)
+
+
+def test_a_sweep_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
+    swept(first := Made(stops_at=3), tmp_path)
+    _, document = swept(second := Made(), tmp_path)
+    _, whole = swept(Made())
+    assert (document["rate"], document["points"]) == (whole["rate"], whole["points"])
+    assert len(first.asked) + len(second.asked) == 1 + sum(len(point["attainments"]) for point in whole["points"])
+    assert swept(third := Made(), tmp_path)[1]["points"] == whole["points"]
+    assert not third.asked
+
+
+def test_a_comparison_gets_more_pairs(tmp_path: Path) -> None:
+    compared(first := Made(slower=1.5), 2, b=promised(), directory=tmp_path)
+    document = compared(second := Made(slower=1.5), 6, b=promised(), directory=tmp_path)
+    assert (len(first.asked), len(second.asked), document["pairs"]) == (4, 8, 6)
+    whole = compared(Made(slower=1.5), 6, b=promised())
+    assert document["measures"] == whole["measures"]
+
+
+def test_runs_of_other_settings_are_not_gone_on_from(tmp_path: Path) -> None:
+    compared(Made(), 1, b=promised(), directory=tmp_path)
+    other = replace(promised(), target=Endpoint(slo_ttft_ms=400.0))
+    with pytest.raises(SeveralError, match=r"b-1 is a run of other settings \(slo_ttft_ms 500.0, not 400.0\)"):
+        compared(Made(), 1, b=other, directory=tmp_path)
+
+
+def test_a_directory_that_vanishes_ends_it_with_a_sentence_and_keeps_whole_pairs(tmp_path: Path) -> None:
+    class Deletes(Made):
+        def run(self, settings: RunSettings, directory: RunDirectory | None = None) -> RunResult:
+            assert directory is not None
+            if len(self.asked) == 3:
+                rmtree(tmp_path)
+            found = Made.run(self, settings, directory)
+            return replace(found, unkept=directory.unkept)
+
+    document = compared(Deletes(), 6, b=promised(), directory=tmp_path)
+    assert (document["pairs"], document["interrupted"]) == (1, False)
+    assert document["failed"] == f"can't write to {tmp_path / 'a-2'}: No such file or directory"
+
+
+def test_where_what_was_found_cannot_be_written_that_is_a_sentence(tmp_path: Path) -> None:
+    told = several.write(tmp_path / "gone" / "sweep.json", {"rate": 1.0})
+    assert told == f"can't write to {tmp_path / 'gone' / 'sweep.json'}: No such file or directory"
+    assert several.write(None, {}) == several.write(tmp_path / "sweep.json", {}) == ""
+
+
 def test_runs_are_interleaved_and_a_pair_is_offered_the_same() -> None:
     system = Made()
     compared(system, 3, b=promised())
@@ -242,6 +295,29 @@ def test_twice_the_same_is_within_noise_and_said_with_care() -> None:
     document = compared(Made(), 6, b=SETTINGS)
     assert {row["verdict"] for row in document["measures"]} == {"within noise"}
     assert document["sentence"].startswith("Nothing differs by more than noise. A difference may still be there")
+
+
+def test_what_one_side_lacks_is_told_and_not_compared() -> None:
+    whole, none = {"mean_ttft_ms": 1.0, "completed": 4}, {"mean_ttft_ms": None, "completed": 0}
+    found = compare.Comparison([({**whole, **QUIET}, {**none, **QUIET})] * 6)
+    document = compare.described(found, {"a": SETTINGS, "b": SETTINGS})
+    assert document["without"] == {"TTFT mean, ms": "b has none in 6 of 6 runs"}
+    assert [(row["name"], row["ratio"], row["verdict"]) for row in document["measures"]] == [
+        ("completed", 0.0, "lower")
+    ]
+
+
+def test_more_than_nothing_is_json_and_a_line_of_a_table() -> None:
+    found = compare.Comparison([({"request_goodput": 0.0, **QUIET}, {"request_goodput": 2.0, **QUIET})] * 6)
+    document = compare.described(found, {"a": SETTINGS, "b": SETTINGS})
+    assert json.loads(json.dumps(document, allow_nan=False))["measures"][0]["ratio"] == "inf"
+    assert words.measure(document["measures"][0])[3:] == ("inf", "inf to inf", "higher")
+    Console(file=StringIO()).print(compare.table(document))
+
+
+def test_of_no_pair_and_of_one_the_sentence_is_right() -> None:
+    assert compare.sentence([], 0) == "No pair of runs was whole, so there is nothing to compare."
+    assert compare.sentence([], 1).startswith("1 pair is too few")
 
 
 def test_few_pairs_prove_nothing() -> None:

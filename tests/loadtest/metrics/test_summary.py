@@ -8,13 +8,16 @@ import pytest
 from loadtest.metrics import Facts, summary
 from loadtest.metrics.slo import parse
 from loadtest.metrics.spread import spread
+from loadtest.workload.ramps import Ramp, Strategy
 from tests.loadtest.metrics.build import WHEN, cancelled, facts, failed, record, refused
 
-LATENCIES = ("ttft", "tpot", "itl", "e2el")
+LATENCIES = ("ttft", "tpot", "itl", "e2el", "client_queue_time", "e2el_including_client_queue")
 FIGURES = ("mean", "median", "std", "p50", "p90", "p99")
 VLLM = [
     "date", "endpoint_type", "backend", "label", "model_id", "tokenizer_id", "num_prompts", "request_rate",
-    "burstiness", "max_concurrency", "duration", "completed", "failed", "total_input_tokens", "total_output_tokens",
+    "burstiness", "max_concurrency",
+    "ramp_up_strategy", "ramp_up_start_rps", "ramp_up_end_rps",
+    "duration", "completed", "failed", "total_input_tokens", "total_output_tokens",
     "request_throughput", "request_goodput", "output_throughput", "total_token_throughput",
     "max_output_tokens_per_s", "max_concurrent_requests",
     *(f"{figure}_{latency}_ms" for latency in LATENCIES for figure in FIGURES),
@@ -105,6 +108,25 @@ def test_the_harness_lag_is_from_plan_to_sending() -> None:
     found = summary([record(1.0, sent_s=2.0, planned_s=1.5), record(1.0)], facts())
 
     assert (found["mean_lag_ms"], found["p50_lag_ms"]) == (250.0, 250.0)
+
+
+def test_what_a_bound_on_concurrency_holds_back_is_told_beside_the_latencies() -> None:
+    offered = [record(0.5, 1.0), record(0.5, 1.0, queued_s=3.0), refused(queued_s=64.0)]
+    found = summary(offered, facts(max_concurrency=1))
+
+    assert (found["mean_client_queue_time_ms"], found["p99_client_queue_time_ms"]) == (1500.0, pytest.approx(2970.0))
+    assert found["mean_e2el_ms"] == 1000.0
+    assert found["mean_e2el_including_client_queue_ms"] == 2500.0
+    assert summary(offered, facts(max_concurrency=1, paced=False))["mean_e2el_including_client_queue_ms"] is None
+    assert summary(offered, facts())["mean_client_queue_time_ms"] is None
+
+
+def test_a_ramp_is_told_as_vllm_tells_it() -> None:
+    found = summary([], facts(ramp=Ramp(Strategy.LINEAR, 1.0, 9.0), burstiness=inf))
+
+    assert (found["ramp_up_strategy"], found["ramp_up_start_rps"], found["ramp_up_end_rps"]) == ("linear", 1.0, 9.0)
+    assert (found["request_rate"], found["burstiness"]) == ("inf", "inf")
+    assert summary([], facts())["ramp_up_strategy"] is None
 
 
 def test_peaks() -> None:
