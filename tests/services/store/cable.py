@@ -1,4 +1,4 @@
-"""A TCP connection that can be cut, and corrupted, at a chosen byte."""
+"""A TCP connection that can be cut, held up and corrupted at a chosen byte."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,7 +13,8 @@ class Cable:
     """Leads to ``target``. What is done to it is done once, to what comes from whoever connects, or goes back.
 
     cut_at: after so many bytes the connection ends. flip_at: this byte is changed; -1: never. flip_next: a byte
-    near the beginning of what is sent next is. dead: whoever connects from now on is hung up on. connections: those
+    near the beginning of what is sent next is. stuck_at: from then on nothing passes until it is cut; ``stuck`` is set
+    when something should have. dead: whoever connects from now on is hung up on. connections: those
     that came, each from when ``cut`` ends it.
     """
 
@@ -22,6 +23,8 @@ class Cable:
     cut_at: int = -1
     flip_at: int = -1
     flip_next: bool = False
+    stuck_at: int = -1
+    stuck: asyncio.Event = field(default_factory=asyncio.Event)
     back: bool = False
     dead: bool = False
     connections: int = 0
@@ -68,14 +71,19 @@ class Cable:
                     await writer.drain()
                     self.cut_at = -1
                     return
+                if matters and 0 <= self.stuck_at < carried + len(data):
+                    self.stuck.set()
+                    await asyncio.Event().wait()
                 carried += len(data)
                 writer.write(data)
                 await writer.drain()
 
 
 @asynccontextmanager
-async def cable(target: str, *, cut_at: int = -1, flip_at: int = -1, back: bool = False) -> AsyncIterator[Cable]:
-    laid = Cable(target, cut_at=cut_at, flip_at=flip_at, back=back)
+async def cable(
+    target: str, *, cut_at: int = -1, flip_at: int = -1, stuck_at: int = -1, back: bool = False
+) -> AsyncIterator[Cable]:
+    laid = Cable(target, cut_at=cut_at, flip_at=flip_at, stuck_at=stuck_at, back=back)
     server = await asyncio.start_server(laid.connected, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
     laid.address = f"{host}:{port}"

@@ -1,8 +1,10 @@
 """A store that lends its room: copies go there, and what was evicted here comes back."""
 
+import asyncio
 from pathlib import Path
 
 from tests.services.rig import PATIENCE_S
+from tests.services.store.cable import cable
 from tests.services.store.pair import LAYOUT, Host, Pair, names, pair, serve
 
 
@@ -28,6 +30,22 @@ async def test_what_was_evicted_here_is_fetched_back_from_the_store_that_lends(t
             assert not set(names(4, "a")) <= set(host.node.catalog.held_names()), "there is room for one of them"
             assert await host.acquire(names(4, "a"), source=it.there) == first
             assert await host.acquire(names(4, "b"), source=it.there) == second
+
+
+async def test_copies_on_their_way_leave_room_for_what_is_written(tmp_path: Path) -> None:
+    async with (
+        pair(tmp_path, there_worker=False) as it,
+        cable(it.there.node.transfer_address, stuck_at=LAYOUT.block_bytes) as link,
+    ):
+        small = await serve(it.rig, "small", dram=6 * LAYOUT.slot_bytes, spill_to=f"there@{link.address}")
+        async with it.attached(small, "worker-small") as host:
+            await host.put(names(4, "a"))
+            await asyncio.wait_for(link.stuck.wait(), PATIENCE_S)
+            assert small.node.catalog.snapshot().leases == 1, "no more is on its way than what an eighth may be"
+            await host.put(names(4, "b"))
+            link.stuck_at = -1
+            link.cut()
+            await copied(it, it.there, {"b": 4})
 
 
 async def test_a_prefix_that_grows_is_copied_once(tmp_path: Path) -> None:
