@@ -146,6 +146,8 @@ class Beliefs:
 
     def __init__(self, report_ttl_s: float) -> None:
         self.identity: Identity | None = None
+        self.since_s = -np.inf
+        """When the first of those who live was heard."""
         self.workers: dict[WorkerId, WorkerBelief] = {}
         self.stores: dict[StoreId, StoreBelief] = {}
         self.worker_table: Table[WorkerId] = Table(WORKER, NO_WORKER)
@@ -256,7 +258,7 @@ class Beliefs:
         if self.identity is not None and self.identity.differences(identity) is not None:
             self.expire(now=now)  # nobody may be left who would disagree
         if self.identity is None:
-            self.identity = identity
+            self.identity, self.since_s = identity, now
         differences = self.identity.differences(identity)
         if differences is not None:
             raise IdentityMismatch(differences)

@@ -27,7 +27,7 @@ from scheduler.degraded import degraded
 from scheduler.demand import Demand
 from scheduler.forecast import Costs, Forecast, forecast
 from scheduler.links import Copy
-from scheduler.pairing import Decision, Pair, Terms, choose
+from scheduler.pairing import Pair, Terms, choose
 from scheduler.policies import policy as policy_of
 from scheduler.predictions import NOTHING_KNOWN, Accuracy, Predictions
 from scheduler.replication import Replication
@@ -38,6 +38,7 @@ from scheduler.vocabulary import (
     NO_PROMISE,
     Ask,
     CopyOrder,
+    Decision,
     Measured,
     Outcome,
     Placement,
@@ -132,7 +133,8 @@ class Conductor:
     ``scheduler.policies``; seed: of the one that draws lots. admission: see ``scheduler.admission``; promise: to
     whoever does not say what it wants; queue_s: the longest predicted TTFT under ``queue``. elastic: whether workers
     are told to change their roles; advises: whether ``role_advice`` says what they would be told, otherwise.
-    replicate: whether stores are told to fetch hot prefixes.
+    replicate: whether stores are told to fetch hot prefixes. settles_s: for so long after the first report nobody is
+    placed, as others are still to tell of themselves.
     """
 
     def __init__(
@@ -150,6 +152,7 @@ class Conductor:
         elastic: bool = False,
         advises: bool = False,
         replicate: bool = True,
+        settles_s: float = 0.0,
     ) -> None:
         self._inline_max_tokens = inline_max_tokens
         self._costs = Costs(1.0 / link_bytes_per_s, 1.0 / ssd_bytes_per_s, LINK_S, FETCH_GAIN)
@@ -163,6 +166,7 @@ class Conductor:
         self._advised_s = -inf
         self._roles = Roles()
         self._replicate = replicate
+        self._settles_s = settles_s
         self._replication = Replication(1.0 / link_bytes_per_s)
         self._shares = Shares()
         self._demand = Demand()
@@ -251,6 +255,9 @@ class Conductor:
         beliefs.catch_up(now=now)
         if beliefs.identity is None:
             return self._rejection(ask, now)
+        if now < beliefs.since_s + self._settles_s:
+            reason = "this conductor has just begun to hear of workers"
+            return Rejection(ask.request, RejectionCode.UNAVAILABLE, reason, self._settles_s)
         self._demand.asked(now=now)
         at = forecast(beliefs, ask, self._costs, fetches=self._policy.fetches, demand=self._demand, now=now)
         promise = self._promise.to(ask)
@@ -279,6 +286,7 @@ class Conductor:
             predicted_ttft_s=predicted_s * self._predictions.ttft_factor,
             predicted_tpot_s=float(at.tpot_s[pair.decode]),
             predicted_cached_tokens=int(at.cached[pair.computes]) * self._block_tokens,
+            decision=pair.decision,
             source=None if source == NOBODY else beliefs.reachable(beliefs.store_table.keys[source], now),
             second_check=self._admission is Admission.BASELINE and pair.prefill != NOBODY and not ask.resumed,
             promise=promise,

@@ -5,13 +5,13 @@ host, and the best that other hosts can reach are weighed in pairs. With few wor
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 
 from scheduler.forecast import Forecast
 from scheduler.policies.policy import Policy
 from scheduler.table import NOBODY, Bools, Floats, Ints
+from scheduler.vocabulary import Decision
 
 SHORT = 8
 """Workers of each kind that are weighed in pairs, besides those of the same hosts."""
@@ -52,18 +52,6 @@ class Terms:
     def insisted(self) -> bool:
         """Whatever can be handed over is."""
         return self.inline_max_tokens == 0
-
-
-class Decision(StrEnum):
-    """Why a request is handed over, or why not."""
-
-    HANDED_OVER = "handed over"
-    INLINE_SOONER = "inline, sooner"
-    """A handoff would end later, and no other stream waits long for it."""
-    INLINE_ALONE = "inline, no pair"
-    """No prefill worker can hand over to a decode worker."""
-    DEGRADED = "inline, degraded"
-    """One role has no worker left for it: one of the other role does all of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,11 +168,24 @@ class Target:
     store: StoreTarget | None = None
 
 
+class Decision(StrEnum):
+    """Why a request is handed over, or why not."""
+
+    HANDED_OVER = "handed over"
+    INLINE_SOONER = "inline, sooner"
+    """A handoff would end later, and no other stream waits long for it."""
+    INLINE_ALONE = "inline, no pair"
+    """No prefill worker can hand over to a decode worker."""
+    DEGRADED = "inline, degraded"
+    """One role has no worker left for it: one of the other role does all of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Placement:
     """Who serves a request. Without ``prefill`` the decode worker prefills inline.
 
     source: the store from which whoever prefills fetches what its own one lacks of the prefix.
+    decision: why another worker prefills, or none.
     second_check: when the prefill has ended, and before its token is given out, the conductor is to be asked again.
     promise: what holds for it, so that its workers keep what it was admitted by.
     """
@@ -183,6 +196,7 @@ class Placement:
     predicted_ttft_s: float
     predicted_tpot_s: float
     predicted_cached_tokens: int
+    decision: Decision
     source: StoreTarget | None = None
     second_check: bool = False
     promise: Promise = NO_PROMISE

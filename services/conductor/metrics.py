@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from scheduler.conductor import Conductor
-from scheduler.pairing import Decision
+from scheduler.vocabulary import Decision
 
 
 class ConductorCollector:

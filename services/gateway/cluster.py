@@ -1,24 +1,24 @@
 """Reach conductors and workers: the gateway's side of every gRPC call.
 
-Conductors are asked in one fixed order, and the first that answers decides. Streams
-are context managers: leaving the block, in whatever way, ends the call on the other
-side. Channels are made once for each address and kept.
+Which conductor is asked is told in conductors.py. Streams are context managers: leaving
+the block, in whatever way, ends the call on the other side. Channels are made once for
+each address and kept.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import grpc
 
-from scheduler.vocabulary import Ask, Measured, Outcome, Placement, Rejection, RequestId
+from scheduler.vocabulary import Ask, Measured, Outcome, Placement, Rejection, RejectionCode, RequestId
+from services.gateway.conductors import CONDUCTOR_S, Conductors, described
 from services.registry.directory import Directory
 from services.wire.channel import open_channel
-from services.wire.cluster_codec import Cluster, cluster_from_wire
-from services.wire.errors import PeerError, PeerUnavailable, WireError, rpc_errors
+from services.wire.cluster_codec import Cluster
+from services.wire.errors import rpc_errors
 from services.wire.pb import common_pb2, conductor_pb2, worker_pb2
-from services.wire.pb.conductor_pb2_grpc import ConductorStub
 from services.wire.pb.store_pb2_grpc import StoreStub
 from services.wire.pb.worker_pb2_grpc import WorkerStub
 from services.wire.placement_codec import (
@@ -31,17 +31,12 @@ from services.wire.placement_codec import (
 from services.wire.tls import Tls
 
 if TYPE_CHECKING:  # these names exist for type checkers only
-    from services.wire.pb.conductor_pb2_grpc import ConductorAsyncStub
     from services.wire.pb.worker_pb2_grpc import WorkerAsyncStub
-
-CONDUCTOR_S = 1.0
-"""A conductor answers within microseconds; one that has not in this time is passed over."""
 
 RESET_S = 10.0
 MOST_WORKERS = 1024
 """Workers whose channels are kept. They come and go, and each leaves an address behind."""
 
-ResultT = TypeVar("ResultT")
 EventT = TypeVar("EventT")
 
 
@@ -61,52 +56,47 @@ class Events(Generic[EventT]):
 
 
 class ClusterClient:
-    """Everything a gateway calls. known: what a conductor said last, None until one has answered."""
+    """Everything a gateway calls. known: what a conductor said last, None until one has answered.
 
-    def __init__(self, conductors: Sequence[str], tls: Tls | None = None) -> None:
+    conductor_s: in which a conductor is to answer.
+    """
+
+    def __init__(self, conductors: Sequence[str], tls: Tls | None = None, *, conductor_s: float = CONDUCTOR_S) -> None:
         self._tls = tls
-        self._conductors: dict[str, tuple[grpc.aio.Channel, ConductorAsyncStub]] = {}  # in the order of asking
+        self._conductors = Conductors(conductors, tls, within_s=conductor_s)
         self._workers: dict[str, tuple[grpc.aio.Channel, WorkerAsyncStub]] = {}  # the least recently used first
         self._background: set[asyncio.Task[None]] = set()
         self.known: Cluster | None = None
-        self.reach(conductors)
-
-    def reach(self, conductors: Sequence[str]) -> None:
-        """From now on these are asked, in this order; whoever is not among them is asked no more."""
-        before = self._conductors
-        self._conductors = {
-            target: before[target] if target in before else self._connected_conductor(target) for target in conductors
-        }
-        for target in before.keys() - self._conductors.keys():
-            self._in_background(before[target][0].close(grace=None), "close a channel")
 
     async def follow(self, directory: Directory) -> None:
         """Ask the conductors that it knows, as they come and go, until cancelled."""
         while True:
             change = directory.change
-            self.reach(directory.conductors)
+            await self._conductors.reach(directory.conductors)
             await change.wait()
 
     async def place(self, ask: Ask) -> Placement | Rejection:
-        """The first conductor's answer; PeerUnavailable where none has one."""
+        """The first conductor's answer that knows of workers; PeerUnavailable where none has one."""
         wire = ask_to_wire(ask)
-        return await self._first(lambda stub: _placed(stub.Place(wire, timeout=CONDUCTOR_S)))
+        return await self._conductors.first(
+            lambda stub, within_s: _placed(stub.Place(wire, timeout=within_s)), decides=_knows_of_workers
+        )
 
     async def decode_begins(self, request: RequestId) -> Rejection | None:
         """Whether the first conductor that answers takes its placement back; PeerUnavailable where none answers."""
         wire = begins_to_wire(request)
-        return await self._first(lambda stub: _begun(request, stub.DecodeBegins(wire, timeout=CONDUCTOR_S)))
+        return await self._conductors.first(
+            lambda stub, within_s: _begun(request, stub.DecodeBegins(wire, timeout=within_s))
+        )
 
     async def describe(self) -> Cluster:
         """What the first conductor that answers believes; PeerUnavailable where none does."""
-        self.known = await self._first(_described)
+        self.known = await self._conductors.first(described)
         return self.known
 
     async def describe_all(self) -> list[Cluster]:
         """Of every conductor that answers, in their order."""
-        answers = await asyncio.gather(
-            *(_described(stub) for _, stub in self._conductors.values()), return_exceptions=True
-        )
+        answers = await self._conductors.all(described)
         clusters = [answer for answer in answers if isinstance(answer, Cluster)]
         if clusters:
             self.known = clusters[0]
@@ -154,24 +144,13 @@ class ClusterClient:
         """Waits for the outcomes that are still being told, then closes every channel."""
         if self._background:
             await asyncio.wait(self._background)
-        for channel, _ in [*self._conductors.values(), *self._workers.values()]:
+        await self._conductors.close()
+        for channel, _ in self._workers.values():
             await channel.close()
-
-    async def _first(self, ask: Callable[["ConductorAsyncStub"], Awaitable[ResultT]]) -> ResultT:
-        reasons = []
-        for _, stub in self._conductors.values():
-            try:
-                return await ask(stub)
-            except (PeerError, WireError) as error:
-                reasons.append(str(error))
-        if not reasons:
-            raise PeerUnavailable("no conductor answers: none is known yet")
-        raise PeerUnavailable("no conductor answers: " + "; ".join(reasons))
 
     async def _tell(self, request: RequestId, outcome: Outcome, measured: Measured | None) -> None:
         wire = outcome_to_wire(request, outcome, measured)
-        calls = (stub.ReportOutcome(wire, timeout=CONDUCTOR_S) for _, stub in self._conductors.values())
-        await asyncio.gather(*calls, return_exceptions=True)
+        await self._conductors.all(lambda stub, within_s: stub.ReportOutcome(wire, timeout=within_s))
 
     def _worker(self, address: str) -> "WorkerAsyncStub":
         channel, stub = self._workers.pop(address) if address in self._workers else self._connected(address)
@@ -184,10 +163,6 @@ class ClusterClient:
     def _connected(self, address: str) -> "tuple[grpc.aio.Channel, WorkerAsyncStub]":
         channel = open_channel(address, self._tls)
         return channel, WorkerStub(channel)
-
-    def _connected_conductor(self, target: str) -> "tuple[grpc.aio.Channel, ConductorAsyncStub]":
-        channel = open_channel(target, self._tls)
-        return channel, ConductorStub(channel)
 
     def _in_background(self, work: Coroutine[object, object, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
@@ -205,9 +180,9 @@ async def _begun(request: RequestId, call: Awaitable[conductor_pb2.BeginsAnswer]
         return begins_answer_from_wire(request, await call)
 
 
-async def _described(stub: "ConductorAsyncStub") -> Cluster:
-    with rpc_errors():
-        return cluster_from_wire(await stub.Describe(common_pb2.Empty(), timeout=CONDUCTOR_S))
+def _knows_of_workers(answer: Placement | Rejection) -> bool:
+    """Else it has just started, or is cut off from them, and another one may know better."""
+    return isinstance(answer, Placement) or answer.code is not RejectionCode.UNAVAILABLE
 
 
 async def _all(calls: Iterable[Awaitable[object]]) -> None:

@@ -51,6 +51,7 @@ class Front:
         self.text = text
         self.cluster = cluster
         self.metrics = Metrics(settings.model)
+        self.metrics.watch(lambda: self.cluster.known)
         self.told = 0
         self.draining = False
         self.ended = False

@@ -1,10 +1,10 @@
 """One sequence that a client wants, and the account of what became of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kvstore.names import BlockName, block_names
-from scheduler.vocabulary import NO_PROMISE, Limits, Promise, RequestId, Sampling, WorkerId
+from scheduler.vocabulary import NO_PROMISE, Decision, Limits, Promise, RequestId, Sampling, WorkerId
 from services.gateway.wishes import Wishes
 
 
@@ -40,8 +40,8 @@ class Account:
     placement, too. promise: what held for it then. decode: who decodes, or did last.
     placing_s: all placements together, waiting for somebody to appear included. queue_s and
     prefill_s: the first token's, as its worker stamped them. cached_tokens: of the prompt, reused;
-    None until known. placements: how often it was to be placed; with a prefill worker: handoffs, without:
-    inlines; after the first token: moves. missing_blocks: of handoffs, computed anew by who was to decode.
+    None until known. placements: how often it was to be placed; decisions: how, each time that it was; moves: after the
+    first token. missing_blocks: of handoffs, computed anew by who was to decode.
     """
 
     prefill: WorkerId | None = None
@@ -51,8 +51,7 @@ class Account:
     placements: int = 0
     placing_s: float = 0.0
     moves: int = 0
-    handoffs: int = 0
-    inlines: int = 0
+    decisions: list[Decision] = field(default_factory=list)
     missing_blocks: int = 0
     cached_tokens: int | None = None
     queue_s: float | None = None

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 
+from scheduler.vocabulary import Decision
 from services.gateway.choice import Choice
 from services.gateway.errors import ApiError
 from services.gateway.metrics import Metrics
@@ -76,7 +77,7 @@ class Journal:
             prefill=account.prefill if account else None,
             decode=account.decode if account else None,
             placements=account.placements if account else None,
-            missing_blocks=account.missing_blocks if account and account.handoffs else None,
+            missing_blocks=account.missing_blocks if account and Decision.HANDED_OVER in account.decisions else None,
             text_s=self.text_s,
             placing_s=account.placing_s if account else None,
             queue_s=account.queue_s if account else None,

@@ -4,17 +4,20 @@ One registry for each app, so that two gateways can live in one process. Label s
 bounded: no ids, no addresses.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import inf
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.metrics_core import Metric
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from scheduler.degraded import degraded
 from services.gateway.generation import Account
+from services.wire.cluster_codec import Cluster
 
 FIRST_TOKEN_S = (
     *(0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75),
@@ -93,7 +96,7 @@ class Metrics:
         )
         self.placements = Counter(
             "moonpool_gateway_placements",
-            "Placements, by whether another worker was to prefill.",
+            "Placements, by whether another worker was to prefill, and why.",
             ["decision"],
             registry=self.registry,
         )
@@ -113,10 +116,14 @@ class Metrics:
         )
         self.registry.register(_Aliases(self._families))
 
+    def watch(self, cluster: Callable[[], Cluster | None]) -> None:
+        """Read from now on what a conductor said last."""
+        self.registry.register(_Known(cluster))
+
     def placements_of(self, account: Account) -> None:
         """How one sequence was placed, however often."""
-        self.placements.labels("handoff").inc(account.handoffs)
-        self.placements.labels("inline").inc(account.inlines)
+        for decision in account.decisions:
+            self.placements.labels(decision.value).inc()
         self.retries.inc(max(0, account.placements - 1))
         self.resumed.inc(account.moves)
         self.placing.observe(account.placing_s)
@@ -168,3 +175,18 @@ class _Aliases(Collector):
     def describe(self) -> Iterator[Metric]:
         for alias in ALIASES.values():
             yield Metric(alias, "", "histogram")
+
+
+class _Known(Collector):
+    """What conductors have said of the cluster, for alerts that need no other process than the gateway."""
+
+    def __init__(self, cluster: Callable[[], Cluster | None]) -> None:
+        self._cluster = cluster
+
+    def collect(self) -> Iterator[Metric]:
+        known = self._cluster()
+        yield GaugeMetricFamily(
+            "moonpool_degraded",
+            "1 while one role has no worker and the other does its work",
+            known is not None and degraded(known.workers) is not None,
+        )

@@ -276,8 +276,7 @@ class Story:
             account.promise = placement.promise
         account.decode = placement.decode.worker
         account.placing_s += took_s
-        account.handoffs += placement.prefill is not None
-        account.inlines += placement.prefill is None
+        account.decisions.append(placement.decision)
         account.moves += bool(self.output)
         self._happened(Event.PLACED_INLINE if placement.prefill is None else Event.PLACED)
 

@@ -40,8 +40,10 @@ def _registries() -> dict[str, CollectorRegistry]:
     worker = WorkerMetrics("model", "decode")
     empty = BatcherSnapshot(0, 0, 0, 0, 0, (), 0)
     worker.watch(lambda: empty, DeviceBlocks(1), lambda: False)
+    gateway = Metrics("model")
+    gateway.watch(lambda: None)
     return {
-        "gateway": Metrics("model").registry,
+        "gateway": gateway.registry,
         "conductor": conductor,
         "worker": worker.registry,
         "store": StoreMetrics(Catalog()).registry,

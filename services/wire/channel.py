@@ -28,7 +28,6 @@ CLIENT = (
         50,
     ),  # peers on one host come back within a second; don't wait longer than they
     ("grpc.min_reconnect_backoff_ms", 1_000),  # this one is the time a connection attempt may take
-    ("grpc.max_reconnect_backoff_ms", 500),
     ("grpc.enable_retries", 0),  # who may repeat what is the caller's decision
     ("grpc.use_local_subchannel_pool", 1),  # two clients in one process don't share a back-off
 )
@@ -39,10 +38,16 @@ SERVER = (
     ("grpc.http2.max_ping_strikes", 0),
 )
 
+RECONNECT_S = 0.5
+"""Between attempts to reach a peer that is away, at most; there may be a thousand such channels."""
 
-def open_channel(target: str, tls: Tls | None = None) -> grpc.aio.Channel:
+SOON_S = 0.1
+"""The same for conductors, of whom there are few: a report's interval, so that one that restarts soon knows all."""
+
+
+def open_channel(target: str, tls: Tls | None = None, *, reconnect_s: float = RECONNECT_S) -> grpc.aio.Channel:
     """A channel that connects when first used, and again whenever its peer comes back; the caller closes it."""
-    options = [*COMMON, *CLIENT]
+    options = [*COMMON, *CLIENT, ("grpc.max_reconnect_backoff_ms", round(reconnect_s * 1000))]
     if tls is None or target.startswith("unix:"):
         return grpc.aio.insecure_channel(target, options=options)
     return grpc.aio.secure_channel(target, tls.channel_credentials(), options=options)

@@ -5,6 +5,7 @@ from typing import assert_never
 
 from scheduler.vocabulary import (
     Ask,
+    Decision,
     Measured,
     Outcome,
     Placement,
@@ -123,6 +124,7 @@ def _placement_to_wire(placement: Placement) -> conductor_pb2.Placement:
         second_check=placement.second_check,
         ttft_slo_s=finite(placement.promise.ttft_s),
         tpot_slo_s=finite(placement.promise.tpot_s),
+        decision=placement.decision.value,
     )
 
 
@@ -134,6 +136,7 @@ def _placement_from_wire(request: RequestId, wire: conductor_pb2.Placement) -> P
         predicted_ttft_s=wire.predicted_ttft_s,
         predicted_tpot_s=wire.predicted_tpot_s,
         predicted_cached_tokens=wire.predicted_cached_tokens,
+        decision=_decision(wire.decision),
         source=store_target_from_wire(wire.source) if wire.HasField("source") else None,
         second_check=wire.second_check,
         promise=Promise(
@@ -141,6 +144,13 @@ def _placement_from_wire(request: RequestId, wire: conductor_pb2.Placement) -> P
             promised_from_wire(wire.tpot_slo_s) if wire.HasField("tpot_slo_s") else math.inf,
         ),
     )
+
+
+def _decision(word: str) -> Decision:
+    try:
+        return Decision(word)
+    except ValueError as error:
+        raise WireError(f"no decision is called {word!r}") from error
 
 
 def _target_to_wire(target: Target) -> conductor_pb2.Target:

@@ -15,7 +15,7 @@ from services.registry.directory import Directory
 from services.runtime.logs import fields
 from services.runtime.process import Refusal
 from services.wire import report_codec
-from services.wire.channel import open_channel
+from services.wire.channel import SOON_S, open_channel
 from services.wire.errors import PeerError, PeerRefused, rpc_errors
 from services.wire.pb.conductor_pb2 import ReportAnswer
 from services.wire.pb.conductor_pb2_grpc import ConductorStub
@@ -68,7 +68,7 @@ class Reporter:
     async def run(self) -> None:
         """Until cancelled. Raises Refusal with the conductor's sentence."""
         sequence, snapshot, away = 0, True, False
-        async with open_channel(self._target, self._tls) as channel:
+        async with open_channel(self._target, self._tls, reconnect_s=SOON_S) as channel:
             stub: ConductorAsyncStub = ConductorStub(channel)
             while True:
                 sequence += 1
@@ -90,6 +90,8 @@ class Reporter:
                     self.reached.set()
                     self._obey(answer)
                 await self._pause()
+                if away:
+                    await channel.channel_ready()  # so that it hears of us as soon as it listens, and nothing stale
 
     def _obey(self, answer: ReportAnswer) -> None:
         """Conductors call nobody: what they want is in their answers."""

@@ -7,9 +7,9 @@ import pytest
 from kvstore.vocabulary import IdentityMismatch
 from scheduler import estimate
 from scheduler.conductor import INLINE_BUSY_S, INLINE_IDLE_S, Conductor
-from scheduler.pairing import Decision
 from scheduler.vocabulary import (
     Ask,
+    Decision,
     Outcome,
     Placement,
     Profile,
@@ -468,6 +468,16 @@ def test_the_last_token_is_never_counted_as_cached() -> None:
     assert placed(made, ask(tokens=100)).predicted_cached_tokens == 96
 
 
+def test_who_was_heard_first_does_not_get_all_before_the_others_have_told_of_themselves() -> None:
+    made = Conductor(settles_s=0.15)
+    made.worker_reported(worker_report("w0"), now=10.0)
+    answer = refused(made, ask(), now=10.1)
+    assert answer.code is RejectionCode.UNAVAILABLE
+    assert "has just begun to hear" in answer.reason
+    made.worker_reported(worker_report("w1"), now=10.1)
+    assert {placed(made, ask(f"{number}"), now=10.2).decode.worker for number in range(2)} == {"w0", "w1"}
+
+
 # -- what the gateway tells -------------------------------------------------------------------------------------------
 
 
@@ -488,6 +498,7 @@ def test_a_handoff_frees_the_prefill_queue_and_an_end_frees_the_seat() -> None:
         idle.predicted_ttft_s,
         idle.predicted_tpot_s,
         idle.predicted_cached_tokens,
+        idle.decision,
     )
     assert made.snapshot().handoffs == 1
 

@@ -124,6 +124,7 @@ class Placement(_message.Message):
     SECOND_CHECK_FIELD_NUMBER: _builtins.int
     TTFT_SLO_S_FIELD_NUMBER: _builtins.int
     TPOT_SLO_S_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
     predicted_ttft_s: _builtins.float
     predicted_tpot_s: _builtins.float
     predicted_cached_tokens: _builtins.int
@@ -132,6 +133,8 @@ class Placement(_message.Message):
     ttft_slo_s: _builtins.float
     """what holds for it: its own wish, or what the deployment promises"""
     tpot_slo_s: _builtins.float
+    decision: _builtins.str
+    """why another worker prefills, or none: for counting"""
     @_builtins.property
     def decode(self) -> Global___Target: ...
     @_builtins.property
@@ -154,10 +157,11 @@ class Placement(_message.Message):
         second_check: _builtins.bool = ...,
         ttft_slo_s: _builtins.float | None = ...,
         tpot_slo_s: _builtins.float | None = ...,
+        decision: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_prefill", b"_prefill", "_source", b"_source", "_tpot_slo_s", b"_tpot_slo_s", "_ttft_slo_s", b"_ttft_slo_s", "decode", b"decode", "prefill", b"prefill", "source", b"source", "tpot_slo_s", b"tpot_slo_s", "ttft_slo_s", b"ttft_slo_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prefill", b"_prefill", "_source", b"_source", "_tpot_slo_s", b"_tpot_slo_s", "_ttft_slo_s", b"_ttft_slo_s", "decode", b"decode", "predicted_cached_tokens", b"predicted_cached_tokens", "predicted_tpot_s", b"predicted_tpot_s", "predicted_ttft_s", b"predicted_ttft_s", "prefill", b"prefill", "second_check", b"second_check", "source", b"source", "tpot_slo_s", b"tpot_slo_s", "ttft_slo_s", b"ttft_slo_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prefill", b"_prefill", "_source", b"_source", "_tpot_slo_s", b"_tpot_slo_s", "_ttft_slo_s", b"_ttft_slo_s", "decision", b"decision", "decode", b"decode", "predicted_cached_tokens", b"predicted_cached_tokens", "predicted_tpot_s", b"predicted_tpot_s", "predicted_ttft_s", b"predicted_ttft_s", "prefill", b"prefill", "second_check", b"second_check", "source", b"source", "tpot_slo_s", b"tpot_slo_s", "ttft_slo_s", b"ttft_slo_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__prefill: _TypeAlias = _typing.Literal["prefill"]  # noqa: Y015
     _WhichOneofArgType__prefill: _TypeAlias = _typing.Literal["_prefill", b"_prefill"]  # noqa: Y015

@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from kvstore.layout import Identity
 from scheduler.vocabulary import (
     Ask,
+    Decision,
     Measured,
     Outcome,
     Placement,
@@ -249,7 +250,7 @@ class FakeConductor(conductor_pb2_grpc.ConductorServicer):
 
     measured: what came with each of the outcomes. homes: the stores of the workers that have one;
     source: where whoever prefills is told to fetch. second_check: placements say that it is to be asked again;
-    taken_back: its answers then; begun: who asked; deaf: it gives none.
+    taken_back: its answers then; begun: who asked; deaf: it gives none. going: while it is not, it answers nothing.
     """
 
     workers: list[FakeWorker] = field(default_factory=list)
@@ -271,6 +272,7 @@ class FakeConductor(conductor_pb2_grpc.ConductorServicer):
     taken_back: list[Rejection] = field(default_factory=list)
     begun: list[RequestId] = field(default_factory=list)
     deaf: bool = False
+    going: asyncio.Event = field(default_factory=lambda: _going())
 
     async def DecodeBegins(self, request: conductor_pb2.Begins, context: Context) -> conductor_pb2.BeginsAnswer:
         self.begun.append(begins_from_wire(request))
@@ -282,6 +284,7 @@ class FakeConductor(conductor_pb2_grpc.ConductorServicer):
         ask = ask_from_wire(request)
         self.asks.append(ask)
         self.asked.set()
+        await self.going.wait()
         if self.silent:
             await asyncio.Event().wait()
         return answer_to_wire(self._place(ask))
@@ -296,8 +299,9 @@ class FakeConductor(conductor_pb2_grpc.ConductorServicer):
             return self.when_nobody
         prefill = self._target(prefillers[0]) if prefillers else None
         ttft_s = self.predicted_ttfts_s.pop(0) if self.predicted_ttfts_s else 0.0125
+        decision = Decision.INLINE_SOONER if prefill is None else Decision.HANDED_OVER
         return Placement(
-            ask.request, self._target(decoders[0]), prefill, ttft_s, 0.01, 0, self.source, self.second_check
+            ask.request, self._target(decoders[0]), prefill, ttft_s, 0.01, 0, decision, self.source, self.second_check
         )
 
     def _target(self, worker: FakeWorker) -> Target:
@@ -311,6 +315,7 @@ class FakeConductor(conductor_pb2_grpc.ConductorServicer):
         return common_pb2.Empty()
 
     async def Describe(self, request: common_pb2.Empty, context: Context) -> conductor_pb2.Cluster:
+        await self.going.wait()
         workers = tuple(worker.report() for worker in self.workers)
         stores = tuple(store.report() for store in self.stores)
         identity, placements = self.identity if workers else None, {"handed over": 3, "inline, sooner": 2}
@@ -326,6 +331,12 @@ class FakeConductor(conductor_pb2_grpc.ConductorServicer):
         """Returns once these were reported, whatever else was."""
         async with self.changed:
             await self.changed.wait_for(lambda: set(outcomes) <= {outcome for _, outcome in self.outcomes})
+
+
+def _going() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
 
 
 def nobody(retry_after_s: float = 1.0) -> Rejection:

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from scheduler.conductor import Conductor
-from scheduler.pairing import Decision
-from scheduler.vocabulary import Role
+from scheduler.vocabulary import Decision, Role
 from services.conductor.notices import Notices
 from services.conductor.server import ConductorService
 from services.gateway.patience import Patience

@@ -52,9 +52,11 @@ async def test_where_one_role_is_left_health_and_status_say_that_it_serves_degra
     assert answer.status_code == 200
     assert sentence in answer.json()["degraded"]
     assert sentence in (await gateway.http.get("/status")).json()["degraded"]
+    assert (await metrics(gateway))["moonpool_degraded",] == 1
     cluster.conductor.workers = [cluster.prefill, cluster.decode]
     assert (await gateway.http.get("/health")).content == b""
     assert (await gateway.http.get("/status")).json()["degraded"] is None
+    assert (await metrics(gateway))["moonpool_degraded",] == 0
 
 
 async def test_health_says_that_no_conductor_answers(gateway: Gateway) -> None:
@@ -220,8 +222,8 @@ async def test_what_happened_can_be_counted(gateway: Gateway, cluster: FakeClust
     assert counted["vllm:generation_tokens_total",] == 15
     assert counted["vllm:num_requests_running",] == counted["vllm:num_requests_waiting",] == 0
     assert counted["moonpool_gateway_requests_total", "/v1/completions", "200"] == 3
-    assert counted["moonpool_gateway_placements_total", "handoff"] == 1
-    assert counted["moonpool_gateway_placements_total", "inline"] == 3
+    assert counted["moonpool_gateway_placements_total", "handed over"] == 1
+    assert counted["moonpool_gateway_placements_total", "inline, sooner"] == 3
     assert counted["moonpool_gateway_retries_total",] == 1
     assert counted["moonpool_gateway_resumed_total",] == 1
     assert counted["http_requests_total", "/v1/completions", "POST", "4xx"] == 1

@@ -11,6 +11,7 @@ from kvstore.layout import Identity, KvLayout
 from kvstore.names import BlockName
 from scheduler.vocabulary import (
     Ask,
+    Decision,
     Digests,
     Limits,
     Measured,
@@ -73,6 +74,7 @@ placements = st.builds(
     seconds,
     seconds,
     u32,
+    st.sampled_from(Decision),
     promise=st.builds(Promise, promised, promised),
 )
 urgencies = st.builds(Urgency, st.just(math.inf) | st.floats(-1e6, 1e6), promised, st.sampled_from(Priority), u32)
@@ -231,6 +233,9 @@ def test_a_message_without_what_it_must_have_is_refused() -> None:
         placement_codec.answer_from_wire(conductor_pb2.PlaceAnswer(request="a"))
     with pytest.raises(WireError, match="worker"):
         placement_codec.answer_from_wire(conductor_pb2.PlaceAnswer(request="a", placement=conductor_pb2.Placement()))
+    placed = conductor_pb2.Placement(decode=conductor_pb2.Target(worker="w", address="unix:w"))
+    with pytest.raises(WireError, match="no decision is called ''"):
+        placement_codec.answer_from_wire(conductor_pb2.PlaceAnswer(request="a", placement=placed))
     with pytest.raises(WireError, match="max_tokens"):
         codec.limits_from_wire(common_pb2.Limits())
     with pytest.raises(WireError, match="layer"):
