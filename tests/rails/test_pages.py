@@ -34,7 +34,6 @@ THEIRS = {
 ROWS = re.compile(r"(prefill|decode|place)_\w+")
 """Rows of benches, whose names have a size in them."""
 
-
 PACKAGES = "services|scheduler|kvstore|engine|loadtest|tests|docs|proto"
 _WORD = re.compile(r"(?<![\w:-])[A-Za-z]\w*_(?:\w+|\*)|\b[A-Z][a-z]+[A-Z]\w+")
 """What only code is spelled like."""
@@ -150,15 +149,14 @@ def test_every_file_of_ours_that_is_named_is_there() -> None:
 
 def test_every_flag_and_variable_that_is_named_can_be_given() -> None:
     everything = source()
-    settings = [setting for it in documented_settings().values() for setting in describe(it)]
-    known = {setting.variable for setting in settings}
+    given = set(re.findall(r'"(--[a-z][a-z0-9-]+)"', everything)) | THEIRS
+    variables, words = _variables(), set(re.findall(r"\w+", everything))
     wrong = []
     for page in PAGES:
-        named = set(re.findall(r"\bMOONPOOL_[A-Z_]+\b", text(page))) - known
-        wrong += [f"{name(page)}: {it}" for it in named]
-        for flag in {flag for it in code(page) for flag in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", it)}:
+        wrong += [f"{name(page)}: {it}" for it in set(re.findall(r"\bMOONPOOL_[A-Z_]+\b", text(page))) - variables]
+        for flag in {flag for it in code(page) for flag in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", it)} - given:
             field = flag.removeprefix("--no-").removeprefix("--").replace("-", "_")
-            if flag not in THEIRS and f'"{flag}"' not in everything and not re.search(rf"\b{field}\b", everything):
+            if field not in words:
                 wrong.append(f"{name(page)}: {flag}")
     assert wrong == []
 
@@ -183,6 +181,10 @@ def test_every_name_in_codes_type_is_in_the_code() -> None:
             if owner and not {owner[1], owner[2]} <= words:
                 wrong.append(f"{name(page)}: {piece}")
     assert wrong == []
+
+
+def _variables() -> set[str]:
+    return {setting.variable for it in documented_settings().values() for setting in describe(it)}
 
 
 def _found(name: str, names: set[str]) -> bool:
