@@ -42,7 +42,9 @@ MEASURES = {
     "output_throughput": "output tokens/s",
     "request_goodput": "good/s",
     "slo_attainment": "good, of offered",
+    "num_prompts": "offered",
     "completed": "finished",
+    "failed": "failed, refused among them",
     "total_computed_tokens": "prompt tokens computed",
 }
 """Of a summary. All that has a ratio; what is better, lower or higher, the reader knows."""
@@ -155,7 +157,7 @@ def sentence(measures: Sequence[dict[str, Any]], pairs: int) -> str:  # Any: JSO
 def table(document: dict[str, Any]) -> Table:  # Any: JSON
     """For people."""
     shown = Table(
-        title=f"{document['pairs']} pairs; medians of runs; b : a is the median of ratios", title_justify="left"
+        title=f"pairs: {document['pairs']}; medians of runs; b : a is the median of ratios", title_justify="left"
     )
     for column in ("", "a", "b", "b : a", "interval", "b is"):
         shown.add_column(column, justify="right" if column else "left")

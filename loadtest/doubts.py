@@ -27,7 +27,7 @@ def doubts(
     if cpu_share > BUSY:
         found.append(
             f"the harness took {cpu_share:.0%} of a core, about all that it can: it may be slower than the server, and "
-            "what it measures too high"
+            "what it measures may be too high"
         )
     told = [record for record in records if record.finished and record.prompt_tokens is not None]
     other = [record for record in told if record.prompt_tokens != record.input_tokens]

@@ -110,9 +110,13 @@ class MockServer:
         self.left = 0
         """Streams whose client went away."""
 
+        self.not_ready = ""
+        """Why, where it isn't."""
+
     def app(self) -> web.Application:
         app = web.Application(client_max_size=1 << 28)
         app.router.add_get("/v1/models", self._models)
+        app.router.add_get("/health", self._health)
         app.router.add_post("/tokenize", self._tokenize)
         app.router.add_post("/v1/chat/completions", self._answer)
         app.router.add_post("/v1/completions", self._answer)
@@ -122,6 +126,9 @@ class MockServer:
         return web.json_response(
             {"object": "list", "data": [{"id": MODEL, "object": "model", "max_model_len": 1 << 20}]}
         )
+
+    async def _health(self, _: web.Request) -> web.StreamResponse:
+        return web.Response(status=503 if self.not_ready else 200, text=self.not_ready)
 
     async def _tokenize(self, request: web.Request) -> web.StreamResponse:
         words = str((await request.json())["prompt"]).split()

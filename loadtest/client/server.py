@@ -12,6 +12,7 @@ from loadtest.client.vocabulary import LocalTokenizer, Tokenizes, VocabularyErro
 from loadtest.settings import ENDPOINTS, Endpoint
 
 TIMEOUT_S = 60.0
+NOT_READY = 503
 TRIED = (3, 40)
 """Tokens of the two messages by which the chat template is measured."""
 
@@ -35,6 +36,7 @@ class Server:
 async def look(http: aiohttp.ClientSession, endpoint: Endpoint) -> Server:
     """Raises ServerError."""
     models = await _ask(http, endpoint, "GET", "/v1/models")
+    await _ready(http, endpoint)
     listed = [each for each in models.get("data", ()) if isinstance(each, dict) and each.get("id")]
     named = [each for each in listed if each["id"] == endpoint.model] if endpoint.model else listed
     if not named:
@@ -52,6 +54,17 @@ async def look(http: aiohttp.ClientSession, endpoint: Endpoint) -> Server:
         endpoint.block_tokens or (status or {}).get("block_tokens"),
         status is not None,
     )
+
+
+async def _ready(http: aiohttp.ClientSession, endpoint: Endpoint) -> None:
+    """Raises ServerError where it says that it isn't. Who has no ``/health`` says nothing."""
+    url = endpoint.url + "/health"
+    try:
+        async with http.get(url, timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as response:
+            if response.status == NOT_READY:
+                raise ServerError(f"{endpoint.url} is not ready: {(await response.text(errors='replace'))[:200]}")
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise ServerError(f"no answer from {url}: {cause(error)[1]}") from error
 
 
 async def status_of(http: aiohttp.ClientSession, endpoint: Endpoint) -> Document | None:

@@ -261,6 +261,13 @@ def test_another_model_than_is_served_is_told() -> None:
         measured(steady(0.5, 0.0), asked(0.0), model="llama")
 
 
+def test_a_server_that_is_not_ready_is_not_measured() -> None:
+    server = MockServer(steady(0.5, 0.0))
+    server.not_ready = "No worker has joined yet."
+    with pytest.raises(ServerError, match=r"http://mock is not ready: No worker has joined yet\."):
+        measured(steady(0.5, 0.0), asked(0.0), server=server)
+
+
 def test_caches_that_cannot_be_reset_are_told() -> None:
     with pytest.raises(ServerError, match=r"its caches can't be reset .*HTTP 404"):
         measured(steady(0.5, 0.0), asked(0.0), reset_cache=True)

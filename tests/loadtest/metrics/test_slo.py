@@ -47,3 +47,8 @@ def test_a_cancelled_request_is_judged_only_by_what_it_had_already_broken() -> N
     assert good(cancelled(ended_s=0.5), BOTH) is None
     assert good(cancelled(0.5, 1.5), parse(["e2el:1000"])) is False
     assert good(cancelled(0.5, 9.0), parse(["tpot:1"])) is None  # a mean may come right
+
+
+def test_what_left_exactly_at_a_bound_had_not_broken_it() -> None:
+    assert good(cancelled(1.0, 1.25), BOTH) is None
+    assert good(cancelled(ended_s=1.0), BOTH) is None

@@ -108,6 +108,7 @@ def test_the_harness_lag_is_from_plan_to_sending() -> None:
     found = summary([record(1.0, sent_s=2.0, planned_s=1.5), record(1.0)], facts())
 
     assert (found["mean_lag_ms"], found["p50_lag_ms"]) == (250.0, 250.0)
+    assert summary([refused(sent_s=2.0, planned_s=1.5)], facts())["p99_lag_ms"] == 500.0  # of all that was sent
 
 
 def test_what_a_bound_on_concurrency_holds_back_is_told_beside_the_latencies() -> None:

@@ -1,5 +1,7 @@
 """A request's times are what vllm bench serve says they are. Times are sums of powers of two: equality is exact."""
 
+import pytest
+
 from loadtest.metrics.timing import e2el_s, input_tokens, itls_s, output_tokens, request_tbt_s, tbt_s, tpot_s
 from loadtest.record import Chunk
 from tests.loadtest.metrics.build import record
@@ -64,3 +66,10 @@ def test_tbt_is_the_mean_of_the_longest_tenth_of_gaps() -> None:
     assert tbt_s(times) == 4.0
     assert request_tbt_s(record(*times)) == 4.0
     assert tbt_s([0.0, 1.0, 4.0]) == 3.0
+
+
+@pytest.mark.parametrize(("gaps", "longest"), [(1, 1), (9, 1), (10, 1), (19, 1), (20, 2), (29, 2), (30, 3)])
+def test_a_tenth_is_of_whole_gaps_and_at_least_one(gaps: int, longest: int) -> None:
+    times = [float(place * place) for place in range(gaps + 1)]  # gaps of 1, 3, 5 .. seconds
+
+    assert tbt_s(times) == sum(2 * place + 1 for place in range(gaps - longest, gaps)) / longest
