@@ -2,18 +2,22 @@
 
 A child beats from its event loop, and only while what else must get on gets on (``Pulse.vital``); so one that is
 stopped, or whose loop or model is stuck, falls silent. A child that has never beaten is still starting.
-The supervisor's end reads before it looks at the time, so its own pauses are nobody else's silence.
+The supervisor looks for beats now and then, and a look that comes late counts no more than two: what held up the
+supervisor (a machine that slept, a container that was paused) may have held up everybody.
 """
 
 import asyncio
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 
 HEARTBEAT_FD = "MOONPOOL_HEARTBEAT_FD"
 """The variable by which a supervisor tells a child the descriptor to beat on."""
 
 BEAT_S = 0.5
+LOOKS = 10
+"""So many looks in the time that a child may be silent."""
 
 log = logging.getLogger(__name__)
 
@@ -44,13 +48,26 @@ class Pulse:
             await asyncio.sleep(BEAT_S)
 
 
+@dataclass(slots=True)
+class Silence:
+    """How long a child has not beaten, by looks that should be ``every_s`` apart. Pure: it is told when they were."""
+
+    every_s: float
+    lasted_s: float = 0.0
+
+    def looked(self, *, after_s: float, beaten: bool) -> None:
+        """after_s: since the look before; beaten: in between, or the child has never beaten yet."""
+        self.lasted_s = 0.0 if beaten else self.lasted_s + min(after_s, 2 * self.every_s)
+
+
 class Heartbeat:
     """The supervisor's end, for one life of a child; ``close`` it when that life is over."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._reader, self.writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._latest: float | None = None
+        self._starting = True
+        self._beaten = False
         self._loop.add_reader(self._reader, self._read)
 
     def started(self) -> None:
@@ -59,12 +76,14 @@ class Heartbeat:
         self.writer = -1
 
     async def silent(self, longest_s: float) -> None:
-        """Returns when a child that has beaten has not done so for that long."""
-        while True:
-            silent_s = 0.0 if self._latest is None else self._loop.time() - self._latest
-            if silent_s > longest_s:
-                return
-            await asyncio.sleep(max(longest_s - silent_s, longest_s / 10))
+        """Returns when a child that has beaten has not done so for that long, as ``Silence`` counts it."""
+        silence = Silence(longest_s / LOOKS)
+        looked_at = self._loop.time()
+        while silence.lasted_s < longest_s:
+            await asyncio.sleep(silence.every_s)
+            now = self._loop.time()
+            silence.looked(after_s=now - looked_at, beaten=self._beaten or self._starting)
+            looked_at, self._beaten = now, False
 
     def close(self) -> None:
         self._loop.remove_reader(self._reader)
@@ -74,7 +93,7 @@ class Heartbeat:
 
     def _read(self) -> None:
         if os.read(self._reader, 4096):
-            self._latest = self._loop.time()
+            self._starting, self._beaten = False, True
         else:
             self._loop.remove_reader(self._reader)  # it is ending, or has closed its end: its exit tells
-            self._latest = None
+            self._starting = True
