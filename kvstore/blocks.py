@@ -101,10 +101,14 @@ class Blocks:
     # Reading
 
     def lease(self, slot: int) -> Lease:
-        slots = self.slots
-        if slots.lease(slot) <= 2 and slots.leases_on(slot) == 1 + (slot in self.pinned):
+        self.keep(slot)
+        return Lease(slot, self.slots.generation(slot), self._blocks[slot].checksum)
+
+    def keep(self, slot: int) -> None:
+        """The same for whoever knows where it is."""
+        leases = self.slots.lease(slot)
+        if leases <= 2 and leases == 1 + (slot in self.pinned):
             self._policy.withdraw(slot)
-        return Lease(slot, slots.generation(slot), self._blocks[slot].checksum)
 
     def release(self, slot: int) -> None:
         """One lease less; ``settle`` it afterwards."""

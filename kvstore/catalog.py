@@ -165,7 +165,7 @@ class Catalog:
         held = [self._blocks.index.get(name) for name in names]
         held_slots = [slot for slot in held if slot is not None]
         for held_slot in held_slots:  # keeps them from being evicted for their own successors
-            self._sessions.lease(owner, held_slot)
+            self._sessions.keep(owner, held_slot)
         answers: list[Allocation] = []
         granted = 0
         parent: BlockName | None = None
@@ -207,7 +207,8 @@ class Catalog:
                 sealed.append(ref.slot)
         answers = self._readers.sealed(sealed, now=now)
         # What is leased counts as used when it is released, all before it too: a long prompt is sealed in many calls.
-        self._plan.settle([slot for slot in sealed if not self._blocks.slots.leases_on(slot)])
+        if idle := [slot for slot in sealed if not self._blocks.slots.leases_on(slot)]:
+            self._plan.settle(idle)
         return results, answers
 
     def discard(self, session: SessionId, slots: Sequence[SlotRef]) -> list[Answer]:

@@ -80,7 +80,8 @@ class Sessions:
     # Writing
 
     def writes(self, owner: Session, ref: SlotRef) -> bool:
-        return ref.slot in owner.writing and self._blocks.slots.is_current(ref.slot, ref.generation)
+        slot = ref.slot
+        return slot in owner.writing and self._blocks.slots.is_current(slot, ref.generation)
 
     def depth_after(self, parent: BlockName | None) -> int:
         """How many blocks come before one that follows ``parent``, as far as is known."""
@@ -107,7 +108,7 @@ class Sessions:
         del self.writing[block.name]
         self.arriving -= block.via is not Tier.DRAM
         if block.hold:
-            self.lease(owner, slot)
+            self.keep(owner, slot)
         return block
 
     def discard(self, owner: Session, slot: int) -> BlockName:
@@ -127,18 +128,24 @@ class Sessions:
         owner.leases[slot] = owner.leases.get(slot, 0) + 1
         return self._blocks.lease(slot)
 
+    def keep(self, owner: Session, slot: int) -> None:
+        """A lease for one who knows where the block is."""
+        owner.leases[slot] = owner.leases.get(slot, 0) + 1
+        self._blocks.keep(slot)
+
     def release(self, owner: Session, slots: Iterable[int], *, counted: bool = False) -> None:
         """End one lease of this session on each, where it has one. counted: they were read."""
         released: list[int] = []
+        leases, end_lease = owner.leases, self._blocks.slots.release
         for slot in slots:
-            count = owner.leases.get(slot, 0)
+            count = leases.get(slot, 0)
             if count > 1:
-                owner.leases[slot] = count - 1
+                leases[slot] = count - 1
             elif count == 1:
-                del owner.leases[slot]
+                del leases[slot]
             else:
                 continue
-            self._blocks.release(slot)
+            end_lease(slot)
             released.append(slot)
         self._plan.settle(released, counted=counted)
 

@@ -61,7 +61,7 @@ _AFTER = {
     for event in SlotEvent
 }
 """``NEXT`` by the codes that slots are kept as."""
-_FREE, _SEALED = _CODES[SlotState.FREE], _CODES[SlotState.SEALED]
+_FREE, _WRITING, _SEALED = (_CODES[state] for state in (SlotState.FREE, SlotState.WRITING, SlotState.SEALED))
 
 
 class Slots:
@@ -129,7 +129,9 @@ class Slots:
             return None
         # What was found beyond _fresh is skipped; as many slots are free as this searches for.
         slot = self._freed[-1] if self._freed else self._states.find(_FREE, self._fresh)
-        self._step(slot, SlotEvent.ALLOCATE)
+        if self._states[slot] != _FREE:
+            self._step(slot, SlotEvent.ALLOCATE)  # which is illegal
+        self._states[slot] = _WRITING
         if self._freed:
             self._freed.pop()
         else:
@@ -146,7 +148,9 @@ class Slots:
         self._free -= 1
 
     def seal(self, slot: int) -> None:
-        self._step(slot, SlotEvent.SEAL)
+        if self._states[slot] != _WRITING:
+            self._step(slot, SlotEvent.SEAL)  # which is illegal
+        self._states[slot] = _SEALED
         self._writing -= 1
 
     def discard(self, slot: int) -> None:

@@ -43,7 +43,7 @@ class Slice:
         return self.start + len(self.tokens)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # as slices are
 class Fill:
     """A device block that is complete once this step has run, and the name its content then has.
 

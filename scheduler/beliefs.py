@@ -255,6 +255,8 @@ class Beliefs:
         self.worker_table.rows[row] = belief.row(self.store_table.row(belief.report.store))
 
     def _check(self, identity: Identity, now: float) -> None:
+        if identity == self.identity:
+            return
         if self.identity is not None and self.identity.differences(identity) is not None:
             self.expire(now=now)  # nobody may be left who would disagree
         if self.identity is None:

@@ -63,9 +63,7 @@ class Table(Generic[Key]):
 
     def column(self, name: str) -> NDArray[Any]:
         """A copy of one column, nobody's last: a view into rows is read eight times more slowly."""
-        rows = self.rows[: len(self.keys) + 1][name].copy()
-        rows[-1] = self._empty[0][name]
-        return rows
+        return self.rows[name][: len(self.keys) + 1].copy()  # the first row that was never used is as good as the last
 
     def ranks(self) -> NDArray[np.int64]:
         """Each row's place among the sorted keys: decides ties, so that the order of reports does not."""

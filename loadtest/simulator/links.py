@@ -79,4 +79,7 @@ class Links:
             transfer.event = self._events.after(transfer.left_bytes / rate, partial(self._end, transfer))
 
     def _link(self, host: str) -> _Link:
-        return self._links.setdefault(host, _Link())
+        link = self._links.get(host)
+        if link is None:
+            link = self._links[host] = _Link()
+        return link

@@ -21,6 +21,7 @@ from loadtest.simulator.arrivals import Arrivals
 from loadtest.simulator.disturbed import Disturbed
 from loadtest.simulator.events import Events
 from loadtest.simulator.faults import Death, Fault, Silence, Slow
+from loadtest.simulator.garbage import seldom_collected
 from loadtest.simulator.links import Links
 from loadtest.simulator.machine import Machine
 from loadtest.simulator.record import Record
@@ -258,7 +259,8 @@ class Simulation:
             self._sample(sample_s)
         for fault in faults:
             self.events.at(fault.at_s, partial(self._goes_wrong, fault))
-        self.events.run()
+        with seldom_collected():
+            self.events.run()
         assert not self._open, f"{self._open} requests hang"
         return sorted(self._records, key=lambda record: record.place)
 

@@ -8,7 +8,7 @@ A client may leave midway: whatever the request still has anywhere is given back
 """
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, cast
@@ -93,7 +93,7 @@ class Story:
         self._life = Life()
         self._excluded: frozenset[WorkerId] = frozenset()
         self._parts: list[tuple[Worker, Part]] = []
-        self._times: list[float] = []
+        self._times = array("d")
         self._urgency = Urgency()
         self._given = 0
         self._record = Record(
@@ -231,10 +231,10 @@ class Story:
         worker.leave(part)
 
     def _ended(self) -> None:
-        self._happened(Event.ENDED)
         times = self._all_times()
         assert len(times) == self._request.output_tokens, f"{len(times)} of {self._request.output_tokens} tokens came"
         self._record.tbt_s, self._record.ended_s = tbt_s(times), self._cluster.events.now
+        self._happened(Event.ENDED)
         self._end()
 
     def _still_wanted(self, given: int) -> int | None:
@@ -251,9 +251,12 @@ class Story:
         self._record.left = True
         self._end()
 
-    def _all_times(self) -> list[float]:
+    def _all_times(self) -> "array[float]":
         """Of every token that was given out so far."""
-        return self._times + [when for worker, part in self._parts for when in worker.times(part)]
+        times = self._times[:]
+        for worker, part in self._parts:
+            times += worker.times(part)
+        return times
 
     def _leave(self) -> None:
         for worker, part in self._parts:
@@ -270,12 +273,13 @@ class Story:
     def _happened(self, event: Event) -> None:
         outcome = self._life.happened(event)
         if outcome is not None:
-            measured = None if outcome is Outcome.HANDED_OVER else self._measured(self._all_times())
+            measured = None if outcome is Outcome.HANDED_OVER else self._measured()
             self._cluster.conductor.outcome(self._id, outcome, now=self._cluster.events.now, measured=measured)
 
-    def _measured(self, times: Sequence[float]) -> Measured:
+    def _measured(self) -> Measured:
         """By the gateway's clock, as far as it got. What experiments promise of the pace is the papers' TBT."""
-        return Measured(self._record.ttft_s, tbt_s(times))
+        record = self._record
+        return Measured(record.ttft_s, tbt_s(self._all_times()) if record.ended_s is None else record.tbt_s)
 
 
 def _nothing(*_: object) -> None:

@@ -186,9 +186,12 @@ class Worker:
         self.store.release(self._session, part.held)
         self._kick()
 
-    def times(self, part: Part) -> list[float]:
+    def times(self, part: Part) -> "array[float]":
         """When its tokens came."""
-        return [when for start, end in part.steps for when in self.ends[start:end]]
+        times = array("d")
+        for start, end in part.steps:
+            times += self.ends[start:end]
+        return times
 
     # -- loading ------------------------------------------------------------------------------------------------
 
@@ -383,6 +386,8 @@ class Worker:
 
     def _filled(self, batch: Batch) -> list[tuple[Part, list[BlockName]]]:
         """What the batch fills, by whom."""
+        if not batch.fills:
+            return []
         filled: dict[RequestId, list[BlockName]] = {}
         for fill in batch.fills:
             if fill.request in self._parts:
