@@ -25,7 +25,7 @@ from scheduler.budget import Budget
 from scheduler.progress import BatcherSnapshot, BatchLimits, FirstToken, Progress
 from scheduler.queue import Oldest, Queue, in_turn
 from scheduler.reservation import Load, match_again, reserve
-from scheduler.sequence import Event, Phase, Running, fills, sequence
+from scheduler.sequence import AWAITED, Event, Phase, Running, fills, sequence
 from scheduler.tempo import MOST_SKIPPED, held_until_s, tempo
 from scheduler.vocabulary import Profile, RequestId
 
@@ -72,7 +72,7 @@ class Batcher:
         refusal = self._refusal(new)
         if refusal is None:
             if not new.names:
-                new.names = block_names(new.root, new.tokens, self._block_tokens)
+                new.names = block_names(new.root, new.known, self._block_tokens)
             new.came(self._arrivals, self.profile, now=now)
             self._arrivals += 1
             self._live[new.request] = new
@@ -158,8 +158,14 @@ class Batcher:
             return -inf
         return held_until_s(head, self._seated.values(), self.profile)
 
+    def began(self, request: RequestId, token: int, *, now: float) -> None:
+        """A handoff's AWAITED token is this one. Ignored where it was cancelled."""
+        running = self._live.get(request)
+        if running is not None:
+            running.began(token, now=now)
+
     def loaded(self, request: RequestId, blocks: int) -> None:
-        """``Load.missing[:blocks]`` have been copied to ``Load.targets``; the rest is computed.
+        """``Load.missing[:blocks]`` have been copied to ``Load.targets``; the rest is computed. No token is awaited.
 
         Ignored unless that sequence is loading: it may have been cancelled, and its blocks be others' as soon as
         nobody pins them; so whoever copies pins the targets meanwhile.
@@ -167,6 +173,7 @@ class Batcher:
         running = self._live.get(request)
         if running is None or running.phase is not Phase.LOADING:
             return
+        assert running.tokens[-1] != AWAITED, f"{request} can't run without its first token"
         size, last = self._block_tokens, len(running.tokens) - 1
         held = running.reused + blocks
         whole = -(-last // size) if running.handed_over else last // size

@@ -23,6 +23,9 @@ NEARLY_S = 0.1
 milliseconds of each other, in an order that threads and sockets have drawn; it is served in the order of arrival, which
 is that in which it was placed and its first tokens were predicted."""
 
+AWAITED = -1
+"""Stands for a handoff's first token until its prefill worker has sampled it: blocks are loaded meanwhile."""
+
 AT_LEISURE = Urgency()
 """Nothing is promised."""
 
@@ -120,6 +123,17 @@ class Running:
         self.starts_by_s = self.due_s - estimate.prefill_s(profile, len(self.tokens), self._expected)
         self.gave(now=now)
 
+    def began(self, token: int, *, now: float) -> None:
+        """The token that it was awaiting is known."""
+        assert self.tokens[-1] == AWAITED, f"{self.request} awaits no token"
+        self.tokens[-1] = token
+        self.gave(now=now)
+
+    @property
+    def known(self) -> list[int]:
+        """Its tokens, but for one that is awaited."""
+        return self.tokens[:-1] if self.tokens[-1] == AWAITED else self.tokens
+
     def gave(self, *, now: float) -> None:
         """The first token after its prefill is out: further ones are expected from now on."""
         self.paced_s, self.paced_tokens = now, len(self.tokens)
@@ -197,7 +211,8 @@ def sequence(
     """A sequence as a worker is asked for it; ``output`` are tokens of the stream that were given out before.
 
     hand_over: it ends after its first token, and its unfilled last prompt block is filled as a short one.
-    handed_over: the KV of all its tokens but the last is expected in the store, a short last block included.
+    handed_over: the KV of all its tokens but the last is expected in the store, a short last block included; the last
+    may be AWAITED.
     """
     assert not (hand_over and handed_over), f"{request} comes from a handoff and can't go to another"
     tokens = [*prompt, *output]

@@ -8,7 +8,7 @@ each address and kept.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 import grpc
 
@@ -31,6 +31,7 @@ from services.wire.placement_codec import (
 from services.wire.tls import Tls
 
 if TYPE_CHECKING:  # these names exist for type checkers only
+    DecodeCall = grpc.aio.StreamStreamCall[worker_pb2.DecodeCall, worker_pb2.DecodeEvent]
     from services.wire.pb.worker_pb2_grpc import WorkerAsyncStub
 
 RESET_S = 10.0
@@ -38,6 +39,7 @@ MOST_WORKERS = 1024
 """Workers whose channels are kept. They come and go, and each leaves an address behind."""
 
 EventT = TypeVar("EventT")
+RequestT = TypeVar("RequestT")
 
 
 class Events(Generic[EventT]):
@@ -45,7 +47,9 @@ class Events(Generic[EventT]):
 
     __slots__ = ("_call",)
 
-    def __init__(self, call: "grpc.aio.UnaryStreamCall[Any, EventT]") -> None:  # Any: whatever was asked
+    def __init__(
+        self, call: "grpc.aio.UnaryStreamCall[RequestT, EventT] | grpc.aio.StreamStreamCall[RequestT, EventT]"
+    ) -> None:
         self._call = call
 
     async def next(self) -> EventT | None:
@@ -53,6 +57,20 @@ class Events(Generic[EventT]):
         with rpc_errors():
             event = await self._call.read()
         return None if event is grpc.aio.EOF else cast(EventT, event)
+
+
+class Decoding(Events[worker_pb2.DecodeEvent]):
+    """A decode that was asked for."""
+
+    __slots__ = ("_first",)
+
+    def __init__(self, call: "DecodeCall", first: asyncio.Future[int]) -> None:
+        super().__init__(call)
+        self._first = first
+
+    def begin(self, token: int) -> None:
+        """What was handed over goes on from this token."""
+        self._first.set_result(token)
 
 
 class ClusterClient:
@@ -120,13 +138,15 @@ class ClusterClient:
     @asynccontextmanager
     async def decode(
         self, address: str, request: worker_pb2.DecodeRequest, *, timeout_s: float
-    ) -> AsyncIterator[Events[worker_pb2.DecodeEvent]]:
-        """The events of a decode. Reading them raises PeerError."""
-        call = self._worker(address).Decode(request, timeout=timeout_s)
+    ) -> AsyncIterator[Decoding]:
+        """A decode that goes on until the block is left. Opening it waits for nothing; reading it raises PeerError."""
+        first: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        call = self._worker(address).Decode(_said(request, first), timeout=timeout_s)
         try:
-            yield Events(call)
+            yield Decoding(call, first)
         finally:
             call.cancel()
+            first.cancel()  # so that whoever waits for it in order to send it is gone, too
 
     async def reset_caches(self) -> None:
         """Forget every cached prefix, first on the workers, which could publish theirs again, then in the stores.
@@ -168,6 +188,12 @@ class ClusterClient:
         task = asyncio.create_task(work, name=name)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+async def _said(request: worker_pb2.DecodeRequest, first: Awaitable[int]) -> AsyncIterator[worker_pb2.DecodeCall]:
+    yield worker_pb2.DecodeCall(request=request)
+    if request.handed_over:
+        yield worker_pb2.DecodeCall(first_token=await first)
 
 
 async def _placed(call: Awaitable[conductor_pb2.PlaceAnswer]) -> Placement | Rejection:

@@ -1,18 +1,19 @@
 """The life of one request, told once: placed, prefilled, handed over, decoded; and again where that goes wrong.
 
-    place --> prefill at p --> first token --> decode at d --> confirmed --> tokens --> finished
-      ^            |                               |                           |
-      +------------+------ refused, unreachable ---+------ died: with the tokens so far
+    place --> prefill at p --> its last step --> first token --> confirmed --> tokens --> finished
+      ^            |               \\--> decode at d ----^             |           |
+      +------------+------ refused, unreachable ---------------------+------ died: with the tokens so far
 
-The prefill stream stays open until decode has confirmed, as it owns what is held for the
-handoff; both streams end when their block is left. So cancelling the task that tells the
+Decode is called when the prefill's last step begins, so that blocks are lifted while it runs. The prefill
+stream stays open until decode has confirmed, as it owns what is held for the handoff; both streams end when
+their block is left. So cancelling the task that tells the
 story, at whatever line, frees everything everywhere, and there is no other cleaning up.
 Text is none of its business: who listens says when it is enough.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from dataclasses import replace
 from typing import assert_never
 
@@ -31,7 +32,7 @@ from scheduler.vocabulary import (
     Urgency,
     WorkerId,
 )
-from services.gateway.cluster import ClusterClient
+from services.gateway.cluster import ClusterClient, Decoding
 from services.gateway.errors import unavailable
 from services.gateway.generation import Account, Generation
 from services.gateway.pace import Pace
@@ -41,7 +42,6 @@ from services.wire.errors import (
     PeerError,
     PeerFailed,
     PeerUnavailable,
-    rpc_errors,
 )
 from services.wire.pb import worker_pb2
 
@@ -124,22 +124,28 @@ class Story:
 
     async def _attempt(self, placement: Placement, give: Give) -> FinishReason | None:
         """Through prefill (unless inline) and decode, as one placement says; raises Leg."""
-        async with AsyncExitStack() as handoff:
-            first: list[int] = []
-            if placement.prefill is not None:
-                token, reason = await self._prefill(handoff, placement, placement.prefill)
-                first = [token]
-                if reason is not None:
-                    return None if await self._give(give, first) else reason
-                self._happened(Event.FIRST_TOKEN)
-                if placement.second_check:
-                    await self._check_again()
-            return await self._decode(handoff, placement, first, give)
+        async with AsyncExitStack() as decoding, AsyncExitStack() as handoff:
+            if placement.prefill is None:
+                events = await decoding.enter_async_context(self._decoding(placement))
+                return await self._decode(handoff, placement, events, give)
+            begun, first = await self._prefill(decoding, handoff, placement, placement.prefill)
+            if first.finished:
+                enough = await self._give(give, [first.token])
+                return None if enough else FinishReason(first.finish_reason)
+            self._happened(Event.FIRST_TOKEN)
+            if placement.second_check:
+                await self._check_again()
+            if begun is None:
+                begun = await decoding.enter_async_context(self._decoding(placement))
+            begun.begin(first.token)
+            if await self._give(give, [first.token]):
+                return None
+            return await self._decode(handoff, placement, begun, give)
 
     async def _prefill(
-        self, handoff: AsyncExitStack, placement: Placement, target: Target
-    ) -> tuple[int, FinishReason | None]:
-        """The first token, and why it was the last if it was. The stream stays open as long as ``handoff``."""
+        self, decoding: AsyncExitStack, handoff: AsyncExitStack, placement: Placement, target: Target
+    ) -> tuple[Decoding | None, worker_pb2.FirstToken]:
+        """The first token, and its decode where that was called already. The prefill stays open with ``handoff``."""
         generation, output = self._generation, self.output
         # What was given out before is prompt to this worker; the limits it gets are what is left of them.
         limits = replace(
@@ -161,12 +167,16 @@ class Story:
             events = await handoff.enter_async_context(
                 self._cluster.prefill(target.address, wire, timeout_s=self._time_left_s())
             )
-            event = await events.next()
+            event, begun = await events.next(), None
+            if event is not None and event.HasField("last_step"):
+                if limits.max_tokens > 1 and not placement.second_check:
+                    begun = await decoding.enter_async_context(self._decoding(placement))
+                event = await events.next()
             if event is None or not event.HasField("first"):
                 raise PeerFailed("the prefill ended without a token")
         first = event.first
         self._began(first.cached_tokens, first.queue_s, first.prefill_s)
-        return first.token, FinishReason(first.finish_reason) if first.finished else None
+        return begun, first
 
     async def _check_again(self) -> None:
         """Before the first token is given out: raises TakenBack. Where nobody can be asked, what was said stands."""
@@ -177,56 +187,57 @@ class Story:
         if rejection is not None:
             raise TakenBack(rejection)
 
-    async def _decode(
-        self, handoff: AsyncExitStack, placement: Placement, first: list[int], give: Give
-    ) -> FinishReason | None:
-        """Tokens until the end. ``first`` was sampled by a prefill worker and is not given out yet."""
-        generation, target, prefilled, taken = self._generation, placement.decode, placement.prefill, False
+    def _decoding(self, placement: Placement) -> AbstractAsyncContextManager[Decoding]:
+        """The call to who decodes; of a handoff, without its first token."""
+        generation, target, prefilled = self._generation, placement.decode, placement.prefill
         source = placement.source if prefilled is None else _elsewhere(prefilled, than=target)
         wire = worker_pb2.DecodeRequest(
             request=placement.request,
             root=generation.root,
             prompt=generation.prompt,
-            output=[*self.output, *first],
+            output=self.output,
             sampling=sampling_to_wire(generation.sampling),
             limits=limits_to_wire(generation.limits),
-            handed_over=bool(first),
+            handed_over=prefilled is not None,
             source=store_target_to_wire(source),
             urgency=urgency_to_wire(self._urgency(placement)),
         )
+        return self._cluster.decode(target.address, wire, timeout_s=self._time_left_s())
+
+    async def _decode(
+        self, handoff: AsyncExitStack, placement: Placement, events: Decoding, give: Give
+    ) -> FinishReason | None:
+        """Tokens until the end; those that a handoff brings come after its first one."""
+        taken = False
         try:
-            async with self._cluster.decode(target.address, wire, timeout_s=self._time_left_s()) as events:
-                if first and await self._give(give, first):  # decode is on its way already
-                    return None
-                while True:
-                    with rpc_errors():
-                        event = await events.next()
-                    match None if event is None else event.WhichOneof("kind"):
-                        case "confirmed":
-                            assert event is not None
-                            taken = True
-                            self.account.missing_blocks += event.confirmed.missing_blocks
-                            self._happened(Event.CONFIRMED)
-                            await handoff.aclose()
-                        case "tokens":
-                            assert event is not None
-                            taken = True
-                            self._happened(Event.TOKENS)
-                            if event.tokens.HasField("began"):
-                                began = event.tokens.began
-                                self._began(began.cached_tokens, began.queue_s, began.prefill_s)
-                            if await self._give(give, event.tokens.ids):
-                                return None
-                        case "finished":
-                            assert event is not None
-                            ended = event.finished
-                            self._began(ended.cached_tokens, ended.queue_s, ended.prefill_s)
-                            return FinishReason(event.finished.reason)
-                        case _:
-                            raise PeerFailed("the stream broke off")
+            while True:
+                event = await events.next()
+                match None if event is None else event.WhichOneof("kind"):
+                    case "confirmed":
+                        assert event is not None
+                        taken = True
+                        self.account.missing_blocks += event.confirmed.missing_blocks
+                        self._happened(Event.CONFIRMED)
+                        await handoff.aclose()
+                    case "tokens":
+                        assert event is not None
+                        taken = True
+                        self._happened(Event.TOKENS)
+                        if event.tokens.HasField("began"):
+                            began = event.tokens.began
+                            self._began(began.cached_tokens, began.queue_s, began.prefill_s)
+                        if await self._give(give, event.tokens.ids):
+                            return None
+                    case "finished":
+                        assert event is not None
+                        ended = event.finished
+                        self._began(ended.cached_tokens, ended.queue_s, ended.prefill_s)
+                        return FinishReason(event.finished.reason)
+                    case _:
+                        raise PeerFailed("the stream broke off")
         except PeerError as trouble:
             taken = taken or isinstance(trouble, PeerFailed)
-            raise Leg(target.worker, trouble, taken=taken) from trouble
+            raise Leg(placement.decode.worker, trouble, taken=taken) from trouble
 
     async def _place(self) -> Placement:
         """Ask until somebody can take it, or patience ends; raises ApiError."""

@@ -95,6 +95,8 @@ class Loop:
         if refusal is not None:
             raise Full(refusal) if was_full else NeverFits(refusal)
         ticket = Ticket(request, sequence, push_to, source)
+        if not sequence.handed_over:
+            ticket.begun.set()
         self._tickets[ticket.key] = ticket
         self._empty.clear()
         self.wake()
@@ -102,6 +104,11 @@ class Loop:
             yield ticket
         finally:
             self._leave(ticket)
+
+    def begin(self, ticket: Ticket, token: int) -> None:
+        """What was handed over goes on from this token, as soon as its blocks are there."""
+        self._batcher.began(ticket.key, token, now=self._clock())
+        ticket.begun.set()
 
     async def drain(self) -> None:
         """Take nothing new; returns when the last call has ended."""
@@ -166,6 +173,7 @@ class Loop:
 
     async def _load(self, ticket: Ticket, load: Load) -> None:
         blocks = await self._loader.load(ticket, load)
+        await ticket.begun.wait()
         self._batcher.loaded(ticket.key, blocks)
         self.wake()
         if ticket.sequence.handed_over:

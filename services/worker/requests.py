@@ -6,7 +6,7 @@ The batcher's ids are made here: a request that is retried may meet its own form
 from collections.abc import Sequence
 from itertools import count
 
-from scheduler.sequence import Running, sequence
+from scheduler.sequence import AWAITED, Running, sequence
 from scheduler.vocabulary import Limits, RequestId, StoreTarget
 from services.wire.codec import (
     limits_from_wire,
@@ -17,7 +17,7 @@ from services.wire.codec import (
     urgency_from_wire,
 )
 from services.wire.errors import WireError
-from services.wire.pb.worker_pb2 import DecodeRequest, PrefillRequest
+from services.wire.pb.worker_pb2 import DecodeCall, DecodeRequest, PrefillRequest
 
 
 class Requests:
@@ -40,17 +40,23 @@ class Requests:
         )
 
     def decode(self, wire: DecodeRequest) -> Running:
-        """To be run to its end. Raises WireError."""
+        """To be run to its end; what was handed over awaits its first token. Raises WireError."""
         return sequence(
             self._key(wire.request),
             root=name_from_wire(wire.root),
             prompt=self._tokens(wire.prompt, "the prompt"),
-            output=self._tokens(wire.output, "the output"),
+            output=[*self._tokens(wire.output, "the output"), *([AWAITED] if wire.handed_over else [])],
             sampling=sampling_from_wire(wire.sampling),
             limits=self._limits(limits_from_wire(wire.limits)),
             handed_over=wire.handed_over,
             urgency=urgency_from_wire(wire.urgency),
         )
+
+    def first_token(self, wire: DecodeCall) -> int:
+        """A handoff's. Raises WireError."""
+        if not wire.HasField("first_token"):
+            raise WireError("what follows the request of a handoff is its first token")
+        return self._tokens([wire.first_token], "the first token")[0]
 
     def _key(self, request: str) -> RequestId:
         if not request:

@@ -7,7 +7,7 @@ had. A stream that can't be continued ends with a status, never as if it were co
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
 import grpc
@@ -17,6 +17,7 @@ from scheduler.sequence import Running
 from scheduler.vocabulary import RequestId, StoreTarget
 from services.runtime.logs import fields
 from services.wire.answering import Context, Refuse, answering
+from services.wire.errors import WireError
 from services.wire.pb import common_pb2, worker_pb2, worker_pb2_grpc
 from services.worker.loop import Ending, Full, Loop, NeverFits
 from services.worker.metrics import WorkerMetrics
@@ -50,22 +51,28 @@ class WorkerService(worker_pb2_grpc.WorkerServicer):
             with self._entered(
                 request.request, sequence, push_to=push_target(request), source=source(request)
             ) as ticket:
+                await ticket.stream.first_comes()
+                awaited = await _awaited(ticket)
+                if awaited and ticket.handoff is not None:
+                    await context.write(worker_pb2.PrefillEvent(last_step=worker_pb2.LastStep()))
                 first = await _first_token(ticket)
-                if not (first.finished or await _awaited(ticket)):
+                if not (first.finished or awaited):
                     self._metrics.push_unanswered()
                 await context.write(worker_pb2.PrefillEvent(first=first))
                 if not first.finished:
                     await _until_taken(context)
 
     async def Decode(  # type: ignore[override]
-        self, request: worker_pb2.DecodeRequest, context: Context
+        self, calls: AsyncIterator[worker_pb2.DecodeCall], context: Context
     ) -> None:
         async with answering(context):
+            request = (await _said(calls)).request
             sequence = self._requests.decode(request)
             with self._entered(request.request, sequence, source=source(request)) as ticket:
                 if request.handed_over:
                     missing = await ticket.stream.confirmed()
                     await context.write(worker_pb2.DecodeEvent(confirmed=worker_pb2.Confirmed(missing_blocks=missing)))
+                    self._loop.begin(ticket, self._requests.first_token(await _said(calls)))
                 await _relay(ticket, context)
 
     async def ResetCache(self, request: common_pb2.Empty, context: Context) -> common_pb2.Empty:
@@ -114,6 +121,14 @@ def _log_left(ticket: Ticket) -> None:
             handed_over=sequence.handed_over,
         ),
     )
+
+
+async def _said(calls: AsyncIterator[worker_pb2.DecodeCall]) -> worker_pb2.DecodeCall:
+    """The caller's next message."""
+    call = await anext(calls, None)
+    if call is None:
+        raise WireError("the caller has ended its side of the call too early")
+    return call
 
 
 async def _first_token(ticket: Ticket) -> worker_pb2.FirstToken:

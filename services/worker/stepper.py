@@ -55,6 +55,10 @@ class Stepper:
         started_s = self._clock()
         claims = _claim(batch, tickets)
         lowerings = [claim.lowering for claim in claims]
+        for piece in batch.slices:
+            ticket = tickets[piece.request]
+            if ticket.sequence.hand_over and piece.sampling is not None:
+                ticket.stream.last_step()
         with ExitStack() as uses:
             for ticket in tickets.values():
                 if ticket.handoff is not None:

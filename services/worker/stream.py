@@ -37,6 +37,7 @@ class TokenStream:
         self._finish: FinishReason | None = None
         self._broken: StreamBroken | None = None
         self._missing: int | None = None
+        self._ending = False
         self._news = asyncio.Event()
 
     def confirm(self, missing_blocks: int) -> None:
@@ -44,6 +45,11 @@ class TokenStream:
         if self._missing is None:
             self._missing = missing_blocks
             self._news.set()
+
+    def last_step(self) -> None:
+        """The step that gives the first token has begun."""
+        self._ending = True
+        self._news.set()
 
     def put(self, progress: Progress) -> None:
         self._tokens.append(progress.token)
@@ -61,6 +67,11 @@ class TokenStream:
         while self._missing is None:
             await self._wait()
         return self._missing
+
+    async def first_comes(self) -> None:
+        """Returns when the step that gives the first token has begun. Raises StreamBroken."""
+        while not self._ending:
+            await self._wait()
 
     async def next(self) -> Portion:
         """Raises StreamBroken. Not to be called again after a portion with ``finish``."""

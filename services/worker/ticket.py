@@ -20,6 +20,7 @@ class Ticket:
     """request: the cluster's id. sequence: the batcher's, by an id of this worker's own: a request may come twice.
 
     push_to: the store of whoever it is handed over to. source: the store that may have what the own one lacks.
+    begun: no token is awaited from elsewhere.
     """
 
     request: RequestId
@@ -27,6 +28,7 @@ class Ticket:
     push_to: StoreTarget | None = None
     source: StoreTarget | None = None
     stream: TokenStream = field(default_factory=TokenStream)
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
     leases: Leases | None = None
     handoff: Reservation | None = None
     push: Push | None = None

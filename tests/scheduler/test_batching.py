@@ -4,6 +4,7 @@ import pytest
 
 from kvstore.names import child_name
 from scheduler.batching import BatchLimits
+from scheduler.sequence import AWAITED
 from scheduler.vocabulary import FinishReason, Profile, RequestId
 from tests.scheduler.build import ROOT, SIZE, admitted, ask_for, batcher, names, prompt, ran, step
 
@@ -345,6 +346,36 @@ def test_what_was_handed_over_is_lifted_and_decoding_starts_at_once(length: int)
     assert progress.first is not None
     assert progress.first.cached_tokens == 0
     assert len(device.match(names(tokens))) == 2  # whole blocks; a short one is never cached
+
+
+@pytest.mark.parametrize("length", [7, 8, 9, 10, 11])
+def test_a_handoff_loads_the_same_whether_its_first_token_is_known_or_awaited(length: int) -> None:
+    loads, batches = [], []
+    for known in (True, False):
+        worker, _ = batcher()
+        worker.add(ask_for("a", prompt(length), output=[7 if known else AWAITED], handed_over=True), now=0)
+        (load,) = worker.admit(now=0)
+        if not known:
+            worker.began(RequestId("a"), 7, now=0)
+        worker.loaded(load.request, len(load.missing))
+        batch = worker.next(now=0)
+        assert batch is not None
+        loads.append(load)
+        batches.append([(piece.start, tuple(piece.tokens), tuple(piece.blocks)) for piece in batch.slices])
+        filled = tuple(fill.name for fill in batch.fills)
+        assert filled == names([*prompt(length), 7])[length // SIZE :]
+    assert loads[0] == loads[1]
+    assert batches[0] == batches[1]
+
+
+def test_a_first_token_that_is_awaited_must_come_before_its_sequence_runs() -> None:
+    worker, _ = batcher()
+    worker.add(ask_for("a", prompt(10), output=[AWAITED], handed_over=True), now=0)
+    (load,) = worker.admit(now=0)
+    assert worker.next(now=0) is None
+    with pytest.raises(AssertionError, match="without its first token"):
+        worker.loaded(load.request, len(load.missing))
+    worker.began(RequestId("gone"), 7, now=0)  # cancelled meanwhile
 
 
 def test_what_is_missing_of_a_handoff_is_computed_from_its_block_on() -> None:

@@ -266,24 +266,35 @@ class Client:
         handed_over: bool = False,
         sampling: Sampling | None = None,
         source: StoreTarget | None = None,
+        first: "asyncio.Future[int] | None" = None,
         **more: Any,
     ) -> Any:
-        return self.stub.Decode(
-            worker_pb2.DecodeRequest(
-                request=request,
-                root=root(),
-                prompt=prompt,
-                output=output,
-                sampling=codec.sampling_to_wire(sampling or GREEDY),
-                limits=codec.limits_to_wire(Limits(max_tokens, **more)),
-                handed_over=handed_over,
-                source=codec.store_target_to_wire(source),
-            )
+        """first: of a handoff, where it is not the last of ``output``."""
+        before, token = (output[:-1], output[-1]) if handed_over and output and first is None else (output, None)
+        request_ = worker_pb2.DecodeRequest(
+            request=request,
+            root=root(),
+            prompt=prompt,
+            output=before,
+            sampling=codec.sampling_to_wire(sampling or GREEDY),
+            limits=codec.limits_to_wire(Limits(max_tokens, **more)),
+            handed_over=handed_over,
+            source=codec.store_target_to_wire(source),
         )
+
+        async def calls() -> AsyncIterator[worker_pb2.DecodeCall]:
+            yield worker_pb2.DecodeCall(request=request_)
+            known = token if first is None else await first
+            if known is not None:
+                yield worker_pb2.DecodeCall(first_token=known)
+
+        return self.stub.Decode(calls())
 
     async def first(self, call: Any) -> worker_pb2.FirstToken:
         with rpc_errors():
             event = await call.read()
+            if event.WhichOneof("kind") == "last_step":
+                event = await call.read()
         assert event.WhichOneof("kind") == "first"
         answer: worker_pb2.FirstToken = event.first
         return answer

@@ -40,9 +40,9 @@ class WorkerStub:
                 request_serializer=services_dot_wire_dot_pb_dot_worker__pb2.PrefillRequest.SerializeToString,
                 response_deserializer=services_dot_wire_dot_pb_dot_worker__pb2.PrefillEvent.FromString,
                 _registered_method=True)
-        self.Decode = channel.unary_stream(
+        self.Decode = channel.stream_stream(
                 '/moonpool.v1.Worker/Decode',
-                request_serializer=services_dot_wire_dot_pb_dot_worker__pb2.DecodeRequest.SerializeToString,
+                request_serializer=services_dot_wire_dot_pb_dot_worker__pb2.DecodeCall.SerializeToString,
                 response_deserializer=services_dot_wire_dot_pb_dot_worker__pb2.DecodeEvent.FromString,
                 _registered_method=True)
         self.ResetCache = channel.unary_unary(
@@ -65,8 +65,9 @@ class WorkerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Decode(self, request, context):
+    def Decode(self, request_iterator, context):
         """Decode a stream, prefilling whatever of its tokens is found nowhere. Same status codes.
+        One request; of a handoff, its first token follows as soon as it is known.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -87,9 +88,9 @@ def add_WorkerServicer_to_server(servicer, server):
                     request_deserializer=services_dot_wire_dot_pb_dot_worker__pb2.PrefillRequest.FromString,
                     response_serializer=services_dot_wire_dot_pb_dot_worker__pb2.PrefillEvent.SerializeToString,
             ),
-            'Decode': grpc.unary_stream_rpc_method_handler(
+            'Decode': grpc.stream_stream_rpc_method_handler(
                     servicer.Decode,
-                    request_deserializer=services_dot_wire_dot_pb_dot_worker__pb2.DecodeRequest.FromString,
+                    request_deserializer=services_dot_wire_dot_pb_dot_worker__pb2.DecodeCall.FromString,
                     response_serializer=services_dot_wire_dot_pb_dot_worker__pb2.DecodeEvent.SerializeToString,
             ),
             'ResetCache': grpc.unary_unary_rpc_method_handler(
@@ -136,7 +137,7 @@ class Worker:
             _registered_method=True)
 
     @staticmethod
-    def Decode(request,
+    def Decode(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -146,11 +147,11 @@ class Worker:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_stream(
-            request,
+        return grpc.experimental.stream_stream(
+            request_iterator,
             target,
             '/moonpool.v1.Worker/Decode',
-            services_dot_wire_dot_pb_dot_worker__pb2.DecodeRequest.SerializeToString,
+            services_dot_wire_dot_pb_dot_worker__pb2.DecodeCall.SerializeToString,
             services_dot_wire_dot_pb_dot_worker__pb2.DecodeEvent.FromString,
             options,
             channel_credentials,

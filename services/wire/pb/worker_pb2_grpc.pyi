@@ -38,8 +38,10 @@ class WorkerStub:
     held for it on the store is freed.
     RESOURCE_EXHAUSTED: no room; UNAVAILABLE: draining; INVALID_ARGUMENT: the request can't be run.
     """
-    Decode: _grpc.UnaryStreamMultiCallable[_worker_pb2.DecodeRequest, _worker_pb2.DecodeEvent]
-    """Decode a stream, prefilling whatever of its tokens is found nowhere. Same status codes."""
+    Decode: _grpc.StreamStreamMultiCallable[_worker_pb2.DecodeCall, _worker_pb2.DecodeEvent]
+    """Decode a stream, prefilling whatever of its tokens is found nowhere. Same status codes.
+    One request; of a handoff, its first token follows as soon as it is known.
+    """
     ResetCache: _grpc.UnaryUnaryMultiCallable[_common_pb2.Empty, _common_pb2.Empty]
     """Forget every cached prefix on the device (running sequences keep theirs)."""
 
@@ -52,8 +54,10 @@ class WorkerAsyncStub(WorkerStub):
     held for it on the store is freed.
     RESOURCE_EXHAUSTED: no room; UNAVAILABLE: draining; INVALID_ARGUMENT: the request can't be run.
     """
-    Decode: _aio.UnaryStreamMultiCallable[_worker_pb2.DecodeRequest, _worker_pb2.DecodeEvent]  # type: ignore[assignment]
-    """Decode a stream, prefilling whatever of its tokens is found nowhere. Same status codes."""
+    Decode: _aio.StreamStreamMultiCallable[_worker_pb2.DecodeCall, _worker_pb2.DecodeEvent]  # type: ignore[assignment]
+    """Decode a stream, prefilling whatever of its tokens is found nowhere. Same status codes.
+    One request; of a handoff, its first token follows as soon as it is known.
+    """
     ResetCache: _aio.UnaryUnaryMultiCallable[_common_pb2.Empty, _common_pb2.Empty]  # type: ignore[assignment]
     """Forget every cached prefix on the device (running sequences keep theirs)."""
 
@@ -73,10 +77,12 @@ class WorkerServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def Decode(
         self,
-        request: _worker_pb2.DecodeRequest,
+        request_iterator: _MaybeAsyncIterator[_worker_pb2.DecodeCall],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_worker_pb2.DecodeEvent], _abc.AsyncIterator[_worker_pb2.DecodeEvent]]:
-        """Decode a stream, prefilling whatever of its tokens is found nowhere. Same status codes."""
+        """Decode a stream, prefilling whatever of its tokens is found nowhere. Same status codes.
+        One request; of a handoff, its first token follows as soon as it is known.
+        """
 
     @_abc_1.abstractmethod
     def ResetCache(

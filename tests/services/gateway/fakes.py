@@ -67,12 +67,16 @@ def alphabet(count: int, start: int = 0) -> str:
 
 @dataclass
 class Fault:
-    """What goes wrong in one call, after so many tokens of it. hold: it goes silent; else a status ends it."""
+    """What goes wrong in one call, after so many tokens of it. hold: it goes silent; else a status ends it.
+
+    late: of a prefill, at the end of its last step.
+    """
 
     after: int = 0
     code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE
     sentence: str = "the worker is gone"
     hold: bool = False
+    late: bool = False
 
 
 class FakeWorker(worker_pb2_grpc.WorkerServicer):
@@ -88,17 +92,27 @@ class FakeWorker(worker_pb2_grpc.WorkerServicer):
         self.faults: list[Fault] = []
         self.prefills: list[worker_pb2.PrefillRequest] = []
         self.decodes: list[worker_pb2.DecodeRequest] = []
+        self.firsts: list[int] = []
+        """Tokens from which handoffs went on."""
+        self.says_last_step = True
         self.deadlines_s: list[float] = []
         self.resets = 0
         self.open = 0
         self.changed = asyncio.Condition()
         self.gate = asyncio.Event()  # shut, no more tokens come
         self.gate.set()
+        self.last_step = asyncio.Event()  # unset, a prefill's last step goes on
+        self.last_step.set()
         self.server: grpc.aio.Server | None = None
 
     async def Prefill(self, request: worker_pb2.PrefillRequest, context: Context) -> None:  # type: ignore[override]
         self.prefills.append(request)
         async with self._call(context) as fault:
+            if fault is not None and not fault.late:
+                await _fail(fault, context)
+            if self.says_last_step:
+                await context.write(worker_pb2.PrefillEvent(last_step=worker_pb2.LastStep()))
+            await self.last_step.wait()
             if fault is not None:
                 await _fail(fault, context)
             token = self.token(0)
@@ -116,13 +130,19 @@ class FakeWorker(worker_pb2_grpc.WorkerServicer):
             if not first.finished:
                 await asyncio.Event().wait()  # until the caller ends it
 
-    async def Decode(self, request: worker_pb2.DecodeRequest, context: Context) -> None:  # type: ignore[override]
+    async def Decode(  # type: ignore[override]
+        self, calls: AsyncIterator[worker_pb2.DecodeCall], context: Context
+    ) -> None:
+        request = (await anext(calls)).request
         self.decodes.append(request)
         async with self._call(context) as fault:
+            position = len(request.output)
             if request.handed_over:
+                self.firsts.append((await anext(calls)).first_token)
+                position += 1
                 await _write(context, worker_pb2.DecodeEvent(confirmed=worker_pb2.Confirmed()))
             began = worker_pb2.Began(cached_tokens=self.cached_tokens, queue_s=0.001, prefill_s=0.002)
-            position, given = len(request.output), 0
+            given = 0
             while True:
                 if fault is not None and given >= fault.after:
                     await _fail(fault, context)

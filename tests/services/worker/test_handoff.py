@@ -1,10 +1,12 @@
 """A request that moves from a prefill worker to a decode worker gives what one worker alone would give."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from scheduler.vocabulary import Sampling
+from services.wire.errors import PeerRefused
 from tests.services.gated import GatedToy
 from tests.services.rig import BLOCK_TOKENS, Rig, Store, WorkerRun, hand_over, read_story, rig, toy
 from tests.services.worker.prompts import prompt
@@ -115,6 +117,70 @@ async def test_decode_waits_for_blocks_that_are_still_being_written(tmp_path: Pa
         assert (alone.tokens[0], *story.tokens) == alone.tokens
         assert story.missing_blocks == 0
         source.cancel()
+        await it.comes_to_rest()
+
+
+async def test_decode_may_be_called_when_the_last_step_begins_and_lifts_before_it_has_a_token(tmp_path: Path) -> None:
+    async with rig(tmp_path) as it:
+        await it.store()
+        slow, engine = GatedToy(64, block_tokens=BLOCK_TOKENS), GatedToy(64, block_tokens=BLOCK_TOKENS)
+        prefill_run = await it.worker(
+            "prefill-0", store="store-0", engine=slow, max_num_seqs=1, max_num_batched_tokens=24
+        )
+        prefill = await it.client(prefill_run)
+        decode = await it.client(await it.worker("decode-0", store="store-0", engine=engine))
+        alone = await (await it.client(await it.worker("alone"))).decode(prompt(40))
+        slow.gate.close()
+        source = prefill.prefill_call(prompt(40))
+        said = asyncio.create_task(source.read())
+        await it.until("the first step has begun", lambda: slow.gate.steps_waiting > 0)
+        slow.gate.let_one_through()
+        assert (await said).WhichOneof("kind") == "last_step"
+        assert len(slow.batches) < 2, "it is said before that step, not after it"
+        token: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        target = decode.decode_call(prompt(40), handed_over=True, first=token)
+        await it.until("the first blocks are lifted", lambda: sum(engine.lifted) == 3)
+        slow.gate.open()
+        first = await prefill.first(source)
+        await it.until("all are lifted", lambda: sum(engine.lifted) == 5)
+        assert (await target.read()).confirmed.missing_blocks == 0
+        assert engine.batches == [], "it has nothing to compute with"
+        token.set_result(first.token)
+        story = await read_story(target)
+        assert (first.token, *story.tokens) == alone.tokens
+        source.cancel()
+        await it.comes_to_rest()
+
+
+async def test_a_handoff_whose_first_token_never_comes_holds_nothing_once_its_caller_is_gone(tmp_path: Path) -> None:
+    async with rig(tmp_path) as it:
+        await it.store()
+        prefill = await it.client(await it.worker("prefill-0", store="store-0"))
+        run = await it.worker("decode-0", store="store-0")
+        decode = await it.client(run)
+        source = prefill.prefill_call(prompt(40))
+        await prefill.first(source)
+        token: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        target = decode.decode_call(prompt(40), handed_over=True, first=token)
+        assert (await target.read()).confirmed.missing_blocks == 0
+        assert run.worker.device.pinned > 0
+        target.cancel()
+        await it.until("it has let go", run.at_rest)
+        token.cancel()
+        source.cancel()
+        await it.comes_to_rest()
+
+
+@pytest.mark.parametrize(("first", "sentence"), [(None, "too early"), (100_000, "the first token has token id 100000")])
+async def test_a_handoff_without_a_token_of_the_vocabulary_is_refused(
+    tmp_path: Path, first: int | None, sentence: str
+) -> None:
+    async with rig(tmp_path) as it:
+        await it.store()
+        decode = await it.client(await it.worker("decode-0", store="store-0"))
+        output = [] if first is None else [first]
+        with pytest.raises(PeerRefused, match=sentence):
+            await decode.decode(prompt(40), output=output, handed_over=True)
         await it.comes_to_rest()
 
 

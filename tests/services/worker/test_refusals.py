@@ -65,7 +65,7 @@ async def test_malformed_requests_are_refused_by_name(tmp_path: Path) -> None:
             fields = {field.name: value for field, value in good.ListFields()}
             bad = worker_pb2.DecodeRequest(**{**fields, **change})
             with pytest.raises(PeerRefused, match=sentence), rpc_errors():
-                async for _ in client.stub.Decode(bad):
+                async for _ in client.stub.Decode(iter([worker_pb2.DecodeCall(request=bad)])):
                     pass
         await it.comes_to_rest()
 
