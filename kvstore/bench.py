@@ -22,7 +22,7 @@ from kvstore.conversations import PlainLru, Table, converse
 from kvstore.device import DeviceBlocks
 from kvstore.layout import Identity, KvLayout
 from kvstore.names import BlockName
-from kvstore.vocabulary import Demote, DiskEntry, SessionId, Write
+from kvstore.vocabulary import Demote, DiskEntry, Drop, SessionId, Write
 
 SLOTS = 8192
 CHAIN = 256
@@ -81,13 +81,15 @@ def catalog_rows(chance: random.Random, *, rounds: int, ssd_slots: int = 0) -> l
             with timing(f"allocate_{CALL}{tier}"):
                 grants = catalog.allocate(writer, part, last_is_short=False, hold=False, now=0.0)
             writes = [grant for grant in grants if isinstance(grant, Write)]
+            with timing(f"drop_{CALL}{tier}"):
+                demotes = _make_room(catalog)
             with timing(f"seal_{CALL}{tier}"):
                 catalog.seal(writer, writes, [0] * len(writes), now=0.0)
-        while moves := catalog.moves(now=0.0):
-            for move in moves:
-                assert isinstance(move, Demote)
-                with timing("demote"):
-                    catalog.demoted(move, done=True, now=0.0)
+            while demotes := [*demotes, *_make_room(catalog)]:
+                for move in demotes:
+                    with timing("demote"):
+                        catalog.demoted(move, done=True, now=0.0)
+                demotes = []
         with timing(f"acquire_{CHAIN}{tier}"):
             (answer,) = catalog.acquire(reader, turn, chain, deadline=0.0, now=0.0)
         assert len(answer.leases) == CHAIN
@@ -95,6 +97,20 @@ def catalog_rows(chance: random.Random, *, rounds: int, ssd_slots: int = 0) -> l
             catalog.release(reader, answer.leases)
     catalog.check()
     return timer.rows()
+
+
+def _make_room(catalog: Catalog) -> list[Demote]:
+    """As a shell does after each call: drops at once. What is to be written behind instead."""
+    demotes = []
+    for move in catalog.moves(now=0.0):
+        match move:
+            case Drop():
+                catalog.dropped(move)
+            case Demote():
+                demotes.append(move)
+            case _:
+                raise AssertionError("nothing else is asked for here")
+    return demotes
 
 
 def opening_rows(chance: random.Random, *, blocks: int) -> list[Row]:

@@ -145,6 +145,10 @@ class Blocks:
         """Who goes next; never one that is pinned."""
         return self._policy.victim(self.pinned)
 
+    def victims(self, count: int) -> list[int]:
+        """The next so many to go, in this order; fewer where there are no more."""
+        return self._policy.victims(count, self.pinned)
+
     def drop(self, slot: int) -> Block:
         """Its name is gone at once; the slot too, unless it is pinned: then with its pin."""
         self._policy.forget(slot)

@@ -31,6 +31,7 @@ from kvstore.vocabulary import (
     Demote,
     DiskEntry,
     DiskSnapshot,
+    Drop,
     Held,
     Hits,
     IdentityMismatch,
@@ -150,7 +151,7 @@ class Catalog:
     def allocate(
         self, session: SessionId, names: Sequence[BlockName], *, last_is_short: bool, hold: bool, now: float
     ) -> list[Allocation]:
-        """One answer per name. Evicts what it needs, never a block that is among ``names``.
+        """One answer per name. Where no slot is free it evicts what it needs, never a block that is among ``names``.
 
         names: of one prefix, in order; where they don't start at the root, one name more in
         front tells what they follow, and keeps the whole prefix together in eviction.
@@ -167,7 +168,6 @@ class Catalog:
         for held_slot in held_slots:  # keeps them from being evicted for their own successors
             self._sessions.keep(owner, held_slot)
         answers: list[Allocation] = []
-        granted = 0
         parent: BlockName | None = None
         for position, (name, there) in enumerate(zip(names, held, strict=True)):
             if there is not None:
@@ -180,10 +180,8 @@ class Catalog:
                 short = not self._keeps or (last_is_short and position == len(names) - 1)
                 depth = self._sessions.depth_after(parent)
                 slot = self._sessions.grant(owner, Block(name, parent, short, hold, now, depth=depth))
-                granted += slot is not None
                 answers.append(Refused() if slot is None else Write(slot, self._blocks.slots.generation(slot)))
             parent = name
-        self._plan.reclaim(granted)
         if not hold:
             self._sessions.release(owner, held_slots)
         return answers
@@ -298,10 +296,10 @@ class Catalog:
         return [] if self._plan.disk is None else self._plan.disk.entries()
 
     def moves(self, *, now: float) -> list[Move]:
-        """What is to begin now: what somebody waits for first, then write-behind; bounded by what is under way.
+        """What is to begin now: what somebody waits for first, then write-behind, then drops; bounded.
 
-        Each is to be told the end of: ``demoted``, ``promoted``; of a fetch, ``seal`` block by block
-        as they come, and ``end(fetch.session, dead=True)``.
+        Each is to be told the end of: ``demoted``, ``promoted``, ``dropped``; of a fetch, ``seal`` block by
+        block as they come, and ``end(fetch.session, dead=True)``.
         """
         return self._plan.moves()
 
@@ -315,6 +313,10 @@ class Catalog:
         if done:
             return self.seal(PROMOTIONS, [move.target], [move.checksum], now=now)[1]
         return self.discard(PROMOTIONS, [move.target])
+
+    def dropped(self, move: Drop) -> None:
+        """It is forgotten, unless somebody has leased it since it was told."""
+        self._plan.dropped(move)
 
     # Time, and what others want to know
 

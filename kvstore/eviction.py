@@ -1,7 +1,7 @@
 """Which slot goes first when room is needed.
 
 A policy keeps an order among the slots that may go: sealed ones that nobody leases. It
-is told of every use and gives one victim at a time; it knows neither names nor leases
+is told of every use and names those who go next; it knows neither names nor leases
 nor what becomes of a victim. Both tiers run the same policies, and so does the simulator.
 """
 
@@ -26,7 +26,7 @@ __all__ = [
 
 
 class EvictionPolicy(Protocol):
-    """An order among evictable slots. Every method but ``__iter__`` is O(log n) or better, amortised."""
+    """An order among evictable slots. Every method but ``__iter__`` is O(log n) or better for each slot, amortised."""
 
     def used(self, slot: int, stamp: int, depth: int = 0, counted: bool = True) -> None:
         """The slot may be evicted from now on (or still).
@@ -50,6 +50,10 @@ class EvictionPolicy(Protocol):
 
         Linear in how many of ``spared`` would have gone before; those are few.
         """
+        ...
+
+    def victims(self, count: int, spared: Container[int] = ()) -> list[int]:
+        """The next so many to go, whoever goes next first; all stay candidates. Fewer where there are no more."""
         ...
 
     def __contains__(self, slot: int) -> bool: ...

@@ -29,6 +29,9 @@ class LeastFrequentlyUsed:
     def victim(self, spared: Container[int] = ()) -> int | None:
         return self._ranked.first(spared)
 
+    def victims(self, count: int, spared: Container[int] = ()) -> list[int]:
+        return self._ranked.lowest(count, spared)
+
     def __contains__(self, slot: int) -> bool:
         return slot in self._ranked
 

@@ -24,7 +24,6 @@ class _Look:
     """What one look has begun to bring."""
 
     now: float
-    granted: int = 0
     fetch: tuple[SessionId, Session] | None = None
     names: list[BlockName] = field(default_factory=list)  # to fetch
     targets: list[SlotRef] = field(default_factory=list)
@@ -74,7 +73,6 @@ class LookAhead:
             acquire.planned += 1
         if look.fetch is not None:
             self._send_for(acquire, look, look.fetch[0])
-        self._plan.reclaim(look.granted)
 
     def _counts(self, acquire: Acquire) -> bool:
         owner = self._sessions.live(acquire.session)
@@ -129,7 +127,6 @@ class LookAhead:
             acquire.names[position], parent, short=False, hold=False, granted_at=look.now, via=via, depth=depth
         )
         slot = self._sessions.grant(errand, block)
-        look.granted += slot is not None
         return None if slot is None else self._plan.dram.ref(slot)
 
     def _may_fetch(self, acquire: Acquire) -> bool:

@@ -5,6 +5,7 @@ On the paper's traces LRU beat LFU and length-aware eviction (arXiv 2407.00079, 
 
 from collections import OrderedDict
 from collections.abc import Container, Iterator
+from itertools import islice
 
 from kvstore.ranked import Ranked
 
@@ -54,6 +55,10 @@ class LeastRecentlyUsed:
         if first is None or late is None:
             return late if first is None else first
         return late if self._late.rank(late) < (self._order[first],) else first
+
+    def victims(self, count: int, spared: Container[int] = ()) -> list[int]:
+        order = self if self._any_late else self._order
+        return list(islice((slot for slot in order if slot not in spared), count))
 
     def _remove_late(self, slot: int) -> None:
         self._late.remove(slot)

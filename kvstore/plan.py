@@ -1,12 +1,13 @@
 """What lies where on one host, and which blocks move between its DRAM and its SSD.
 
 ``Plan`` turns occupancy, watermarks, leases and policies into moves: sealed blocks are
-written behind (demote), so that making room just drops a DRAM copy; what somebody asks for
-is read back (promote). Dropping is done here and now; what takes time is told by ``moves``,
-carried out by the shell, and told back when it has ended. It knows no sessions.
+written behind (demote), so that making room just forgets a DRAM copy (drop); what somebody asks
+for is read back (promote). All are told by ``moves``, carried out by the shell, and told back when
+they have ended. A call that finds no slot free can't wait for that and drops on the spot. It knows no sessions.
 
     sealed in DRAM --moves--> Demote under way, source pinned --demoted--> on the SSD too
     wanted         --moves--> Promote under way, target being written --promoted--> sealed in DRAM
+    next to go     --moves--> Drop, source as it was --dropped--> free; or leased meanwhile: it stays
 """
 
 from collections import deque
@@ -19,7 +20,7 @@ from kvstore.digest import Digest, digest_of
 from kvstore.disk import DiskBlocks
 from kvstore.eviction import EvictionPolicy, Watermarks
 from kvstore.names import BlockName
-from kvstore.vocabulary import Changes, Demote, DiskEntry, DiskSnapshot, Fetch, Move, Promote, SlotRef
+from kvstore.vocabulary import Changes, Demote, DiskEntry, DiskSnapshot, Drop, Fetch, Move, Promote, SlotRef
 from kvstore.write_behind import WriteBehind
 
 ATTACHED_AT_ONCE = 1024
@@ -48,6 +49,7 @@ class Plan:
         self._demotes = demotes
         self._promotes = promotes
         self._reclaiming = False
+        self._granted = 0  # slots, since drops were told
         self._stamp = 0
         self._disk_changes = NameChanges()
         self._wanted: deque[Promote] = deque()
@@ -63,20 +65,28 @@ class Plan:
         """A slot to write this block to, evicting for it if need be. None: everything is leased or half-written."""
         if not self.dram.slots.free and (victim := self.dram.victim()) is not None:
             self._evict(victim)
-        return self.dram.grant(block)
+        slot = self.dram.grant(block)
+        self._granted += slot is not None
+        return slot
 
-    def reclaim(self, granted: int) -> None:
-        """Evict ahead of need, at most two slots for each one granted, so that no single call pays for a backlog."""
+    def _drops(self) -> list[Drop]:
+        """Ahead of need, at most two slots for each one granted since, so that no single call pays for a backlog."""
         slots = self.dram.slots
+        due, self._granted = 2 * self._granted, 0
         if slots.free < self._watermarks.low_slots(slots.total):
             self._reclaiming = True
-        high = self._watermarks.high_slots(slots.total)
-        for _ in range(2 * granted if self._reclaiming else 0):
-            victim = self.dram.victim()
-            if victim is None or slots.free >= high:
-                self._reclaiming = False
-                return
-            self._evict(victim)
+        if not self._reclaiming or not due:
+            return []
+        wanted = self._watermarks.high_slots(slots.total) - slots.free
+        victims = self.dram.victims(max(0, min(due, wanted)))
+        self._reclaiming = len(victims) == due < wanted
+        return [Drop(self.dram[slot].name, self.dram.ref(slot)) for slot in victims]
+
+    def dropped(self, move: Drop) -> None:
+        """Forgotten from now on, unless it was leased or pinned since, or is gone already."""
+        slots, source = self.dram.slots, move.source
+        if slots.is_current(source.slot, source.generation) and not slots.leases_on(source.slot):
+            self._evict(source.slot)
 
     def _evict(self, slot: int) -> None:
         """A block that is on the SSD loses a copy; one that is still to be written is lost."""
@@ -176,15 +186,17 @@ class Plan:
         """What is to begin now: what somebody waits for first."""
         moves: list[Move] = [*self._fetches]
         self._fetches.clear()
-        if self.disk is None:
-            return moves
+        if self.disk is not None:
+            moves += self._to_and_from(self.disk)
+        return moves + self._drops()  # last: what is pinned by now is spared
+
+    def _to_and_from(self, disk: DiskBlocks) -> Iterator[Move]:
         while self._wanted and len(self._promoting) < self._promotes:
             promote = self._wanted.popleft()
-            self._promoting[promote.target] = self.disk
-            moves.append(promote)
-        while len(self._demoting) < self._most_demotes and (demote := self._next_demote(self.disk)) is not None:
-            moves.append(demote)
-        return moves
+            self._promoting[promote.target] = disk
+            yield promote
+        while len(self._demoting) < self._most_demotes and (demote := self._next_demote(disk)) is not None:
+            yield demote
 
     def demoted(self, move: Demote, *, done: bool) -> None:
         disk, since = self._demoting.pop(move.source)

@@ -30,19 +30,22 @@ class Ranked:
 
     def first(self, spared: Container[int] = ()) -> int | None:
         """The slot of lowest rank that is not among ``spared``; linear in how many of those come before it."""
-        passed: list[tuple[Rank, int]] = []
-        while self._heap:
-            rank, slot = self._heap[0]
-            outdated = self._ranks.get(slot) != rank
-            if not outdated and slot not in spared:
-                break
-            entry = heappop(self._heap)
-            if not outdated:
-                passed.append(entry)
-        first = self._heap[0][1] if self._heap else None
-        for entry in passed:
-            heappush(self._heap, entry)
-        return first
+        return next(iter(self.lowest(1, spared)), None)
+
+    def lowest(self, count: int, spared: Container[int] = ()) -> list[int]:
+        """So many slots, the lowest rank first; linear in them and in how many of ``spared`` come before the last."""
+        passed: dict[int, Rank] = {}
+        lowest: list[int] = []
+        while self._heap and len(lowest) < count:
+            rank, slot = heappop(self._heap)
+            if self._ranks.get(slot) != rank or slot in passed:
+                continue
+            passed[slot] = rank
+            if slot not in spared:
+                lowest.append(slot)
+        for slot, rank in passed.items():
+            heappush(self._heap, (rank, slot))
+        return lowest
 
     def rank(self, slot: int) -> Rank:
         return self._ranks[slot]

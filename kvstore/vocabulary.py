@@ -135,7 +135,15 @@ class Fetch:
     deadline: float
 
 
-Move = Demote | Promote | Fetch
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Forget a block in DRAM, so that there is room before it is needed; called off where it is leased by then."""
+
+    name: BlockName
+    source: SlotRef
+
+
+Move = Demote | Promote | Fetch | Drop
 """What the shell is to carry out, and to tell the end of, whatever it is."""
 
 

@@ -17,6 +17,7 @@ from kvstore.vocabulary import (
     Answer,
     Changes,
     Demote,
+    Drop,
     Fetch,
     Lease,
     Peer,
@@ -155,7 +156,9 @@ class Store:
         self, session: SessionId, names: Sequence[BlockName], *, last_is_short: bool, hold: bool
     ) -> list[Allocation]:
         now = self._events.now
-        return self._catalog.allocate(session, names, last_is_short=last_is_short, hold=hold, now=now)
+        grants = self._catalog.allocate(session, names, last_is_short=last_is_short, hold=hold, now=now)
+        self._settle([])
+        return grants
 
     def seal(self, session: SessionId, slots: Sequence[SlotRef]) -> None:
         """Their bytes are all there. Checksums are nobody's concern here."""
@@ -197,6 +200,8 @@ class Store:
                 case Promote():
                     assert self._ssd is not None, "there is an SSD tier"
                     self._ssd.read(self.layout.block_bytes, partial(self._promoted, self._catalog, move))
+                case Drop():
+                    self._catalog.dropped(move)
                 case Fetch():
                     _Fetching(self, self._stores[StoreId(move.peer.store)], self._links, move).begin()
                 case _:

@@ -19,7 +19,7 @@ from kvstore.catalog import Catalog
 from kvstore.frames import Grant
 from kvstore.layout import Identity, KvLayout
 from kvstore.names import BlockName
-from kvstore.vocabulary import Answer, Demote, Fetch, Peer, Promote, SessionId, SlotRef
+from kvstore.vocabulary import Answer, Demote, Drop, Fetch, Peer, Promote, SessionId, SlotRef
 from services.runtime.logs import fields
 from services.runtime.process import Refusal
 from services.store.liveness import is_alive
@@ -167,6 +167,8 @@ class StoreNode:
                 case Demote() | Promote():
                     assert self.ssd is not None, "there is nothing on an SSD that is not there"
                     self.ssd.carry_out(move)
+                case Drop():
+                    self.catalog.dropped(move)  # in the same breath, so that nobody can have leased it
                 case Fetch():
                     self._fetch(move)
                 case _:

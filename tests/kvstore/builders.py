@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from kvstore.catalog import Catalog
 from kvstore.layout import Identity, KvLayout
 from kvstore.names import BlockName, child_name, root_name
-from kvstore.vocabulary import Answer, Demote, DiskSnapshot, Fetch, Held, SessionId, SlotRef, Write
+from kvstore.vocabulary import Answer, Demote, DiskSnapshot, Drop, Fetch, Held, SessionId, SlotRef, Write
 
 LAYOUT = KvLayout(block_tokens=4, layer_bytes=(3000, 3000, 1000), axes="bytes")
 IDENTITY = Identity(model="toy", weights="w1", dtype="float32", block_tokens=4, layout=LAYOUT.digest)
@@ -63,12 +63,14 @@ def leased(store: Catalog, owner: SessionId, text: str, *, call: int = 1) -> lis
 
 
 def carry_out(store: Catalog, *, now: float = 0.0, done: bool = True) -> list[Answer]:
-    """Every move between arena and SSD, and every one that follows from it, ends as told; fetches are left alone."""
+    """Every move on this host, and every one that follows from it, ends as told; fetches are left alone."""
     answers: list[Answer] = []
     while moves := [move for move in store.moves(now=now) if not isinstance(move, Fetch)]:
         for move in moves:
             if isinstance(move, Demote):
                 store.demoted(move, done=done, now=now)
+            elif isinstance(move, Drop):
+                store.dropped(move)
             else:
                 answers += store.promoted(move, done=done, now=now)
     return answers

@@ -7,8 +7,20 @@ from hypothesis import strategies as st
 
 from kvstore.catalog import Catalog
 from kvstore.eviction import LeastRecentlyUsed, policy
-from kvstore.vocabulary import Held, Refused, SessionId, Write
-from tests.kvstore.builders import IDENTITY, LAYOUT, allocate, catalog, held, leased, names, put, seal, session
+from kvstore.vocabulary import Drop, Held, Refused, SessionId, SlotRef, Write
+from tests.kvstore.builders import (
+    IDENTITY,
+    LAYOUT,
+    allocate,
+    carry_out,
+    catalog,
+    held,
+    leased,
+    names,
+    put,
+    seal,
+    session,
+)
 
 
 def test_the_prefix_used_longest_ago_goes_first() -> None:
@@ -130,33 +142,69 @@ def test_below_the_low_watermark_room_is_made_up_to_the_high_one() -> None:
     store = catalog(20, low=0.2, high=0.4)
     w = session(store)
     put(store, w, "abcdefghijklmnop")
+    carry_out(store)
     assert store.snapshot().free == 4, "low is 4: not below it"
     put(store, w, "xyz")
+    carry_out(store)
     assert store.snapshot().free == 7, "one below it, and two for each of the three granted"
     put(store, w, "12")
+    carry_out(store)
     assert store.snapshot().free == 8, "high is 8: no further"
     put(store, w, "345")
+    carry_out(store)
     assert store.snapshot().free == 5, "not below low: nothing is evicted"
     store.check()
 
 
-def test_reclaiming_stops_when_everything_left_is_in_use() -> None:
+def test_drops_are_moves_of_whoever_goes_next_and_change_nothing_until_they_are_carried_out() -> None:
+    store = catalog(8, low=0.5, high=1.0)
+    w = session(store)
+    blocks = list(zip(names("abcde"), put(store, w, "abcde"), strict=True))
+    drops = store.moves(now=0.0)
+    assert drops == [Drop(name, SlotRef(ref.slot, ref.generation)) for name, ref in reversed(blocks)]
+    assert held(store, "abcde") == "abcde"
+    for drop in drops[:2]:
+        assert isinstance(drop, Drop)
+        store.dropped(drop)
+    assert (held(store, "abcde"), store.snapshot().evicted) == ("abc", 2)
+    store.check()
+
+
+def test_a_drop_is_called_off_where_somebody_has_leased_the_block_since() -> None:
+    store = catalog(4, low=0.5, high=1.0)
+    w = session(store)
+    put(store, w, "abc")
+    drops = store.moves(now=0.0)
+    kept = leased(store, w, "abc")
+    for drop in drops:
+        assert isinstance(drop, Drop)
+        store.dropped(drop)
+    assert (held(store, "abc"), store.snapshot().evicted) == ("abc", 0)
+    store.release(w, kept)
+    store.check()
+
+
+def test_a_drop_of_a_block_that_is_gone_does_not_touch_the_next_one_in_its_slot() -> None:
+    store = catalog(1, low=1.0, high=1.0)
+    w = session(store)
+    put(store, w, "a")
+    (drop,) = store.moves(now=0.0)
+    assert isinstance(drop, Drop)
+    put(store, w, "x")
+    store.dropped(drop)
+    assert held(store, "x") == "x"
+    store.dropped(drop)
+    store.check()
+
+
+def test_nothing_is_dropped_ahead_of_need_when_everything_left_is_in_use() -> None:
     store = catalog(4, low=0.5, high=1.0)
     w = session(store)
     put(store, w, "ab", hold=True)
     put(store, w, "cd", hold=True)
-    assert store.snapshot().free == 0
-    assert held(store, "abcd"[:2]) == "ab"
+    assert store.moves(now=0.0) == []
+    assert (store.snapshot().free, held(store, "ab")) == (0, "ab")
     store.check()
-
-
-def test_reclaiming_spares_what_the_call_itself_has_named() -> None:
-    store = catalog(4, low=0.5, high=1.0)
-    w = session(store)
-    put(store, w, "xy", hold=True)
-    put(store, w, "a")
-    allocate(store, w, "ab")
-    assert (store.snapshot().free, held(store, "a")) == (0, "a")
 
 
 def test_a_policy_can_be_brought_along() -> None:

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from kvstore.catalog import Catalog
 from kvstore.names import BlockName
-from kvstore.vocabulary import Answer, Held, Lease, Refused, SessionId, SlotRef, Write, Writing
+from kvstore.vocabulary import Answer, Drop, Held, Lease, Refused, SessionId, SlotRef, Write, Writing
 from tests.kvstore.builders import IDENTITY, LAYOUT, names
 
 WORKERS = ("w0", "w1", "w2")
@@ -64,6 +64,9 @@ class CatalogMachine(RuleBasedStateMachine):
         self.old_refs: list[SlotRef] = [SlotRef(0, 0), SlotRef(99, 1)]
         self.now = 0.0
         self.calls = 0
+        self.granted = 0  # slots, since drops were told
+        self.reclaiming = False
+        self.drops: list[Drop] = []
 
     # What the model knows
 
@@ -168,20 +171,42 @@ class CatalogMachine(RuleBasedStateMachine):
                 granted += 1
             else:
                 assert answer == Refused()
-        self.evicted(evictable, needed=max(0, granted - free), granted=granted)
+        self.granted += granted
+        self.evicted(evictable, needed=max(0, granted - free))
 
-    def evicted(self, evictable: set[BlockName], *, needed: int, granted: int) -> None:
+    def evicted(self, evictable: set[BlockName], *, needed: int) -> None:
         """Take over from the catalog what it evicted, once that is seen to be its right."""
         gone = {block.name for block in self.held.values()} - set(self.catalog.held_names())
         gone = {name for name in gone if not self.held[name].short}
         assert gone <= evictable
+        assert len(gone) == needed
         for name in gone:
-            del self.held[name]
-        assert needed <= len(gone) <= needed + 2 * granted
-        ahead = len(gone) - needed
-        assert not ahead or self.free <= self.high, "evicted beyond the high watermark"
-        below = self.free - ahead < self.low
-        assert not below or ahead == min(2 * granted, len(evictable) - needed, self.high - self.free + ahead)
+            self.old_refs.append(self.held.pop(name).ref)
+
+    @rule()
+    def moves(self) -> None:
+        """Between the watermarks it is told what should go ahead of need: two blocks for each slot granted."""
+        due, self.granted = 2 * self.granted, 0
+        evictable = {block.name: block.ref for block in self.held.values() if block.evictable}
+        self.reclaiming = self.reclaiming or self.free < self.low
+        wanted = max(0, min(due, self.high - self.free)) if self.reclaiming else 0
+        drops = [move for move in self.catalog.moves(now=self.now) if isinstance(move, Drop)]
+        assert len(drops) == len({drop.name for drop in drops}) == min(wanted, len(evictable))
+        assert all(evictable[drop.name] == drop.source for drop in drops), "told to drop what is leased or gone"
+        if self.reclaiming and due:
+            self.reclaiming = len(drops) == due < self.high - self.free
+        self.drops += drops
+
+    @precondition(lambda self: self.drops)
+    @rule(data=st.data())
+    def drop(self, data: st.DataObject) -> None:
+        """Carried out at whatever time: a block that was leased meanwhile stays, one that is gone is no matter."""
+        drop = data.draw(st.sampled_from(self.drops))
+        self.drops.remove(drop)
+        block = self.held.get(drop.name)
+        if block is not None and block.ref == drop.source and block.evictable:
+            self.old_refs.append(self.held.pop(drop.name).ref)
+        self.catalog.dropped(drop)
 
     @precondition(lambda self: self.live)
     @rule(data=st.data())

@@ -138,6 +138,8 @@ def test_a_policy_keeps_the_order_that_sorting_anew_would_give(
         if len(set(stamps)) == len(stamps):
             assert list(policy) == expected
             assert policy.victim(spared) == next((slot for slot in expected if slot not in spared), None)
+            for count in (0, 1, 3, 9):
+                assert policy.victims(count, spared) == [slot for slot in expected if slot not in spared][:count]
         assert (len(policy), set(policy)) == (len(known), set(known))
         assert all(slot in policy for slot in known)
 

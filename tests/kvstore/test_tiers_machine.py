@@ -19,6 +19,7 @@ from kvstore.names import BlockName
 from kvstore.vocabulary import (
     Admit,
     Demote,
+    Drop,
     Fetch,
     Promote,
     SessionId,
@@ -228,6 +229,9 @@ class TiersMachine(TiersModel):
                         assert self.emptied, "read from a disk that does not have it"
                         self.orphans.append(move)  # asked for before all was dropped
                     self.granted(move.target)
+                case Drop():
+                    assert move.name in self.evictable(), "told to drop what somebody leases or copies"
+                    assert self.held[move.name].ref == move.source
                 case Fetch():
                     self.begin_fetch(move)
             self.moves.append(move)

@@ -22,6 +22,7 @@ from kvstore.vocabulary import (
     Answer,
     Demote,
     DiskEntry,
+    Drop,
     Fetch,
     Held,
     Lease,
@@ -326,6 +327,8 @@ class TiersModel(RuleBasedStateMachine):
                 self.demoted(move, done=good)
             case Promote():
                 self.promoted(move, readable=good)
+            case Drop():
+                self.dropped(move)
             case Fetch():
                 self.fetch_on(move, good=good)
 
@@ -344,6 +347,15 @@ class TiersModel(RuleBasedStateMachine):
             self.pending.discard(move.name)
         self.forget(move)
         self.follow()
+
+    def dropped(self, move: Drop) -> None:
+        """It goes, unless it was leased or is being written behind by now, or is another block by now."""
+        self.moves.remove(move)
+        block = self.held.get(move.name)
+        goes = block is not None and block.ref == move.source and move.name in self.evictable()
+        self.catalog.dropped(move)
+        self.follow()
+        assert not (goes and move.name in self.held), "what nobody leases was not dropped"
 
     def forget(self, move: Move) -> None:
         self.orphans = [other for other in self.orphans if other is not move]

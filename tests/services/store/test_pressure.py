@@ -10,7 +10,7 @@ import pytest
 from kvstore.catalog import Catalog
 from kvstore.layout import Identity
 from kvstore.names import BlockName, child_name, root_name
-from kvstore.vocabulary import Demote, Hits, Lease, Promote, SessionId, Write
+from kvstore.vocabulary import Demote, Drop, Hits, Lease, Promote, SessionId, Write
 from services.wire import store_codec
 from services.wire.codec import names_to_wire
 from services.wire.pb import store_pb2
@@ -89,6 +89,8 @@ class Offline:
         while moves := self.catalog.moves(now=0.0):
             for move in moves:
                 match move:
+                    case Drop():
+                        self.catalog.dropped(move)
                     case Demote():
                         self.catalog.demoted(move, done=True, now=0.0)
                     case Promote():
