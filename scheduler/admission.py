@@ -35,7 +35,8 @@ BATCH_LOAD = 0.8
 """Load up to which batch requests are taken: interactive ones find a fifth of both pools free."""
 
 BATCH_PATIENCE_S = 120.0
-"""Who has tried for so long is taken whatever the load: batch gives way, but not for ever."""
+"""Who has tried for so long is taken whatever the load, and so is the next one where every batch request has been
+refused for so long: batch gives way, but not for ever, whether its clients wait or come back."""
 
 FAIR_LOAD = 0.7
 """The tightest limit of a tenant that has had more than its share: below this load everybody is taken."""
@@ -49,15 +50,20 @@ class Loads:
 
     prefill: float
     decode: float
+    prefill_alone: float = 0.0
+    decode_alone: float = 0.0
+    """The same if nobody else were there: above the limit, waiting is no use."""
 
     @property
     def most(self) -> float:
         return max(self.prefill, self.decode)
 
 
-def limit(ask: Ask, excess: float) -> float:
-    """The load up to which this request is taken. excess: what its tenant has had over its share."""
-    if ask.resumed or (ask.priority is Priority.BATCH and ask.waited_s >= BATCH_PATIENCE_S):
+def limit(ask: Ask, excess: float, *, starved_s: float = 0.0) -> float:
+    """The load up to which this request is taken. excess: what its tenant has had over its share; starved_s: for how
+    long every batch request was refused."""
+    starved = ask.priority is Priority.BATCH and max(ask.waited_s, starved_s) >= BATCH_PATIENCE_S
+    if ask.resumed or starved:
         return inf
     most = BATCH_LOAD if ask.priority is Priority.BATCH else 1.0
     return min(most, max(FAIR_LOAD, 1.0 / excess)) if excess > 1.0 else most
@@ -74,11 +80,15 @@ def refusal(mode: Admission, loads: Loads, most: float, *, ttft_s: float, queue_
             else None
         )
     if loads.prefill > most:
-        return f"its first token may take {_time(ttft_s)}, which is {loads.prefill:.2f} of what was promised"
+        late = f"its first token may take {_time(ttft_s)}, which is {loads.prefill:.2f} of what was promised"
+        return (
+            f"{late}, and {loads.prefill_alone:.2f} if nobody else were there" if loads.prefill_alone > most else late
+        )
     if mode.looks_at_decode and loads.decode > most:
         if loads.decode == inf:
             return "no decode worker will have room for it"
-        return f"its tokens would take {loads.decode:.2f} of the time that was promised"
+        slow = f"its tokens would take {loads.decode:.2f} of the time that was promised"
+        return f"{slow}, and {loads.decode_alone:.2f} if nobody else were there" if loads.decode_alone > most else slow
     return None
 
 
@@ -88,6 +98,8 @@ def retry_after_s(
     """When asking again may help: queues drain a second each second, batches by 1 / t_d of themselves (lasts_s)."""
     if mode is Admission.QUEUE:
         return _bounded(ttft_s - queue_s)
+    if loads.prefill_alone > most or (mode.looks_at_decode and loads.decode_alone > most):
+        return LONGEST_RETRY_S  # unless its prefix is cached by then, or it asks for less
     prefill_s = ttft_s * (1.0 - most / loads.prefill) if loads.prefill > most else 0.0
     decode_s = 0.0
     if mode.looks_at_decode and loads.decode > most:

@@ -22,7 +22,17 @@ from scheduler.flights import Flights
 from scheduler.links import Copy, Links
 from scheduler.prefixes import NO_STORE, PrefixIndex
 from scheduler.table import NOBODY, Table
-from scheduler.vocabulary import RequestId, Resync, Role, StoreId, StoreReport, StoreTarget, WorkerId, WorkerReport
+from scheduler.vocabulary import (
+    Ask,
+    RequestId,
+    Resync,
+    Role,
+    StoreId,
+    StoreReport,
+    StoreTarget,
+    WorkerId,
+    WorkerReport,
+)
 
 REMEMBERED = 8
 """Past incarnations of one process whose late reports are recognised as such."""
@@ -167,6 +177,21 @@ class Beliefs:
 
     def alive(self, heard_s: float, now: float) -> bool:
         return now - heard_s <= self.report_ttl_s
+
+    @property
+    def block_tokens(self) -> int:
+        assert self.identity is not None, "somebody lives"
+        return self.identity.block_tokens
+
+    def blocks(self, ask: Ask) -> int:
+        """Of the prompt and the first token."""
+        return -(-(ask.tokens + 1) // self.block_tokens)
+
+    def worker_at(self, row: int) -> WorkerId:
+        """Whose row of the workers' table it is."""
+        worker = self.worker_table.keys[row]
+        assert worker is not None, "who was chosen is known"
+        return worker
 
     def reachable(self, store: StoreId | None, now: float) -> StoreTarget | None:
         """Where other stores push to this one and fetch from it; None where they can't, or it is believed dead."""

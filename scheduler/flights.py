@@ -17,6 +17,10 @@ from scheduler.vocabulary import RequestId
 FLIGHT = np.dtype([("worker", "i8"), ("begins_s", "f8"), ("tokens", "f8")])
 NO_FLIGHT = (NOBODY, -np.inf, 0.0)
 
+EXPECTED_OUTPUT_TOKENS = 343
+"""Mean output length of the public conversation trace: for how long a decode lasts until that is known; and it weighs
+TPOT against TTFT where one worker does both."""
+
 PRIOR_SAMPLES = 20.0
 """Finished requests that weigh as much as what was assumed before there were any."""
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scheduler.beliefs import Beliefs
+from scheduler.costs import FETCH_GAIN, LINK_S, Costs
 from scheduler.demand import Demand
 from scheduler.table import NOBODY, Bools, Floats, Ints
 from scheduler.vocabulary import Ask, WorkerId
@@ -20,27 +21,13 @@ SOURCES = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Costs:
-    """What the conductor was told of the machines between the workers.
-
-    link_s, ssd_s: for a byte from store to store, and from the SSD. push_s: what a transfer takes besides its bytes.
-    fetch_gain: the share of the TTFT that a fetch is to save.
-    """
-
-    link_s: float
-    ssd_s: float
-    push_s: float
-    fetch_gain: float
-
-
-@dataclass(frozen=True, slots=True)
 class Forecast:
     """By row of the workers' table, nobody's last.
 
     prefiller, decoder: may be given this request's prefill, its decode. store: row of its store; linked: that is
-    alive; reachable: and others can push to it and fetch from it. cached: blocks not computed, of those held; fetched
-    from the store of row source (NOBODY: nothing is fetched), copied_s over the link. wait_s: until it could begin.
-    work_s: what it is busy for then. near_ttft_s: without fetching.
+    alive; reachable: others can push to it and fetch from it while it is. cached: blocks not computed, of those held;
+    fetched from the store of row source (NOBODY: nothing is fetched), copied_s over the link. wait_s: until it could
+    begin. work_s: what it is busy for then. near_ttft_s: without fetching.
     """
 
     prefiller: Bools
@@ -93,7 +80,7 @@ def forecast(beliefs: Beliefs, ask: Ask, costs: Costs, *, fetches: bool, demand:
     held_in = beliefs.prefixes.longest(ask.names)
     place: Ints = stores.column("place")
     store_alive: Bools = stores.column("heard_s") >= now - beliefs.report_ttl_s
-    store_reachable: Bools = stores.column("reachable") & store_alive
+    store_reachable: Bools = stores.column("reachable")  # whether it is alive is asked besides
     sends_s, receives_s = stores.column("sends_s"), stores.column("receives_s")
     linked = store_alive[store]
     block_bytes: Floats = column("block_bytes")
@@ -133,10 +120,10 @@ def forecast(beliefs: Beliefs, ask: Ask, costs: Costs, *, fetches: bool, demand:
             link_s = costs.link_s * block_bytes * (held[row] - near)
             backlog_s = np.maximum(sends_s[row], receives_s[store])
             share = (held[row] - near) / held[row]  # of the source's blocks, and so, about, of those on its SSD
-            fetched_s = costs.push_s + backlog_s + link_s + read_s * (near_ssd + share * on_ssd[row])
+            fetched_s = LINK_S + backlog_s + link_s + read_s * (near_ssd + share * on_ssd[row])
             far_work_s = work_s(np.full(len(store), held[row]))
             far_ttft_s = np.maximum(wait_s, fetched_s) + far_work_s
-            better = able & (far_ttft_s < np.minimum(ttft_s, (1.0 - costs.fetch_gain) * near_ttft_s))
+            better = able & (far_ttft_s < np.minimum(ttft_s, (1.0 - FETCH_GAIN) * near_ttft_s))
             cached, work = np.where(better, held[row], cached), np.where(better, far_work_s, work)
             ttft_s, source = np.where(better, far_ttft_s, ttft_s), np.where(better, row, source)
             copied_s = np.where(better, link_s, copied_s)

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar, assert_never
 
-from scheduler.conductor import ClusterSnapshot, Conductor
+from scheduler.conductor import Conductor
+from scheduler.snapshot import ClusterSnapshot
 from scheduler.vocabulary import (
     Ask,
     CopyOrder,

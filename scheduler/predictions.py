@@ -144,6 +144,11 @@ class Predictions:
         if len(self._open) > 100 * KEPT:
             self._open.pop(next(iter(self._open)))  # gateways that died never tell
 
+    def promise(self, request: RequestId) -> Promise | None:
+        """To an open one; None where that is not known any more."""
+        known = self._open.get(request)
+        return None if known is None else known[2]
+
     def again(self, request: RequestId, *, tpot_s: float) -> None:
         """Its decode is judged once more, later and better."""
         known = self._open.get(request)

@@ -28,8 +28,9 @@ from loadtest.simulator.record import Record
 from loadtest.simulator.store import Ssd, Store
 from loadtest.simulator.story import Cluster, Story
 from loadtest.simulator.worker import Worker
-from scheduler.conductor import ClusterSnapshot, Conductor
+from scheduler.conductor import Conductor
 from scheduler.progress import BatchLimits
+from scheduler.snapshot import ClusterSnapshot
 from scheduler.vocabulary import Role, StoreId, WorkerId
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from scheduler.conductor import LINK_BYTES_PER_S, LINK_S, SSD_BYTES_PER_S
+from scheduler.costs import LINK_BYTES_PER_S, LINK_S, SSD_BYTES_PER_S
 
 if TYPE_CHECKING:
     from engine.bench import Facts, Row

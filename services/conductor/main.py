@@ -10,7 +10,8 @@ from math import inf
 from prometheus_client import CollectorRegistry
 
 from scheduler.admission import Promise
-from scheduler.conductor import LINK_BYTES_PER_S, Conductor
+from scheduler.conductor import Conductor
+from scheduler.costs import LINK_BYTES_PER_S
 from services.conductor.collector import collect_seldom
 from services.conductor.metrics import ConductorCollector
 from services.conductor.notices import Notices

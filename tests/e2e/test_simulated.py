@@ -26,7 +26,8 @@ from loadtest.simulator.simulation import Simulation, Spec
 from loadtest.workload import poisson, shared_prefixes
 from loadtest.workload.lengths import Lengths, always
 from loadtest.workload.prefixes import Mix
-from scheduler.conductor import LINK_BYTES_PER_S, SSD_BYTES_PER_S, Conductor
+from scheduler.conductor import Conductor
+from scheduler.costs import LINK_BYTES_PER_S, SSD_BYTES_PER_S
 from scheduler.vocabulary import Profile
 from tests.e2e.cluster import Cluster
 

@@ -93,6 +93,22 @@ def test_a_refusal_says_what_would_have_been_late_and_when_to_come_back() -> Non
     assert "its tokens would take 1.45 of the time" in answer.reason
 
 
+def test_where_waiting_is_no_use_the_refusal_says_so_and_nobody_is_told_to_come_back_soon() -> None:
+    """1,000 tokens take 0.68 s by themselves, and a step with one sequence more than 12 ms."""
+    asked = ask(tokens=1000)
+    for hopeless, alone in (
+        (replace(asked, ttft_slo_s=0.1), "and 6.81 if nobody else were there"),
+        (replace(asked, tpot_slo_s=0.001), "if nobody else were there"),
+    ):
+        answer = pools("early").place(hopeless, now=0)
+        assert isinstance(answer, Rejection)
+        assert alone in answer.reason
+        assert answer.retry_after_s == LONGEST_RETRY_S
+    answer = pools("early", queued=3000).place(ask(tokens=1000), now=0)
+    assert isinstance(answer, Rejection)
+    assert "if nobody" not in answer.reason
+
+
 def test_a_request_may_want_other_times_than_are_promised() -> None:
     hurried = replace(ask(tokens=1000), ttft_slo_s=0.1)
     patient = replace(ask(tokens=1000), ttft_slo_s=60.0, tpot_slo_s=1.0)
@@ -299,11 +315,36 @@ def test_batch_never_starves_beyond_its_bound(
 ) -> None:
     """Whatever the load, and whatever its tenant has had."""
     made = pools(mode, queued=queued, running=running)
-    made._shares.had("t", excess_s, now=0)
-    made._shares.had("u", 1.0, now=0)
+    made._judge._shares.had("t", excess_s, now=0)
+    made._judge._shares.had("u", 1.0, now=0)
     asked = replace(ask(tokens=1000), priority=BATCH, tenant="t", waited_s=BATCH_PATIENCE_S + waited_s)
 
     assert taken(made, asked)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(9_000, 90_000), st.sampled_from(["queue", "early", "predictive"]), st.floats(5.0, 50.0))
+def test_batch_does_not_starve_either_where_its_clients_come_back_instead_of_waiting(
+    queued: int, mode: str, pause_s: float
+) -> None:
+    """Under a load that never ends, the next one after ``BATCH_PATIENCE_S`` of refusals is taken, and only that one."""
+    made, now, taken_s, sequence = pools(mode, queued=queued), 0.0, [], 1
+    while now < 4 * BATCH_PATIENCE_S + 2 * pause_s:
+        sequence += 1
+        busy = worker_report("p", Role.PREFILL, sequence=sequence, queued=queued, waiting=1)
+        made.worker_reported(busy, now=now)
+        idle = worker_report("d", Role.DECODE, sequence=sequence, seats=64, blocks_free=90_000)
+        made.worker_reported(idle, now=now)
+        made.store_reported(store_report(sequence=sequence), now=now)
+        assert not taken(made, ask(f"i{sequence}", tokens=1000), now=now)
+        if taken(made, replace(ask(f"b{sequence}", tokens=1000), priority=BATCH), now=now):
+            taken_s.append(now)
+            made.outcome(RequestId(f"b{sequence}"), Outcome.CANCELLED, now=now)
+        now += pause_s
+    gaps = [later - earlier for earlier, later in zip([0.0, *taken_s], taken_s, strict=False)]
+
+    assert len(taken_s) >= 3
+    assert all(BATCH_PATIENCE_S <= gap <= BATCH_PATIENCE_S + 2 * pause_s + 1e-6 for gap in gaps)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.floats(0.01, 100), st.floats(0, 200)), max_size=30))

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scheduler.conductor import Conductor
+from scheduler.demand import Demand
 from scheduler.policies import POLICIES
 from scheduler.vocabulary import (
     Ask,
@@ -239,6 +240,7 @@ def test_what_is_booked_and_ends_leaves_no_trace(
         model.hear(report)
 
     def probe() -> object:
+        model.conductor._demand = Demand()  # that somebody asked is remembered, though nothing is booked any more
         answer = model.conductor.place(Ask(RequestId("probe"), names(prompt(700)), 700, 50), now=0)
         model.conductor.outcome(RequestId("probe"), Outcome.CANCELLED, now=0)
         return answer

@@ -1,0 +1,134 @@
+"""Whether a request is taken: admission's rules, for what is forecast of it and for what others have had.
+
+The rules themselves are in admission.py. Here is which batch is looked at, the one of now or the one that will be met;
+what predictions are corrected by; what a tenant has had; and how long batch requests have been refused in a row.
+"""
+
+from dataclasses import dataclass
+from math import inf
+
+import numpy as np
+
+from scheduler import estimate
+from scheduler.admission import Admission, Loads, limit, refusal, retry_after_s
+from scheduler.beliefs import Beliefs
+from scheduler.costs import HANDOFF_S, LINK_S
+from scheduler.flights import EXPECTED_OUTPUT_TOKENS
+from scheduler.forecast import Forecast
+from scheduler.nobody import RETRY_AFTER_S
+from scheduler.pairing import Pair
+from scheduler.predictions import Predictions
+from scheduler.shares import Shares
+from scheduler.table import NOBODY, Bools, Floats
+from scheduler.vocabulary import Ask, Priority, Promise, Rejection, RejectionCode, RequestId
+
+QUEUE_S = 30.0
+"""Longest wait under ``queue``: the papers' own threshold of a TTFT."""
+
+SLOWER = 4.0
+"""A full batch's step over that of one sequence, about, where no TPOT is promised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Met:
+    """By row of the workers' table: the TPOT by which promises are judged, and whether there is a seat and blocks."""
+
+    tpot_s: Floats
+    room: Bools
+
+
+class Judge:
+    """mode: see ``scheduler.admission``; promise: to whoever does not say what it wants; queue_s: the longest
+    predicted TTFT under ``queue``. refused: for being late; prefills_wasted: of those, when their prefill had ended."""
+
+    def __init__(self, mode: Admission, promise: Promise, queue_s: float, beliefs: Beliefs, known: Predictions) -> None:
+        self.mode = mode
+        self.promise = promise
+        self.refused = 0
+        self.prefills_wasted = 0
+        self._queue_s = queue_s
+        self._beliefs = beliefs
+        self._predictions = known
+        self._shares = Shares()
+        self._batch_refused_s: float | None = None
+        """Since when no batch request was taken, though some asked."""
+
+    def met(self, ask: Ask, at: Forecast, promise: Promise, *, now: float) -> Met:
+        """The batch of each worker as this mode sees it."""
+        if not self.mode.looks_at_decode or not at.decoder.any():
+            return Met(at.tpot_s, np.ones_like(at.room))
+        flights, now_there = self._beliefs.flights, (at.sequences, at.kv_tokens)
+        if self.mode is Admission.PREDICTIVE:
+            # When the shortest queue is through, the same for all: further ahead fewer decodes are known of, so long
+            # prompts would look into an emptier future than short ones, and take all the room.
+            could = at.prefiller if at.prefiller.any() else at.decoder
+            wait_s = self._predictions.ttft_factor * float(np.min(at.wait_s, where=could, initial=inf))
+            # Until it is known: as slow as is promised, lest the first seconds of a rush promise everything.
+            assumed_s = min(promise.tpot_s, float(np.max(at.tpot_s, where=at.decoder, initial=0.0)) * SLOWER)
+            lasts_s = flights.lasts_s(EXPECTED_OUTPUT_TOKENS * assumed_s, now=now)
+            batches = flights.worst(*now_there, from_s=now + wait_s + HANDOFF_S + LINK_S, lasts_s=lasts_s, now=now)
+        else:
+            batches = flights.batches(*now_there, at_s=now, lasts_s=inf, now=now)
+        base, each, token = at.step_s
+        room: Bools = batches.sequences + 1 <= at.seats
+        room &= batches.kv_tokens + ask.tokens + min(ask.max_new_tokens, EXPECTED_OUTPUT_TOKENS) <= at.capacity
+        return Met(base + each * (batches.sequences + 1) + token * (batches.kv_tokens + ask.tokens), room)
+
+    def refusal(
+        self, ask: Ask, at: Forecast, pair: Pair, met: Met, promise: Promise, *, now: float
+    ) -> Rejection | None:
+        """None: it is taken."""
+        if self.mode is Admission.OFF:
+            return None
+        ttft_s = self._predictions.ttft_bound * float(at.ttft_s[pair.computes])
+        loads = self._loads(ask, at, pair, met, promise)
+        starved_s = 0.0 if self._batch_refused_s is None else now - self._batch_refused_s
+        most = limit(ask, self._shares.excess(ask.tenant, now=now), starved_s=starved_s)
+        reason = refusal(self.mode, loads, most, ttft_s=ttft_s, queue_s=self._queue_s)
+        if ask.priority is Priority.BATCH and not ask.resumed:
+            self._batch_refused_s = None if reason is None else now - starved_s
+        if reason is None:
+            return None
+        self.refused += 1
+        lasts_s = self._beliefs.flights.lasts_s(EXPECTED_OUTPUT_TOKENS * min(promise.tpot_s, 1.0), now=now)
+        after_s = retry_after_s(self.mode, loads, most, ttft_s=ttft_s, queue_s=self._queue_s, lasts_s=lasts_s)
+        return Rejection(ask.request, RejectionCode.UNATTAINABLE, reason, after_s)
+
+    def _loads(self, ask: Ask, at: Forecast, pair: Pair, met: Met, promise: Promise) -> Loads:
+        """Corrected by what most of those that are near their promise have really taken."""
+        ttft, tpot = self._predictions.ttft_bound / promise.ttft_s, self._predictions.tpot_bound / promise.tpot_s
+        base, each, token = (float(part[pair.decode]) for part in at.step_s)
+        return Loads(
+            ttft * float(at.ttft_s[pair.computes]),
+            tpot * float(met.tpot_s[pair.decode]) if met.room[pair.decode] else inf,
+            prefill_alone=ttft * float(at.work_s[pair.computes]),
+            decode_alone=tpot * (base + each + token * ask.tokens),
+        )
+
+    def taken(self, ask: Ask, at: Forecast, pair: Pair, *, now: float) -> None:
+        """Its tenant has had this much of the cluster."""
+        step_s = float(at.step_s[1][pair.decode])
+        self._shares.had(ask.tenant, float(at.work_s[pair.computes]) + step_s * ask.max_new_tokens, now=now)
+
+    def decode_begins(self, request: RequestId, *, now: float) -> Rejection | None:
+        """Under ``baseline``, when a prefill has ended: whether the decode worker still keeps what was promised."""
+        beliefs, promise = self._beliefs, self._predictions.promise(request) or self.promise
+        beliefs.flights.begun(request, now=now)
+        row = beliefs.flights.worker(request)
+        if self.mode is not Admission.BASELINE or row == NOBODY:
+            return None
+        column = beliefs.worker_table.column
+        met = beliefs.flights.batches(column("sequences"), column("kv_tokens"), at_s=now, lasts_s=inf, now=now)
+        sequences, kv_tokens = float(met.sequences[row]), float(met.kv_tokens[row])
+        profile = beliefs.workers[beliefs.worker_at(row)].report.profile
+        tpot_s = estimate.step_s(profile, sequences, kv_tokens)
+        self._predictions.again(request, tpot_s=tpot_s)
+        load = self._predictions.tpot_bound * tpot_s / promise.tpot_s
+        room = sequences <= column("seats")[row] and kv_tokens <= column("blocks_total")[row] * beliefs.block_tokens
+        if load <= 1.0 and room:
+            return None
+        self.refused += 1
+        self.prefills_wasted += 1
+        why = f"its tokens would take {load:.2f} of the time that was promised" if room else "its decode worker is full"
+        reason = f"{why}, and its prefill was in vain"
+        return Rejection(request, RejectionCode.UNATTAINABLE, reason, RETRY_AFTER_S)
