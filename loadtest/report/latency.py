@@ -33,6 +33,10 @@ MEASURES: dict[str, tuple[str, Values]] = {
 }
 
 
+TITLES = {"ttft": "TTFT", "tpot": "TPOT", "itl": "ITL", "e2el": "E2EL"}
+"""Of the axis: a picture that stands alone says what it shows."""
+
+
 def latencies(runs: Sequence[Run]) -> Iterator[Plot]:
     """Those measures that any of the runs has."""
     for name, (title, values) in MEASURES.items():
@@ -66,6 +70,7 @@ def _plot(name: str, title: str, values: Values, runs: Sequence[Run]) -> Plot:
     for bound in {bound for run in runs if (bound := run.bound_s(name)) is not None}:
         _bound(axes, bound)
     axes.set_ylim(0.0, 1.01)
+    axes.set_xlabel(TITLES[name])
     axes.set_ylabel("share of gaps" if name == "itl" else "share of offered requests")
     if len(told) > 1:
         drawn.legend(loc="outside lower left", ncols=2)

@@ -67,11 +67,11 @@ def page(
 
 def _introduction(runs: Sequence[Run]) -> str:
     dates = sorted(str(run.summary["date"]) for run in runs if run.summary.get("date"))
-    servers = dict.fromkeys(str(run.summary["model_id"]) for run in runs if run.summary.get("model_id"))
+    asked = [words.asked_of(run) for run in runs]
     facts = [
         f"{len(runs)} runs" if len(runs) > 1 else "",
-        ", ".join(servers),
-        " to ".join(dict.fromkeys(dates[:: max(1, len(dates) - 1)])),
+        *dict.fromkeys(fact for each in asked for fact in each),
+        " to ".join(dict.fromkeys(words.date(each) for each in dates[:: max(1, len(dates) - 1)])),
     ]
     told = " · ".join(escape(fact) for fact in facts if fact)
     broken = [run.name for run in runs if run.summary.get("interrupted")]

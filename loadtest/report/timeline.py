@@ -104,6 +104,7 @@ def _load(axes: "Axes", run: Run) -> None:
 
 def _queued(axes: "Axes", run: Run) -> None:
     axes.set_title("Prompt tokens that each pool has still to compute")
+    axes.yaxis.set_major_formatter(lambda value, place: f"{value:,.0f}")
     for role, samples in _by_role(run).items():
         known = [(sample.at_s, sample.queued_tokens) for sample in samples if sample.queued_tokens is not None]
         if any(tokens for _, tokens in known):

@@ -1,6 +1,7 @@
 """A summary in words and units, for people: which of its keys is which line of a table."""
 
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from loadtest.metrics.spread import FIGURES
@@ -63,6 +64,23 @@ TOLD_ELSEWHERE = {
     *("date", "request_rate", "ramp_up_strategy", "ramp_up_start_rps", "ramp_up_end_rps"),
     *("refusals_by_cause", "failures_by_cause", "slo_attainment_by", "ttft_prediction", "settings"),
 }
+
+
+def asked_of(run: Run) -> Cells:
+    """What was asked, and who: all that is known."""
+    found = run.summary
+    settings = found.get("settings") or {}
+    who = "the simulator" if found.get("backend") == "simulator" else settings.get("url") or ""
+    workload = f"workload {settings['workload']}" if settings.get("workload") else ""
+    return tuple(str(fact) for fact in (found.get("model_id"), who, workload) if fact)
+
+
+def date(text: str) -> str:
+    """Of ``20260301-120000``, which is UTC; another is left as it is."""
+    try:
+        return datetime.strptime(text, "%Y%m%d-%H%M%S").replace(tzinfo=UTC).strftime("%d %B %Y, %H:%M:%S UTC")
+    except ValueError:
+        return text
 
 
 def counts(runs: Sequence[Run]) -> Iterator[Cells]:

@@ -19,7 +19,7 @@ from loadtest.report.page import page, plots
 from loadtest.report.plot import drawing, png, svg
 from loadtest.report.run import Run, RunError, find, gather, load, names
 from loadtest.report.thinning import cumulative, edges, in_flight, kept, median_by_bin
-from loadtest.report.words import counts, settings
+from loadtest.report.words import counts, date, settings
 from tests.loadtest.runs import offered, write
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -372,3 +372,18 @@ def _browse(page: Path, profile: Path, *flags: str) -> str:
     command += [f"--{flag}" for flag in quiet]
     done = subprocess.run([*command, *flags, page.as_uri()], capture_output=True, text=True, timeout=60, check=True)
     return done.stdout
+
+
+def test_the_page_says_when_whom_and_what_was_asked(tmp_path: Path) -> None:
+    run = load(write(tmp_path / "one", list(offered(20)), rate=8.0))
+    assert '<p class="note">toy · http://127.0.0.1:8000 · workload random · 01 March 2026, 12:00:00 UTC</p>' in page(
+        "One", [run], [], [[]]
+    )
+    assert date("yesterday") == "yesterday"
+
+
+def test_a_picture_that_stands_alone_says_what_it_shows() -> None:
+    run = gather("one", offered(200))
+    with drawing():
+        labels = [plot.figure.axes[0].get_xlabel() for plot in latencies([run])]
+    assert labels == ["TTFT", "TPOT", "ITL", "E2EL"]
