@@ -12,6 +12,7 @@ cost of a token, and the chunks of a prompt add up to what is predicted for it.
 
 from collections.abc import Iterable, Sequence
 from itertools import combinations
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,9 @@ HELD = 10.0
 
 PREFILL_HELD = 2.0
 """The same as ``HELD`` for prefill, of fewer samples: a fiftieth of them in the long run."""
+
+LATELY_S = 0.1
+"""Solving for it takes a step's tenth, and a report is made so often."""
 
 SHORTEST_S = 1e-6
 """Below a microsecond a clock tells nothing."""
@@ -96,13 +100,17 @@ def _non_negative(gram: NDArray[np.float64], right: NDArray[np.float64]) -> NDAr
 
 
 class Correction:
-    """One worker's profile. Told of steps that did one kind of work: what a mixed step spent on which is not known."""
+    """One worker's profile. Told of steps that did one kind of work: what a mixed step spent on which is not known.
+
+    ``lately`` is what the worker goes by and what it reports, the same to both.
+    """
 
     def __init__(self, profile: Profile) -> None:
         self._prefill = Fit(profile.prefill_s, PREFILLS, memory=PREFILL_MEMORY, held=PREFILL_HELD)
         self._step = Fit(profile.step_s, STEPS)
         self._lift = Fit(profile.transfer_s, LIFTS)
         self._profile, self._of = profile, 0
+        self._lately_s = -inf
 
     def ran(self, batch: Batch, seconds: float) -> None:
         """A step took so long. A slice of one token counts as a decode, whatever it is."""
@@ -125,6 +133,13 @@ class Correction:
 
     def lifted(self, size_bytes: int, seconds: float) -> None:
         self._lift.add((1, size_bytes), seconds)
+
+    def lately(self, *, now: float) -> Profile:
+        """As of now, or of ``LATELY_S`` ago at most."""
+        if now - self._lately_s < LATELY_S:
+            return self._profile
+        self._lately_s = now
+        return self.profile()
 
     def profile(self) -> Profile:
         """As of now; computed when it is asked for and something was measured since."""

@@ -287,6 +287,7 @@ class Worker:
             del ends[bisect_left(ends, self._batcher.quiet_until_s(now=now)) + 1 :]
         if self._correction is not None:
             self._correction.ran(batch, ends[0] - now)
+            self._batcher.profile = self._correction.lately(now=ends[0])
         self._flight = _Flight(batch, ends, self._events.at(ends[-1], self._landed))
         for part, names in self._filled(batch):
             if part.push is not None:
@@ -403,8 +404,6 @@ class Worker:
             # What has been decoded since the flight began and is not applied yet.
             kv_tokens += bisect_right(self._flight.ends, self._events.now) * len(self._flight.batch.slices)
         self._reports += 1
-        profile = self._machine.profile if self._correction is None else self._correction.profile()
-        self._batcher.profile = profile
         return WorkerReport(
             worker=self.name,
             incarnation=self._incarnation,
@@ -414,7 +413,7 @@ class Worker:
             store=None if self._private else self.store.name,
             pid=0,
             identity=self._identity,
-            profile=profile,
+            profile=self._batcher.profile,
             max_num_seqs=self._limits.max_num_seqs,
             max_model_len=self._limits.max_model_len,
             running=state.running,

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 
 from kvstore.device import DeviceBlocks
+from scheduler.correction import Correction
 from scheduler.reservation import Load
 from scheduler.vocabulary import StoreTarget
 from services.worker.lent import Leases
@@ -47,6 +48,7 @@ class Loader:
         thread: ModelThread,
         model: Model,
         metrics: WorkerMetrics,
+        correction: Correction,
         *,
         block_bytes: int,
     ) -> None:
@@ -55,6 +57,8 @@ class Loader:
         self._thread = thread
         self._model = model
         self._metrics = metrics
+        self._correction = correction
+        self._block_bytes = block_bytes
         self._most = max(1, LIFT_BYTES // block_bytes)
         self._jobs: set[asyncio.Future[None]] = set()
         self.freed: Callable[[], None] = lambda: None
@@ -112,9 +116,11 @@ class Loader:
         while leased := await leases.next(self._most):
             blocks = targets[lifted : lifted + len(leased)]
             with self._job(blocks), leases.used():
-                good = await self._thread.run(partial(self._model.lift, leased, blocks, leases.session.epoch))
+                done = await self._thread.run(partial(self._model.lift, leased, blocks, leases.session.epoch))
                 leases.release(len(leased))
+            good = done.good
             lifted += good
+            self._correction.lifted(len(leased) * self._block_bytes, done.seconds)
             self._metrics.blocks_lifted(good)
             if good < len(leased):
                 leases.close()  # nothing behind it is of any use

@@ -32,6 +32,14 @@ class StepDone:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Lifted:
+    """good: so many of the first blocks are what they should be. seconds: copying them all, and verifying."""
+
+    good: int
+    seconds: float
+
+
 class Model:
     """An engine and the arena that it copies to and from. Every method belongs to the model thread."""
 
@@ -54,11 +62,15 @@ class Model:
         seconds = time.perf_counter() - started
         return StepDone(result.tokens, self._checksums(lowerings), seconds)
 
-    def lift(self, leased: Sequence[Lease], blocks: Sequence[int], epoch: int) -> int:
-        """Copy slots that were leased in this epoch to device blocks; so many of the first are what they should be."""
+    def lift(self, leased: Sequence[Lease], blocks: Sequence[int], epoch: int) -> Lifted:
+        """Copy slots that were leased in this epoch to device blocks."""
         if epoch != self.arena.epoch:
-            return 0
+            return Lifted(0, 0.0)
+        started = time.perf_counter()
         self._engine.lift([Copy(lease.slot, block) for lease, block in zip(leased, blocks, strict=True)])
+        return Lifted(self._good(leased), time.perf_counter() - started)
+
+    def _good(self, leased: Sequence[Lease]) -> int:
         if self._verify_lifts:
             # Of what lies in the slot after the copy: had it changed meanwhile, it would show.
             for count, lease in enumerate(leased):

@@ -9,7 +9,6 @@ from math import inf
 from kvstore.device import DeviceBlocks
 from kvstore.layout import Identity
 from scheduler.batching import Batcher
-from scheduler.correction import Correction
 from scheduler.vocabulary import RequestId, Role, WorkerId, WorkerReport
 from services.runtime.logs import fields
 from services.worker.loop import Loop
@@ -30,7 +29,6 @@ class WorkerReports:
     role: Role
     address: str
     identity: Identity
-    correction: Correction
     block_bytes: int
     max_num_seqs: int
     max_model_len: int
@@ -53,9 +51,8 @@ class WorkerReports:
         self.role, self.changed_s = role, now
 
     def compose(self, sequence: int, snapshot: bool) -> WorkerReport:
-        """Always whole, so a snapshot is nothing special. The batcher goes by the profile that it tells, too."""
-        state, profile = self.batcher.snapshot(), self.correction.profile()
-        self.batcher.profile = profile
+        """Always whole, so a snapshot is nothing special. The profile is the one that the batcher goes by."""
+        state = self.batcher.snapshot()
         session = None if self.link is None else self.link.session
         return WorkerReport(
             worker=self.worker,
@@ -66,7 +63,7 @@ class WorkerReports:
             store=None if session is None else session.store,
             pid=os.getpid(),
             identity=self.identity,
-            profile=profile,
+            profile=self.batcher.profile,
             max_num_seqs=self.max_num_seqs,
             max_model_len=self.max_model_len,
             running=state.running,

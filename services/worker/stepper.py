@@ -65,7 +65,9 @@ class Stepper:
                     uses.enter_context(ticket.handoff.used())
             done = await self._thread.run(partial(self._model.step, batch, lowerings, _pushed(claims, tickets)))
             # As long as the queue stood for it: waking two threads and summing blocks up is part of it.
-            self._correction.ran(batch, self._clock() - started_s)
+            ended_s = self._clock()
+            self._correction.ran(batch, ended_s - started_s)
+            self._batcher.profile = self._correction.lately(now=ended_s)
             progress = self._done(batch, done, claims, tickets)
         self._metrics.stepped(self._clock() - started_s, tokens=batch.tokens, sampled=len(progress))
         return progress

@@ -80,7 +80,7 @@ def make_worker(
     correction = Correction(profile)
     stepper = Stepper(batcher, thread, model, publisher, metrics, correction)
     max_tickets = settings.max_num_seqs + settings.max_waiting
-    loader = Loader(link, device, thread, model, metrics, block_bytes=engine.layout.block_bytes)
+    loader = Loader(link, device, thread, model, metrics, correction, block_bytes=engine.layout.block_bytes)
     loop = Loop(batcher, stepper, loader, publisher, metrics, max_tickets=max_tickets)
     publisher.freed = loader.freed = loop.wake
     metrics.watch(batcher.snapshot, device, lambda: link is not None and link.session is not None)
@@ -90,7 +90,6 @@ def make_worker(
         role=settings.role,
         address=advertised(settings.listen, settings.advertise),
         identity=identity,
-        correction=correction,
         block_bytes=engine.layout.block_bytes,
         max_num_seqs=settings.max_num_seqs,
         max_model_len=min(max_model_len, engine.blocks_total * engine.layout.block_tokens),

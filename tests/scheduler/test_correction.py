@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from scheduler import estimate
 from scheduler.batch import Batch, Slice
-from scheduler.correction import Correction
+from scheduler.correction import LATELY_S, Correction
 from scheduler.estimate import FREE
 from scheduler.vocabulary import Profile, RequestId
 from tests.scheduler.build import CPU
@@ -139,6 +139,14 @@ def test_whatever_is_measured_more_work_never_takes_less_time(
     assert prefill(profile)[0] <= prefill(profile)[1]
     assert step(profile) == sorted(step(profile))
     assert estimate.transfer_s(profile, 1 << 20) <= estimate.transfer_s(profile, 1 << 24)
+
+
+def test_what_is_reported_is_a_tenth_of_a_second_old_at_most_and_solved_for_no_more_often() -> None:
+    correction = Correction(CPU)
+    assert correction.lately(now=0.0) == CPU
+    correction.stepped(1, 512, 5.0)
+    assert correction.lately(now=0.9 * LATELY_S) == CPU
+    assert correction.lately(now=LATELY_S) == correction.profile() != CPU
 
 
 def test_of_a_mixed_step_nothing_is_learned() -> None:

@@ -116,3 +116,16 @@ async def test_the_text_is_the_same_in_portions_of_any_size(tmp_path: Path, monk
             texts.append(story.tokens)
             await it.comes_to_rest()
     assert len(set(texts)) == 1
+
+
+async def test_what_lifting_took_corrects_the_profile_that_is_reported(tmp_path: Path) -> None:
+    """The toy says that a copy costs a nanosecond a byte; what it takes here is something else."""
+    async with rig(tmp_path) as it:
+        _, _, run = await decoder(it)
+        before = run.worker.reports.compose(1, True).profile
+        answer = await (await it.client(run)).decode(prompt(41), max_tokens=2)
+        assert answer.cached_tokens == 40
+        await it.until(
+            "it is reported", lambda: run.worker.reports.compose(2, True).profile.transfer_s != before.transfer_s
+        )
+        assert run.worker.reports.compose(3, True).profile is run.worker.batcher.profile
