@@ -58,10 +58,12 @@ clean: ## remove .venv and everything that was generated but is not committed
 # Two steps, since serving needs only the first, which takes half as long.
 $(RUNTIME): pyproject.toml constraints.txt $(wildcard engine/llama/*/*.[ch] kvstore/native/*.c)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Moonpool needs Python 3.11 or newer: make PYTHON=python3.11 ..")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) -e .
+	@echo 'Installing into $(VENV), which takes minutes the first time: torch is large.'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) -e .
 	@touch $@
 
 $(EVERYTHING): $(RUNTIME)
-	$(PIP) -e '.[dev]'
+	@echo 'Installing what tests and checks need besides.'
+	@$(PIP) -e '.[dev]'
 	@touch $@

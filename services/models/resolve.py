@@ -92,8 +92,18 @@ def _from_hub(name: str, data_dir: Path, on_progress: Progress) -> ModelFiles:
             ignore_patterns=["*/*"],
         )
     except (OSError, ValueError) as error:  # the library's own errors are all of these
-        raise ModelError(f"the Hugging Face Hub did not give {name}: {' '.join(str(error).split())[:400]}") from error
+        root = _root(error)
+        reason = str(getattr(root, "strerror", None) or root).partition("\n")[0].rstrip(".")
+        sentence = f"the Hugging Face Hub did not give {name}: {reason}; a directory or a .gguf file needs no network"
+        raise ModelError(sentence) from error
     return ModelFiles(_local_directory(Path(found)).directory, name)
+
+
+def _root(error: BaseException) -> BaseException:
+    """What it all began with: the library wraps a missing network in sentences of its own."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _once(place: Path, origin: str, make: Callable[[Path], None], on_progress: Progress) -> Path:

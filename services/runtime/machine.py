@@ -19,7 +19,7 @@ def usable_cores(cgroup: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
 
 def spare_dram(arena_dir: Path, *, stores: int = 1) -> int:
     """Bytes for each arena that nobody sized: a quarter of what is free shared out, 4 GiB at most, in whole MiB."""
-    return max(1, min(4 * GIB, _free(arena_dir) // 4 // stores) >> 20) << 20
+    return max(1, min(4 * GIB, free_bytes(arena_dir) // 4 // stores) >> 20) << 20
 
 
 def spare_ssd(directory: Path, *, stores: int = 1) -> int:
@@ -29,12 +29,12 @@ def spare_ssd(directory: Path, *, stores: int = 1) -> int:
     from one start to the next it stays the same, though other files come and go.
     """
     held = sum(path.stat().st_blocks * 512 for path in directory.glob("*") if path.is_file())
-    share = min(8 * GIB, (_free(directory) + held) // 4 // stores)
+    share = min(8 * GIB, (free_bytes(directory) + held) // 4 // stores)
     coarse = max(20, share.bit_length() - 3)
     return share >> coarse << coarse
 
 
-def _free(directory: Path) -> int:
+def free_bytes(directory: Path) -> int:
     """Bytes that this user may still write there; or where the directory will be made."""
     while not directory.exists():
         directory = directory.parent

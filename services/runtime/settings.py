@@ -20,6 +20,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from services.runtime.paths import NoHome
 from services.runtime.size import format_size, parse_size
 
 ENV_PREFIX = "MOONPOOL_"
@@ -48,6 +49,22 @@ NameList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 """Several names: separated by commas, or the flag given several times."""
 
 LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+_REASONS = {
+    "int_parsing": "has to be a whole number",
+    "int_from_float": "has to be a whole number",
+    "float_parsing": "has to be a number",
+    "bool_parsing": "has to be on or off",
+    "greater_than_equal": "has to be at least {ge}",
+    "greater_than": "has to be more than {gt}",
+    "less_than_equal": "has to be at most {le}",
+    "less_than": "has to be less than {lt}",
+    "literal_error": "has to be {expected}",
+    "enum": "has to be {expected}",
+    "string_pattern_mismatch": "has to look like {pattern}",
+}
+"""By pydantic's type of mistake."""
 
 
 class CommandSettings(BaseSettings):
@@ -149,10 +166,13 @@ def load(settings: type[SettingsT], argv: Sequence[str], *, prog: str) -> Settin
     try:
         return settings(**given)
     except ValidationError as error:
-        for problem in error.errors():
-            print(f"{prog}: {_sentence(problem, given)}", file=sys.stderr)
-        print(f"try '{prog} --help'", file=sys.stderr)
-        raise SystemExit(BAD_USAGE) from None
+        wrong = [_sentence(problem, given) for problem in error.errors()]
+    except NoHome as error:
+        wrong = [str(error)]
+    for sentence in wrong:
+        print(f"{prog}: {sentence}", file=sys.stderr)
+    print(f"try '{prog} --help'", file=sys.stderr)
+    raise SystemExit(BAD_USAGE)
 
 
 class Parser(argparse.ArgumentParser):
@@ -195,13 +215,22 @@ def _sentence(problem: Mapping[str, Any], given: Mapping[str, object]) -> str:
     if problem["type"] == "missing":
         return f"{flag_of(name)} (or {variable}) is required"
     source = variable if name not in given and variable in os.environ else flag_of(name)
-    reason = str(problem["msg"]).removeprefix("Value error, ")
-    return f"{source}: {reason[:1].lower()}{reason[1:]}, not {problem['input']!r}"
+    return f"{source}: {_reason(problem)}, not {problem['input']!r}"
+
+
+def _reason(problem: Mapping[str, Any]) -> str:
+    """What a value has to be: pydantic's words, where there are no plainer ones."""
+    reason = str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    plain = _REASONS.get(str(problem["type"]))
+    return plain.format(**problem.get("ctx", {})) if plain else f"{reason[:1].lower()}{reason[1:]}"
 
 
 def _describe(name: str, field: FieldInfo) -> Setting:
     required = field.is_required()
-    value = None if required else field.get_default(call_default_factory=True)
+    try:
+        value = None if required else field.get_default(call_default_factory=True)
+    except NoHome:
+        value = None
     return Setting(
         name=name,
         flag=flag_of(name),
@@ -221,7 +250,7 @@ def _shown(value: object, field: FieldInfo) -> str | None:
     if isinstance(value, int) and _is_size(field):
         return format_size(value)
     if isinstance(value, Path):
-        home = str(Path.home())
+        home = os.path.expanduser("~")
         return str(value).replace(home, "~", 1) if str(value).startswith(home + os.sep) else str(value)
     if isinstance(value, tuple):
         return ",".join(str(item) for item in value)

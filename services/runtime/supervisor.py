@@ -20,7 +20,7 @@ import services
 from services.runtime.backoff import Backoff, GiveUp
 from services.runtime.heartbeat import HEARTBEAT_FD, Heartbeat
 from services.runtime.logs import fields
-from services.runtime.process import SUPERVISOR_PID, pause
+from services.runtime.process import SUPERVISOR_PID, Refusal, pause
 from services.runtime.up_plan import DRAIN_S, Child, Stage
 
 PROGRAM = (sys.executable, str(Path(services.__file__).parents[1] / "moonpool.py"))
@@ -123,16 +123,19 @@ async def _start(program: Sequence[str], child: Child, heartbeat: Heartbeat) -> 
     if os.environ.get(METRICS_PORT) == "0":  # a free one for each, named in its log
         inherited[METRICS_PORT] = "0"
     own = {SUPERVISOR_PID: str(os.getpid()), HEARTBEAT_FD: str(heartbeat.writer)}
-    process = await asyncio.create_subprocess_exec(
-        *program,
-        child.command,
-        *child.flags,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=sys.stderr.fileno(),
-        env={**inherited, **child.variables, **own},
-        pass_fds=(heartbeat.writer,),
-        process_group=0,
-    )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *program,
+            child.command,
+            *child.flags,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=sys.stderr.fileno(),
+            env={**inherited, **child.variables, **own},
+            pass_fds=(heartbeat.writer,),
+            process_group=0,
+        )
+    except OSError as error:  # no process, no memory, or no right to run this interpreter
+        raise Refusal(f"{child.name} can't be started with {program[0]}: {error.strerror}") from error
     heartbeat.started()
     return process
 

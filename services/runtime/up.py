@@ -18,11 +18,12 @@ from services.models.errors import ModelError
 from services.models.progress import showing_progress
 from services.models.resolve import ModelFiles, resolve_model
 from services.runtime.http import get
-from services.runtime.machine import spare_dram, spare_ssd, usable_cores
+from services.runtime.machine import free_bytes, spare_dram, spare_ssd, usable_cores
 from services.runtime.process import Refusal, pause, run_process
 from services.runtime.processes import process_settings
 from services.runtime.run_dir import RunDirError, run_dir
 from services.runtime.settings import load
+from services.runtime.size import format_size
 from services.runtime.supervisor import Supervisor
 from services.runtime.up_plan import Deployment
 from services.runtime.up_settings import UpSettings
@@ -53,6 +54,7 @@ def main(argv: Sequence[str]) -> int:
 def _run(settings: UpSettings, directory: Path) -> int:
     clear_leftovers(settings.arena_dir)
     try:
+        _check_room(settings)
         model = _model(settings)
         children = deployment(settings, model, directory).children()
         served_name = settings.served_model_name or model.served_name
@@ -129,6 +131,15 @@ def _model(settings: UpSettings) -> ModelFiles:
         return ModelFiles(Path("toy"), "toy")
     with showing_progress() as on_progress:
         return resolve_model(settings.model, settings.data_dir, on_progress=on_progress)
+
+
+def _check_room(settings: UpSettings) -> None:
+    """An arena that can't be had is told at once, not by a store that is started three times."""
+    asked, free = settings.hosts * (settings.dram or 0), free_bytes(settings.arena_dir)
+    if asked > free:
+        whose = "the arena needs" if settings.hosts == 1 else f"the {settings.hosts} arenas need"
+        room = f"{whose} {format_size(asked)} in {settings.arena_dir}, which has {free >> 20:,} MiB free"
+        raise UpError(f"{room}: give a smaller --dram, or an --arena-dir with more room")
 
 
 def _check_port(host: str, port: int) -> None:

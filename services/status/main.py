@@ -41,6 +41,8 @@ def main(argv: Sequence[str]) -> int:
 
 def ask(url: str) -> Document:
     """The gateway's own account. Raises StatusError."""
+    if not url.startswith(("http://", "https://")):
+        raise StatusError(f"{url} is no gateway's address; like {DEFAULT_URL}")
     place = f"{url.rstrip('/')}/status"
     try:
         status, body = get(place, timeout_s=TIMEOUT_S)

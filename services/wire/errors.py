@@ -79,4 +79,11 @@ def rpc_errors() -> Iterator[None]:
     try:
         yield
     except grpc.aio.AioRpcError as error:
-        raise BY_STATUS.get(error.code(), PeerFailed)(error.details() or error.code().name) from error
+        raise BY_STATUS.get(error.code(), PeerFailed)(_sentence(error)) from error
+
+
+def _sentence(error: grpc.aio.AioRpcError) -> str:
+    """Its details; of a connection that can't be made only why, not grpc's address thrice and a status of its own."""
+    details = error.details() or error.code().name
+    unconnected = details.startswith("failed to connect to all addresses")
+    return f"no connection: {details.rpartition('error: ')[2]}" if unconnected else details

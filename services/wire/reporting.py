@@ -78,8 +78,9 @@ class Reporter:
                 except PeerRefused as refused:
                     raise Refusal(f"the conductor at {self._target} refuses this process: {refused}") from refused
                 except PeerError as error:
-                    if not away:
-                        log.warning("conductor away", extra=fields(target=self._target, reason=str(error)))
+                    if not away:  # before the first report it is only not there yet, as all start at once
+                        level = logging.WARNING if self.reached.is_set() else logging.INFO
+                        log.log(level, "conductor away", extra=fields(target=self._target, reason=str(error)))
                     snapshot, away = True, True
                 else:
                     if away:

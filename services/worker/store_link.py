@@ -32,6 +32,9 @@ from services.worker.store_socket import StoreSocket, store_socket
 PAUSES_S = (0.05, 0.1, 0.2, 0.5)
 """Before the second attempt, the third ..; the last one stays. Trying costs a millisecond."""
 
+STARTING = 20
+"""Attempts before a store that was never there is missed: about 10 s, as all start at once and some take longer."""
+
 log = logging.getLogger(__name__)
 
 
@@ -70,7 +73,7 @@ class StoreLink:
 
     async def run(self, others: Directory) -> None:
         """With the store that ``others`` has at each attempt, until cancelled. Raises Refusal with its sentence."""
-        attempt = 0
+        attempt, wanted = 0, True
         while True:
             target, reason = others.store, ""
             try:
@@ -85,7 +88,8 @@ class StoreLink:
                 self.connected.clear()
                 attempt = 0
                 log.warning("store session ended", extra=fields(target=target, reason=reason))
-            elif attempt == 0:
+                wanted = False
+            elif attempt == (STARTING if wanted else 0):
                 log.warning("store away", extra=fields(target=target, reason=reason))
             await asyncio.sleep(PAUSES_S[min(attempt, len(PAUSES_S) - 1)])
             attempt += 1

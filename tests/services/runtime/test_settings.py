@@ -1,5 +1,6 @@
 """Settings: what wins, what is refused, and with which words."""
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal
@@ -7,7 +8,8 @@ from typing import Literal
 import pytest
 from pydantic import Field
 
-from services.runtime.settings import NameList, ProcessSettings, Size, describe, load
+from services.runtime.paths import default_data_dir
+from services.runtime.settings import CommandSettings, NameList, ProcessSettings, Size, describe, load
 
 
 class Taste(StrEnum):
@@ -113,16 +115,16 @@ def test_an_abbreviated_flag_is_unknown(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_a_bad_value_is_told_with_its_flag(capsys: pytest.CaptureFixture[str]) -> None:
     said = refusal(capsys, "--id", "k", "--stoves", "0", "--pot", "many", "--heat", "mild")
-    assert "moonpool kitchen: --stoves: input should be greater than or equal to 1, not '0'\n" in said
+    assert "moonpool kitchen: --stoves: has to be at least 1, not '0'\n" in said
     assert "--pot: a size is a number of bytes or like 512MiB, 4GiB, not 'many'" in said
-    assert "--heat: input should be 'low' or 'high', not 'mild'" in said
+    assert "--heat: has to be 'low' or 'high', not 'mild'" in said
 
 
 def test_a_bad_variable_is_told_with_its_name(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MOONPOOL_STOVES", "some")
-    assert "moonpool kitchen: MOONPOOL_STOVES: input should be a valid integer" in refusal(capsys, "--id", "k")
+    assert "moonpool kitchen: MOONPOOL_STOVES: has to be a whole number, not 'some'" in refusal(capsys, "--id", "k")
 
 
 def test_what_is_required_and_missing_is_told_both_ways(capsys: pytest.CaptureFixture[str]) -> None:
@@ -146,3 +148,23 @@ def test_settings_describe_themselves_the_shared_ones_last() -> None:
     assert rows[-1].name == "log_level"
     assert [row.variable for row in rows if row.name == "spare_pot"] == ["MOONPOOL_SPARE_POT"]
     assert [(row.kind, row.default) for row in rows if row.name == "lights"] == [("on|off", "off")]
+
+
+class Cellar(CommandSettings):
+    """Keeps things."""
+
+    data_dir: Path = Field(default_factory=default_data_dir)
+    """Where."""
+
+
+def test_who_has_no_home_is_told_what_to_give_and_may_give_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for variable in ("HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 5)  # a user whom no /etc/passwd has
+    with pytest.raises(SystemExit):
+        load(Cellar, [], prog="moonpool cellar")
+    assert "moonpool cellar: this user has no home directory: give --data-dir" in capsys.readouterr().err
+    assert load(Cellar, ["--data-dir", "d"], prog="moonpool cellar").data_dir == Path("d")
+    assert [it.default for it in describe(Cellar)] == [None]

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from services.runtime.process import Refusal
 from services.runtime.supervisor import Supervisor
 from services.runtime.up_plan import DRAIN_S, Child, Stage
 
@@ -155,6 +156,16 @@ async def test_a_child_that_is_refused_ends_the_deployment(tmp_path: Path) -> No
         await asyncio.wait_for(made.running, WAIT_S)
         assert made.supervisor.given_up is not None
         assert made.supervisor.given_up.startswith("store-0 is refused as it is configured (exit status 2)")
+
+
+async def test_children_that_cannot_be_started_end_the_deployment_with_a_sentence(tmp_path: Path) -> None:
+    child = Child("store-0", "store", Stage.STORE, ())
+    supervisor = Supervisor([child], program=(str(tmp_path / "no-such-python"),))
+    with pytest.raises(ExceptionGroup) as raised:
+        await supervisor.run(asyncio.Event())
+    refusals, _ = raised.value.split(Refusal)
+    assert refusals is not None
+    assert "store-0 can't be started with" in str(refusals.exceptions[0])
 
 
 async def test_ctrl_c_in_the_terminal_reaches_the_supervisor_only(tmp_path: Path) -> None:

@@ -87,6 +87,16 @@ def test_a_port_in_use_is_refused_with_a_sentence(capsys: pytest.CaptureFixture[
     assert said == f"moonpool up: port {port} on 127.0.0.1 is in use; choose another with --port\n"
 
 
+def test_an_arena_that_cannot_be_had_is_told_before_anything_starts(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    flags = ["--engine=toy", "--port", str(free_port()), "--arena-dir", str(tmp_path), "--dram=8000TiB", "--hosts=2"]
+    assert main(flags) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"moonpool up: the 2 arenas need 16000TiB in {tmp_path}, which has ")
+    assert said.endswith(" MiB free: give a smaller --dram, or an --arena-dir with more room\n")
+
+
 def test_a_missing_arena_directory_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["--engine=toy", "--port", str(free_port()), "--arena-dir", str(tmp_path / "none")]) == 1
     assert "none does not exist" in capsys.readouterr().err

@@ -114,6 +114,12 @@ def test_nobody_there_is_a_sentence_and_a_failure(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().err.startswith(f"moonpool status: no gateway answers at {url}: ")
 
 
+def test_what_is_no_address_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    for url in ("127.0.0.1:8000", "ftp://gateway.example"):
+        assert main(["--url", url]) == 1
+        assert f"{url} is no gateway's address; like http://127.0.0.1:8000" in capsys.readouterr().err
+
+
 def test_an_error_of_the_gateway_is_passed_on(capsys: pytest.CaptureFixture[str]) -> None:
     with gateway({"error": {"message": "no conductor answers"}}, status=503) as url:
         assert main(["--url", url, "--json"]) == 1
