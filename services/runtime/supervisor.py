@@ -63,9 +63,10 @@ class Supervisor:
 
     def hurry(self) -> None:
         """Kill whoever still drains, so that ``run`` returns soon."""
-        for process in self._processes.values():
-            if process.returncode is None:
-                process.kill()
+        alive = {name: process for name, process in self._processes.items() if _lives(process)}
+        log.warning("killing who still drains", extra=fields(processes=",".join(alive)))
+        for process in alive.values():
+            process.kill()
 
     async def _keep(self, child: Child, stopping: asyncio.Event) -> None:
         """One child's lives, one after the other."""
