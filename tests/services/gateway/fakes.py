@@ -271,6 +271,7 @@ class FakeConductor(conductor_pb2_grpc.ConductorServicer):
     measured: what came with each of the outcomes. homes: the stores of the workers that have one;
     source: where whoever prefills is told to fetch. second_check: placements say that it is to be asked again;
     taken_back: its answers then; begun: who asked; deaf: it gives none. going: while it is not, it answers nothing.
+    late: its calls end as those do whose time is over, without anybody's waiting for that.
     """
 
     workers: list[FakeWorker] = field(default_factory=list)
@@ -293,6 +294,7 @@ class FakeConductor(conductor_pb2_grpc.ConductorServicer):
     begun: list[RequestId] = field(default_factory=list)
     deaf: bool = False
     going: asyncio.Event = field(default_factory=lambda: _going())
+    late: bool = False
 
     async def DecodeBegins(self, request: conductor_pb2.Begins, context: Context) -> conductor_pb2.BeginsAnswer:
         self.begun.append(begins_from_wire(request))
@@ -304,10 +306,15 @@ class FakeConductor(conductor_pb2_grpc.ConductorServicer):
         ask = ask_from_wire(request)
         self.asks.append(ask)
         self.asked.set()
-        await self.going.wait()
+        await self._in_time(context)
         if self.silent:
             await asyncio.Event().wait()
         return answer_to_wire(self._place(ask))
+
+    async def _in_time(self, context: Context) -> None:
+        await self.going.wait()
+        if self.late:
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "too late")
 
     def _place(self, ask: Ask) -> Placement | Rejection:
         if self.rejections:
@@ -328,6 +335,7 @@ class FakeConductor(conductor_pb2_grpc.ConductorServicer):
         return Target(worker.name, worker.address, self.homes.get(worker.name))
 
     async def ReportOutcome(self, request: conductor_pb2.OutcomeReport, context: Context) -> common_pb2.Empty:
+        await self.going.wait()
         async with self.changed:
             self.outcomes.append(outcome_from_wire(request))
             self.measured.append(measured_from_wire(request))
@@ -335,7 +343,7 @@ class FakeConductor(conductor_pb2_grpc.ConductorServicer):
         return common_pb2.Empty()
 
     async def Describe(self, request: common_pb2.Empty, context: Context) -> conductor_pb2.Cluster:
-        await self.going.wait()
+        await self._in_time(context)
         workers = tuple(worker.report() for worker in self.workers)
         stores = tuple(store.report() for store in self.stores)
         identity, placements = self.identity if workers else None, {"handed over": 3, "inline, sooner": 2}
