@@ -10,7 +10,7 @@ from pathlib import Path
 from scheduler.bench import measure
 from services.bench.report import show
 from services.conductor.collector import collect_seldom
-from services.runtime.settings import Parser
+from services.runtime.flags import Parser
 
 
 def main(argv: Sequence[str]) -> int:

@@ -14,8 +14,8 @@ from services.bench.report import commit, machine, show
 from services.models.embedded import EMBEDDED_MODEL
 from services.models.errors import ModelError
 from services.models.resolve import resolve_model
+from services.runtime.flags import Parser
 from services.runtime.paths import default_data_dir
-from services.runtime.settings import Parser
 
 
 def main(argv: Sequence[str]) -> int:

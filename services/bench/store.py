@@ -16,8 +16,8 @@ from services.bench.store_index import BLOCKS, index_row
 from services.bench.store_session import StoreProcessFailed
 from services.bench.store_session_rows import BATCHES, session_rows
 from services.bench.store_ssd_rows import ssd_rows
+from services.runtime.flags import Parser
 from services.runtime.paths import default_data_dir
-from services.runtime.settings import Parser
 from services.runtime.size import format_size, parse_size
 
 

@@ -16,7 +16,7 @@ from services.bench.store_session import StoreProcessFailed
 from services.bench.transfer_bare import TlsFiles
 from services.bench.transfer_layers import SPEEDS, hidden_rows
 from services.bench.transfer_rows import layer_rows, transfer_rows
-from services.runtime.settings import Parser
+from services.runtime.flags import Parser
 
 BATCH_BYTES = 192 << 20
 QUICK_BYTES = 12 << 20

@@ -25,8 +25,8 @@ from scheduler.vocabulary import Limits, Profile, Sampling
 from services.bench.rows import Row
 from services.bench.store_session import END_S, START_S, STDERR, StoreProcessFailed
 from services.bench.transfer_rows import KIB, Hosts, two_stores
+from services.runtime.flags import load
 from services.runtime.process import SUPERVISOR_PID, run_process
-from services.runtime.settings import load
 from services.wire import codec
 from services.wire.channel import open_channel
 from services.wire.pb import worker_pb2, worker_pb2_grpc

@@ -19,10 +19,10 @@ from services.conductor.server import ConductorService
 from services.conductor.settings import ConductorSettings
 from services.registry.directory import directory
 from services.registry.entry import Entry, Kind
+from services.runtime.flags import load
 from services.runtime.logs import fields
 from services.runtime.metrics_port import metrics_port
 from services.runtime.process import pause, run_process
-from services.runtime.settings import load
 from services.wire.address import advertised
 from services.wire.channel import serve
 from services.wire.pb import conductor_pb2_grpc

@@ -18,9 +18,9 @@ from services.gateway.text import Text, TextError, load_text, toy_text
 from services.models.errors import ModelError
 from services.models.resolve import resolve_model
 from services.registry.directory import Directory, directory
+from services.runtime.flags import load
 from services.runtime.logs import fields
 from services.runtime.process import Refusal, run_process
-from services.runtime.settings import load
 from services.wire.tls import tls_of
 
 BACKLOG = 2048

@@ -10,8 +10,9 @@ from services.models.embedded import EMBEDDED_MODEL
 from services.models.errors import ModelError
 from services.models.progress import showing_progress
 from services.models.resolve import resolve_model
+from services.runtime.flags import load
 from services.runtime.paths import default_data_dir
-from services.runtime.settings import CommandSettings, load
+from services.runtime.settings import CommandSettings
 
 
 class PullSettings(CommandSettings):

@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings
 from services.models.main import PullSettings
 from services.runtime.metric_rows import metrics
 from services.runtime.processes import process_settings
-from services.runtime.settings import describe
+from services.runtime.setting_rows import describe
 from services.runtime.up_settings import UpSettings
 
 ROOT = Path(__file__).parents[2]

@@ -17,12 +17,12 @@ from kvstore.arena import ArenaError, clear_leftovers
 from services.models.errors import ModelError
 from services.models.progress import showing_progress
 from services.models.resolve import ModelFiles, resolve_model
+from services.runtime.flags import load
 from services.runtime.http import get
 from services.runtime.machine import free_bytes, spare_dram, spare_ssd, usable_cores
 from services.runtime.process import Refusal, pause, run_process
 from services.runtime.processes import process_settings
 from services.runtime.run_dir import RunDirError, run_dir
-from services.runtime.settings import load
 from services.runtime.size import format_size
 from services.runtime.supervisor import Supervisor
 from services.runtime.up_plan import Deployment

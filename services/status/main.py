@@ -11,8 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
+from services.runtime.flags import Parser
 from services.runtime.http import get
-from services.runtime.settings import Parser
 from services.status.tables import Document, tables
 
 DEFAULT_URL = "http://127.0.0.1:8000"

@@ -12,10 +12,10 @@ from kvstore.vocabulary import Admit, Peer
 from scheduler.vocabulary import StoreId
 from services.registry.directory import directory
 from services.registry.entry import Entry, Kind
+from services.runtime.flags import load
 from services.runtime.logs import fields
 from services.runtime.metrics_port import metrics_port
 from services.runtime.process import Refusal, run_process
-from services.runtime.settings import load
 from services.store.copies import Copies
 from services.store.door import Door
 from services.store.metrics import StoreMetrics

@@ -15,11 +15,11 @@ from engine.port import Engine, EngineError
 from scheduler.vocabulary import Profile
 from services.models.errors import ModelError
 from services.registry.directory import Directory, directory
+from services.runtime.flags import load
 from services.runtime.heartbeat import Pulse
 from services.runtime.logs import fields
 from services.runtime.metrics_port import metrics_port
 from services.runtime.process import Refusal, run_process
-from services.runtime.settings import load
 from services.wire.channel import serve
 from services.wire.pb import worker_pb2_grpc
 from services.wire.reporting import Reporter, Reporters

@@ -8,7 +8,7 @@ import pytest
 import moonpool
 from services.runtime.metric_rows import metrics
 from services.runtime.reference import documented_settings, pages
-from services.runtime.settings import describe
+from services.runtime.setting_rows import describe
 
 ROOT = Path(__file__).parents[2]
 DOCS = {path.name: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]}

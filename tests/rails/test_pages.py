@@ -12,9 +12,10 @@ from typing import NoReturn
 import pytest
 
 import moonpool
+from services.runtime.flags import load
 from services.runtime.metric_rows import metrics
 from services.runtime.reference import documented_settings
-from services.runtime.settings import describe, load
+from services.runtime.setting_rows import describe
 from tests.rails.pages import PAGES, ROOT, Command, anchors, code, commands, links, name, text
 
 PLACEHOLDERS = {"N": "1", "NAME": "random", "DIR": ".", "FILE": "trace.jsonl", "MODEL": "m", "U": "http://127.0.0.1:1"}

@@ -7,8 +7,9 @@ import pytest
 from services.registry.directory import Found, Static, directory
 from services.registry.entry import Entry, Kind
 from services.registry.redis_registry import RedisRegistry
+from services.runtime.flags import load
 from services.runtime.process import Refusal
-from services.runtime.settings import MemberSettings, load
+from services.runtime.settings import MemberSettings
 
 CONDUCTOR = Entry(Kind.CONDUCTOR, "conductor-0", "10.0.0.1:7100", "host-a", 1)
 NEAR = Entry(Kind.STORE, "store-0", "unix:/run/store-0.sock", "host-a", 2)

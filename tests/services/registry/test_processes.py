@@ -8,7 +8,7 @@ import pytest
 from services.gateway.cluster import ClusterClient
 from services.gateway.settings import GatewaySettings
 from services.registry.directory import directory
-from services.runtime.settings import load
+from services.runtime.flags import load
 from tests.services.registry.server import redis_server
 from tests.services.rig import rig
 

@@ -8,8 +8,10 @@ from typing import Literal
 import pytest
 from pydantic import Field
 
+from services.runtime.flags import load
 from services.runtime.paths import default_data_dir
-from services.runtime.settings import CommandSettings, NameList, ProcessSettings, Size, describe, load
+from services.runtime.setting_rows import describe
+from services.runtime.settings import CommandSettings, NameList, ProcessSettings, Size
 
 
 class Taste(StrEnum):

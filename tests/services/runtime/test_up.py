@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.models.resolve import ModelFiles
-from services.runtime.settings import load
+from services.runtime.flags import load
 from services.runtime.up import base_url, deployment, main, welcome
 from services.runtime.up_settings import UpSettings
 from tests.e2e.cluster import free_port

@@ -10,8 +10,9 @@ from pathlib import Path
 import grpc
 import pytest
 
+from services.runtime.flags import load
 from services.runtime.process import Refusal
-from services.runtime.settings import ProcessSettings, load
+from services.runtime.settings import ProcessSettings
 from services.wire.address import is_local
 from services.wire.channel import open_channel, serve
 from services.wire.errors import PeerUnavailable, rpc_errors
