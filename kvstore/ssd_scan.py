@@ -23,6 +23,9 @@ THREADS = 8
 NEAR_BYTES = 12 * 1024
 """Slots this close together are read whole, many at a time, which is faster then."""
 
+NEAR_THREADS = 2
+"""Then it is headers that take the time, which one thread at a time decodes: more of them only keep others waiting."""
+
 CHUNK_BYTES = 1 << 20
 
 UNREADABLE_SHARE = 1 / 8
@@ -81,7 +84,8 @@ def search(descriptor: int, block: Superblock) -> Found:
     """Read the headers of all slots that were ever written. Raises OSError where too many can't be read."""
     step = max(1, CHUNK_BYTES // block.stride) if block.stride <= NEAR_BYTES else 64
     ranges = [range(first, min(first + step, block.used)) for first in range(0, block.used, step)]
-    found = _merged(_in_threads(descriptor, block, ranges))
+    threads = NEAR_THREADS if block.stride <= NEAR_BYTES else THREADS
+    found = _merged(_in_threads(descriptor, block, ranges, threads))
     if len(found.unreadable) > UNREADABLE_SHARE * block.used:
         raise found.unreadable[0]
     return found
@@ -89,11 +93,11 @@ def search(descriptor: int, block: Superblock) -> Found:
 
 def search_some(descriptor: int, block: Superblock, slots: Iterable[int]) -> Found:
     """Read the headers of these slots."""
-    return _merged(_in_threads(descriptor, block, [range(slot, slot + 1) for slot in slots]))
+    return _merged(_in_threads(descriptor, block, [range(slot, slot + 1) for slot in slots], THREADS))
 
 
-def _in_threads(descriptor: int, block: Superblock, ranges: list[range]) -> list[Found]:
-    with ThreadPoolExecutor(THREADS, thread_name_prefix="scan") as pool:
+def _in_threads(descriptor: int, block: Superblock, ranges: list[range], threads: int) -> list[Found]:
+    with ThreadPoolExecutor(threads, thread_name_prefix="scan") as pool:
         return list(pool.map(lambda slots: _search(descriptor, block, slots), ranges))
 
 

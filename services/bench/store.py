@@ -13,6 +13,7 @@ from kvstore.ssd import SsdError
 from services.bench.report import show
 from services.bench.rows import Row
 from services.bench.store_index import BLOCKS, index_row
+from services.bench.store_restart import restart_rows
 from services.bench.store_session import StoreProcessFailed
 from services.bench.store_session_rows import BATCHES, session_rows
 from services.bench.store_ssd_rows import ssd_rows
@@ -42,7 +43,11 @@ async def _measure(directory: Path, asked: argparse.Namespace) -> list[Row]:
     rows = await session_rows(directory, asked.arena_dir, rounds=rounds, batches=batches)
     print(f"measuring the SSD tier in {directory.parent}", file=sys.stderr)
     rows += await ssd_rows(directory, asked.arena_dir, size_bytes=64 << 20 if asked.quick else asked.ssd)
-    return [*rows, await asyncio.to_thread(index_row, 10_000 if asked.quick else BLOCKS)]
+    rows.append(await asyncio.to_thread(index_row, 10_000 if asked.quick else BLOCKS))
+    if asked.restart_blocks:
+        print(f"starting a store on {asked.restart_blocks} blocks", file=sys.stderr)
+        rows += await asyncio.to_thread(restart_rows, directory, asked.arena_dir, asked.restart_blocks)
+    return rows
 
 
 def _parser() -> Parser:
@@ -59,6 +64,13 @@ def _parser() -> Parser:
         default=2 << 30,
         metavar="SIZE",
         help="of the file that is filled, and of another beside it [2GiB]",
+    )
+    parser.add_argument(
+        "--restart-blocks",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="also start a store on an SSD file of so many small blocks, 8 KiB each [none]",
     )
     parser.add_argument("--rounds", type=_count, default=9, help="times each row is measured; medians are shown [9]")
     parser.add_argument("--quick", action="store_true", help="little of everything, to see that it runs")

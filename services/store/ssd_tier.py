@@ -21,6 +21,7 @@ from kvstore.ssd import SUFFIX, SsdError, SsdFile
 from kvstore.ssd_scan import Scan
 from kvstore.vocabulary import Answer, Demote, Promote
 from services.runtime.logs import fields
+from services.store.collector import collector_paused, leave_alone
 from services.store.io_threads import IoThreads, Lane
 
 READERS = 4
@@ -144,7 +145,9 @@ class SsdTier:
     async def run(self) -> None:
         """Open the file once there is a layout, then complete moves, until cancelled."""
         try:
-            await self._open(*await self._adopted)
+            identity, layout = await self._adopted
+            with collector_paused():
+                await self._open(identity, layout)
         finally:
             self._opened.set()
         if self._threads is None:
@@ -239,6 +242,7 @@ class SsdTier:
         self._threads = IoThreads({READ: Lane(READERS), WRITE: Lane(WRITERS, BATCH)}, self._move)
         for _ in self._catalog.attaching_disk(file.slots, scan.entries):
             await asyncio.sleep(0)  # whoever asks meanwhile is served from memory
+        leave_alone(len(scan.entries))
         self.scan, self.state = scan, SsdState.ON
         log.info(
             "ssd on",

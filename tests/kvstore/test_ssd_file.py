@@ -303,3 +303,13 @@ def test_a_file_that_was_cut_short_is_an_error_when_it_is_read(path: Path) -> No
     with pytest.raises(OSError, match="shorter than it was"):
         is_served(file, SLOTS - 1, name(0))
     file.close()
+
+
+def test_a_block_that_was_written_in_part_is_an_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = open_file(path)
+    put(file, 0, name(0))
+    pwritev = os.pwritev
+    monkeypatch.setattr(os, "pwritev", lambda descriptor, parts, at: pwritev(descriptor, parts[:1], at))
+    with pytest.raises(OSError, match="written in part"):
+        put(file, 1, name(1))
+    file.close()

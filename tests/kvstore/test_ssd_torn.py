@@ -1,12 +1,14 @@
 """Torn slots, written by hand: whatever region of header or payload is torn, the block is not served."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import xxhash
 
 from kvstore.layout import PAGE_BYTES
 from kvstore.names import BlockName
-from kvstore.ssd_format import FIRST_SLOT
+from kvstore.ssd_format import FIRST_SLOT, SlotHeader, decode_slot_header, encode_slot_header
 from tests.kvstore.disk import LAYOUT, STRIDE, is_served, name, open_file, put
 
 SLOT = 2
@@ -112,6 +114,32 @@ def test_a_write_that_stopped_at_any_sector_serves_neither_block_or_one_whole(pa
         assert served - OTHERS <= {name(SLOT), name(100 + SLOT)}
         whole = {0: {name(100 + SLOT)}, STRIDE: {name(SLOT)}}.get(cut)
         assert whole is None or served - OTHERS == whole
+
+
+def rewritten(path: Path, header: SlotHeader) -> None:
+    """This header in the place of the slot's own, intact."""
+    page = bytearray(PAGE_BYTES)
+    encode_slot_header(header, memoryview(page))
+    overwrite(path, range(PAGE_BYTES), bytes(page), base=BASE)
+
+
+@pytest.mark.parametrize("field", ["slot", "epoch", "fingerprint", "length"])
+def test_an_intact_header_that_is_not_of_this_slot_of_this_file_is_not_found(path: Path, field: str) -> None:
+    header = decode_slot_header(path.read_bytes()[BASE : BASE + PAGE_BYTES])
+    assert header is not None
+    others = {"slot": SLOT + 5, "epoch": header.epoch + 1, "fingerprint": bytes(32), "length": header.length - 1}
+    rewritten(path, replace(header, sequence=header.sequence + 9, **{field: others[field]}))  # type: ignore[arg-type]
+    found, served = names_found_and_served(path)
+    assert found == served == OTHERS
+
+
+def test_an_intact_header_of_another_version_is_not_found(path: Path) -> None:
+    page = bytearray(path.read_bytes()[BASE : BASE + PAGE_BYTES])
+    page[8] += 1
+    page[-8:] = xxhash.xxh3_64_intdigest(page[:-8]).to_bytes(8, "little")
+    overwrite(path, range(PAGE_BYTES), bytes(page), base=BASE)
+    found, served = names_found_and_served(path)
+    assert found == served == OTHERS
 
 
 def test_a_block_copied_to_another_slot_is_not_found_there(path: Path) -> None:

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import random
 import signal
+from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ from services.wire import report_codec
 from services.wire.channel import serve
 from services.wire.pb import conductor_pb2, conductor_pb2_grpc
 from services.worker.store_session import StoreAway
+from tests.services.rig import PATIENCE_S
 
 SEED = 20261122
 KILLS = 50
@@ -57,13 +59,18 @@ class Conductor(conductor_pb2_grpc.ConductorServicer):
     """Believes what stores report of their SSD."""
 
     on_ssd: set[BlockName] = field(default_factory=set)
+    found: dict[int, set[BlockName]] = field(default_factory=lambda: defaultdict(set))  # by each process, by its pid
+    searched: dict[int, asyncio.Event] = field(default_factory=lambda: defaultdict(asyncio.Event))
     reports: list[StoreReport] = field(default_factory=list)
 
     async def ReportStore(self, request: conductor_pb2.StoreReport, context: Any) -> conductor_pb2.ReportAnswer:  # noqa: N802
         report = report_codec.store_report_from_wire(request)
         self.on_ssd -= set(report.ssd_lost)
         self.on_ssd |= set(report.ssd_gained)
+        self.found[report.pid] |= set(report.ssd_gained)
         self.reports.append(report)
+        if report.ssd is not None and report.ssd.state == "on":
+            self.searched[report.pid].set()
         return conductor_pb2.ReportAnswer()
 
 
@@ -110,6 +117,8 @@ class Victim:
         """One life: what must be there is there; then it is written to and read from until it is killed."""
         async with self.running() as (bench, pid):
             known = sorted(self.conductor.on_ssd)
+            await asyncio.wait_for(self.conductor.searched[pid].wait(), PATIENCE_S)
+            assert not self.keeps_all or self.conductor.found[pid] >= set(known), "a restart lost what was on the SSD"
             for name in self.chance.sample(known, min(SAMPLE, len(known))):
                 count = await served(bench, [name])
                 assert count or not self.keeps_all, "it was on the SSD when the store was killed"
