@@ -1,5 +1,6 @@
 """Workers that know what was promised against workers that serve by arrival: the same arrivals, in virtual time."""
 
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -9,6 +10,8 @@ from loadtest.simulator.record import Record
 from loadtest.workload import poisson
 from scheduler.vocabulary import Promise
 from tests.loadtest.build import simulation, spec
+
+PAGE = (Path(__file__).parents[2] / "docs" / "scheduling.md").read_text(encoding="utf-8")
 
 
 def short_and_long(rate_per_s: float, number: int, seed: int) -> list[Request]:
@@ -55,3 +58,14 @@ def test_where_late_ones_are_refused_the_order_costs_nobody_its_promise(admissio
 
     assert counts[True] >= 0.99 * counts[False]
     assert counts[True] > 300
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rate_per_s", "admission"), [(5.0, "off"), (8.0, "off"), (5.0, "early"), (8.0, "predictive")])
+def test_the_page_has_the_figures(rate_per_s: float, admission: str) -> None:
+    """docs/scheduling.md, *Whose turn it is*."""
+    requests = short_and_long(rate_per_s, 600, 1)
+    known, by_arrival = (
+        in_time(run(requests, Promise(1.0), enforced=enforced, admission=admission), 1.0) for enforced in (True, False)
+    )
+    assert f"| {rate_per_s:g}, {admission} | {by_arrival} | {known} |" in PAGE

@@ -33,7 +33,7 @@ from scheduler.vocabulary import (
     Role,
     WorkerReport,
 )
-from tests.scheduler.build import ask, store_report, worker_report
+from tests.scheduler.build import ask, names, prompt, store_report, worker_report
 
 PROMISE = Promise(ttft_s=2.0, tpot_s=0.03)
 MODES = [mode.value for mode in Admission]
@@ -135,6 +135,43 @@ def test_the_next_candidate_is_tried_before_refusing() -> None:
     assert isinstance(answer, Placement)
     assert answer.prefill is not None
     assert (answer.prefill.worker, answer.decode.worker) == ("p1", "d1")
+
+
+def test_a_decode_worker_that_keeps_the_promise_is_taken_though_its_kv_has_far_to_go() -> None:
+    """By cost alone it would be the near one, which is too slow for what was promised."""
+    workers = [
+        worker_report("p", Role.PREFILL, store="s", block_bytes=1 << 25),
+        worker_report("near", Role.DECODE, store="s", running=6, kv_tokens=4000, block_bytes=1 << 25),
+        worker_report("far", Role.DECODE, store="t", running=1, kv_tokens=1000, block_bytes=1 << 25),
+    ]
+
+    def choice(tpot_s: float) -> Placement:
+        made = Conductor(admission="early", promise=Promise(90.0, tpot_s))
+        for worker in workers:
+            made.worker_reported(worker, now=0)
+        for store in "st":
+            made.store_reported(store_report(store, snapshot=True, transfer=True), now=0)
+        answer = made.place(ask(tokens=3000, most=10), now=0)
+        assert isinstance(answer, Placement)
+        return answer
+
+    near = choice(9.0)
+    assert near.decode.worker == "near"
+    assert choice(0.99 * near.predicted_tpot_s).decode.worker == "far"
+
+
+def test_a_prefill_worker_that_keeps_the_promise_is_taken_whatever_the_policy_likes_better() -> None:
+    made = Conductor(admission="early", promise=PROMISE, policy="longest-prefix")
+    holder = worker_report("holder", Role.PREFILL, store="s", queued=9000, waiting=1)
+    for worker in (holder, worker_report("p", Role.PREFILL, store="t"), worker_report("d", Role.DECODE, store="t")):
+        made.worker_reported(worker, now=0)
+    made.store_reported(store_report("s", snapshot=True, gained=names(prompt(900)), transfer=True), now=0)
+    made.store_reported(store_report("t", snapshot=True, transfer=True), now=0)
+    answer = made.place(ask(tokens=1000), now=0)
+
+    assert isinstance(answer, Placement)
+    assert answer.prefill is not None
+    assert answer.prefill.worker == "p"
 
 
 def test_what_is_refused_books_nothing() -> None:

@@ -238,6 +238,40 @@ def test_the_transfers_of_a_request_that_has_ended_are_over() -> None:
     assert placed(made, ask("z", tokens=3000)).predicted_ttft_s == alone
 
 
+def test_a_sender_is_busy_for_whoever_fetches_from_it_next() -> None:
+    """Though the second one's own link is free."""
+    workers = [worker_report(name, M, store=store, block_bytes=1 << 20) for name, store in (("m0", "s"), ("m1", "t"))]
+    made = hosts(*workers, held={"u": 2900})
+    first, second = (placed(made, ask(name, tokens=3000)) for name in "xy")
+
+    assert {first.decode.worker, second.decode.worker} == {"m0", "m1"}
+    assert first.source == second.source == StoreTarget(StoreId("u"), "u:1")
+    assert second.predicted_ttft_s > first.predicted_ttft_s + 0.1
+
+
+def test_a_fetch_that_is_through_before_its_turn_comes_costs_nothing() -> None:
+    """It overlaps the queue, where the paper's formula adds the two."""
+    queue = worker_report("m", M, store="s", queued=3000, waiting=1, block_bytes=1 << 20)
+    far, near = (placed(hosts(queue, held={store: 2900}), ask(tokens=3000)) for store in "us")
+
+    assert far.source is not None
+    assert near.source is None
+    assert far.predicted_ttft_s == near.predicted_ttft_s
+
+
+def test_a_transfer_is_over_in_its_time_though_nobody_tells_its_end() -> None:
+    made = hosts(worker_report("m", M, store="s", block_bytes=1 << 20), held={"u": 2900})
+    stores = made._beliefs.store_table
+
+    def sends_s() -> float:
+        return float(stores.rows["sends_s"][stores.row(StoreId("u"))])
+
+    placed(made, ask("x", tokens=3000))
+    assert sends_s() > 0.2
+    placed(made, ask("y", tokens=1), now=1.4)
+    assert sends_s() == 0.0
+
+
 def test_the_decode_worker_is_chosen_with_the_prefill_worker() -> None:
     """The remote one would be a little faster, if its KV did not have to come over a slow link."""
 

@@ -21,7 +21,8 @@ def test_a_pool_must_be_short_for_a_while_and_the_other_must_have_plenty() -> No
     assert balance.wanted(lopsided, now=0) is None
     assert balance.wanted(lopsided, now=SUSTAINED_S - 1) is None
     assert balance.wanted(lopsided, now=SUSTAINED_S) is P
-    for pools in (Pools(1.5, 0.5, 2, 2), Pools(0.7, 0.1, 2, 2), Pools(1.5, 0.1, 2, 1)):
+    # The last one would be as short as the other is now: it would be a change to and fro.
+    for pools in (Pools(1.5, 0.5, 2, 2), Pools(0.7, 0.1, 2, 2), Pools(1.5, 0.1, 2, 1), Pools(1.5, 0.4, 2, 2)):
         balance = Balance()
         assert [balance.wanted(pools, now=10.0 * moment) for moment in range(20)] == [None] * 20
 
