@@ -220,7 +220,8 @@ def _no_route(request: Request, error: Exception) -> Response:
         case 404:
             told = ApiError(404, f"There is no {asked} here.", code="not_found")
         case 405:
-            told = ApiError(405, f"{asked} is not possible: another method is.", code="method_not_allowed")
+            allowed = (error.headers or {}).get("Allow", "another method")
+            told = ApiError(405, f"{asked} is not possible; {allowed} is.", code="method_not_allowed")
         case _:
             told = ApiError(error.status_code, str(error.detail))
     response = error_response(told)

@@ -226,7 +226,8 @@ def _told(problem: ErrorDetails) -> ApiError:
         return bad_request("The body must be a JSON object.")
     if problem["type"] == "missing":
         return bad_request(f"`{param}` is required.", param)
-    return bad_request(f"`{param}`: {problem['msg']}{_shown(problem['input'])}.", param)
+    reason = problem["msg"].replace(" after validation", "")  # whoever asks does not know that there is any
+    return bad_request(f"`{param}`: {reason}{_shown(problem['input'])}.", param)
 
 
 def field_name(path: tuple[int | str, ...]) -> str:
