@@ -184,6 +184,18 @@ def test_a_decode_on_a_coupled_node_waits_for_a_chunk_or_for_a_whole_prompt(chun
     assert first.tbt_s == pytest.approx(gap_s, rel=0.1)
 
 
+@pytest.mark.parametrize(("coupled", "cached_tokens"), [(Coupled(), 0), (None, 960)])
+def test_what_its_device_has_forgotten_a_coupled_node_computes_again(
+    coupled: Coupled | None, cached_tokens: int
+) -> None:
+    """A prompt of 8,000 tokens takes the whole device; the store, which coupled nodes have none of, keeps both."""
+    small, texts = machine(device_tokens=126 * 64), [(1, 1000), (2, 8000), (1, 1000)]
+    asked = [Request(5.0 * at, (Span(text, tokens),), Span(9, 1)) for at, (text, tokens) in enumerate(texts)]
+    records = run(spec(machine=small, prefill=0, decode=0, mixed=1, coupled=coupled), asked)
+
+    assert records[-1].cached_tokens == cached_tokens
+
+
 def test_a_follower_comes_when_the_one_before_it_has_ended() -> None:
     requests = [*alone(640, output=50), Request(2.0, (Span(3, 64),), Span(4, 1), after=0)]
     first, second = run(spec(), requests)
