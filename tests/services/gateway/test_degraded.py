@@ -11,7 +11,7 @@ import pytest
 
 from scheduler.conductor import Conductor
 from scheduler.vocabulary import Decision, Role
-from services.conductor.notices import Notices
+from services.conductor.notices import STARTING_S, Notices
 from services.conductor.server import ConductorService
 from services.gateway.patience import Patience
 from services.gateway.text import toy_text
@@ -33,7 +33,11 @@ class Conducted:
 @pytest.mark.parametrize("left", [Role.PREFILL, Role.DECODE])
 async def test_the_other_role_serves_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture, left: Role) -> None:
     conductor = Conductor(inline_max_tokens=0)
-    service, notices = ConductorService(conductor, name="conductor-0", clock=time.monotonic), Notices(conductor)
+    service, times = (
+        ConductorService(conductor, name="conductor-0", clock=time.monotonic),
+        iter((0.0, *[STARTING_S] * 3)),
+    )
+    notices = Notices(conductor, clock=lambda: next(times))
     caplog.set_level(logging.INFO)
     async with rig(tmp_path) as it, AsyncExitStack() as stack:
         target = it.target("conductor-0")
