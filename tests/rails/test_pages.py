@@ -32,7 +32,7 @@ THEIRS = {
 }
 """Names and flags in the pages that other people's software has."""
 
-ROWS = re.compile(r"(prefill|decode|place)_\w+")
+ROWS = re.compile(r"(prefill|decode|place|restart)_\w+")
 """Rows of benches, whose names have a size in them."""
 
 PACKAGES = "services|scheduler|kvstore|engine|loadtest|tests|docs|proto"
