@@ -91,7 +91,9 @@ async def _exposed(stub: "worker_pb2_grpc.WorkerAsyncStub", hosts: Hosts, *, ear
             push_to=target if early else None,
         )
     )
-    await call.read()
+    async for event in call:
+        if event.HasField("first"):
+            break
     started = time.perf_counter()
     pushing = None if early else hosts.here.session.push(hosts.there_target, names, last_is_short=False)
     if pushing is not None:
