@@ -50,8 +50,8 @@ def test_three_million_tokens_fit_a_nodes_dram() -> None:
 def test_a_measured_machine_explains_its_measurements() -> None:
     smollm2 = profiles.load("cpu-smollm2").profile
 
-    assert estimate.prefill_s(smollm2, 512) == pytest.approx(0.13767, rel=0.1)
-    assert estimate.step_s(smollm2, 8, 4800) == pytest.approx(0.0449, rel=0.1)
+    assert estimate.prefill_s(smollm2, 512) == pytest.approx(0.5749, rel=0.1)
+    assert estimate.step_s(smollm2, 8, 4800) == pytest.approx(0.0257, rel=0.1)
 
 
 @pytest.mark.parametrize("name", profiles.names())
