@@ -82,8 +82,8 @@ class _Run:
                 "running": state.running,
                 "waiting": state.waiting,
                 "prefill_tokens_queued": state.prefill_tokens_queued,
-                "gpu_blocks_free": state.gpu_blocks_free,
-                "gpu_blocks_total": state.gpu_blocks_total,
+                "device_blocks_free": state.device_blocks_free,
+                "device_blocks_total": state.device_blocks_total,
             }
             for worker in self._simulation.workers.values()
             for state in (worker.report(),)

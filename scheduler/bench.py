@@ -165,8 +165,8 @@ def _worker(number: int, count: int) -> WorkerReport:
         waiting=0,
         prefill_tokens_queued=0,
         kv_tokens=0,
-        gpu_blocks_free=30_000,
-        gpu_blocks_total=30_000,
+        device_blocks_free=30_000,
+        device_blocks_total=30_000,
         block_bytes=BLOCK_BYTES,
     )
 

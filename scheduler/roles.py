@@ -136,5 +136,5 @@ def _decode_load(worker: WorkerBelief, beliefs: Beliefs, promise: Promise) -> fl
     """The most of: its TPOT over what is promised, the share of its seats, and of its blocks, that is taken."""
     report, sequences = worker.report, _now(worker, beliefs, "sequences")
     tpot_s = estimate.step_s(report.profile, sequences, _now(worker, beliefs, "kv_tokens")) if sequences else 0.0
-    blocks = 1.0 - _now(worker, beliefs, "blocks_free") / max(1, report.gpu_blocks_total)
+    blocks = 1.0 - _now(worker, beliefs, "blocks_free") / max(1, report.device_blocks_total)
     return max(tpot_s / promise.tpot_s, sequences / max(1, report.max_num_seqs), blocks)

@@ -276,8 +276,8 @@ class WorkerReport:
     waiting: int
     prefill_tokens_queued: int
     kv_tokens: int
-    gpu_blocks_free: int
-    gpu_blocks_total: int
+    device_blocks_free: int
+    device_blocks_total: int
     live: tuple[RequestId, ...] = ()
     draining: bool = False
     block_bytes: int = 0

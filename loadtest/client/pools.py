@@ -25,6 +25,6 @@ def samples(status: dict[str, Any], *, at_s: float) -> list[PoolSample]:  # Any:
 
 
 def _used(workers: list[dict[str, Any]]) -> float | None:
-    total = sum(int(worker["gpu_blocks_total"]) for worker in workers)
-    free = sum(int(worker["gpu_blocks_free"]) for worker in workers)
+    total = sum(int(worker["device_blocks_total"]) for worker in workers)
+    free = sum(int(worker["device_blocks_free"]) for worker in workers)
     return (total - free) / total if total else None

@@ -71,7 +71,7 @@ WORKER_COLUMNS = (
     _plain("store"),
     _plain("running"),
     _plain("waiting"),
-    _of("device blocks free", "gpu_blocks_free", "gpu_blocks_total"),
+    _of("device blocks free", "device_blocks_free", "device_blocks_total"),
 )
 STORE_COLUMNS = (
     _plain("id"),

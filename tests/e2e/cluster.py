@@ -124,7 +124,7 @@ class Cluster:
         ) and all(
             worker["running"] == 0
             and worker["waiting"] == 0
-            and worker["gpu_blocks_free"] == worker["gpu_blocks_total"]
+            and worker["device_blocks_free"] == worker["device_blocks_total"]
             for worker in status["workers"]
         )
 

@@ -333,8 +333,8 @@ class WorkerReport(_message.Message):
     WAITING_FIELD_NUMBER: _builtins.int
     PREFILL_TOKENS_QUEUED_FIELD_NUMBER: _builtins.int
     KV_TOKENS_FIELD_NUMBER: _builtins.int
-    GPU_BLOCKS_FREE_FIELD_NUMBER: _builtins.int
-    GPU_BLOCKS_TOTAL_FIELD_NUMBER: _builtins.int
+    DEVICE_BLOCKS_FREE_FIELD_NUMBER: _builtins.int
+    DEVICE_BLOCKS_TOTAL_FIELD_NUMBER: _builtins.int
     LIVE_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
     BLOCK_BYTES_FIELD_NUMBER: _builtins.int
@@ -353,8 +353,8 @@ class WorkerReport(_message.Message):
     waiting: _builtins.int
     prefill_tokens_queued: _builtins.int
     kv_tokens: _builtins.int
-    gpu_blocks_free: _builtins.int
-    gpu_blocks_total: _builtins.int
+    device_blocks_free: _builtins.int
+    device_blocks_total: _builtins.int
     draining: _builtins.bool
     block_bytes: _builtins.int
     prefills_queued: _builtins.int
@@ -385,8 +385,8 @@ class WorkerReport(_message.Message):
         waiting: _builtins.int = ...,
         prefill_tokens_queued: _builtins.int = ...,
         kv_tokens: _builtins.int = ...,
-        gpu_blocks_free: _builtins.int = ...,
-        gpu_blocks_total: _builtins.int = ...,
+        device_blocks_free: _builtins.int = ...,
+        device_blocks_total: _builtins.int = ...,
         live: _abc.Iterable[_builtins.str] | None = ...,
         draining: _builtins.bool = ...,
         block_bytes: _builtins.int = ...,
@@ -395,7 +395,7 @@ class WorkerReport(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_store", b"_store", "identity", b"identity", "profile", b"profile", "store", b"store"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_store", b"_store", "address", b"address", "block_bytes", b"block_bytes", "draining", b"draining", "gpu_blocks_free", b"gpu_blocks_free", "gpu_blocks_total", b"gpu_blocks_total", "identity", b"identity", "incarnation", b"incarnation", "kv_tokens", b"kv_tokens", "live", b"live", "max_model_len", b"max_model_len", "max_num_seqs", b"max_num_seqs", "pid", b"pid", "prefill_squares_queued", b"prefill_squares_queued", "prefill_tokens_queued", b"prefill_tokens_queued", "prefills_queued", b"prefills_queued", "profile", b"profile", "role", b"role", "running", b"running", "sequence", b"sequence", "store", b"store", "waiting", b"waiting", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_store", b"_store", "address", b"address", "block_bytes", b"block_bytes", "device_blocks_free", b"device_blocks_free", "device_blocks_total", b"device_blocks_total", "draining", b"draining", "identity", b"identity", "incarnation", b"incarnation", "kv_tokens", b"kv_tokens", "live", b"live", "max_model_len", b"max_model_len", "max_num_seqs", b"max_num_seqs", "pid", b"pid", "prefill_squares_queued", b"prefill_squares_queued", "prefill_tokens_queued", b"prefill_tokens_queued", "prefills_queued", b"prefills_queued", "profile", b"profile", "role", b"role", "running", b"running", "sequence", b"sequence", "store", b"store", "waiting", b"waiting", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__store: _TypeAlias = _typing.Literal["store"]  # noqa: Y015
     _WhichOneofArgType__store: _TypeAlias = _typing.Literal["_store", b"_store"]  # noqa: Y015

@@ -123,7 +123,7 @@ def handed_over(engine: LlamaEngine, asked: list[Asked], *, tokens: int = 2048, 
 
 
 def from_device_blocks(engine: LlamaEngine, asked: list[Asked], *, tokens: int = 2048, seats: int = 8) -> Answers:
-    """The same question a second time, while its prefix lies in the GPU blocks."""
+    """The same question a second time, while its prefix lies in the device blocks."""
     worker = make_worker(engine, tokens=tokens, seats=seats)
     answers: Answers = []
     for start in range(0, len(asked), 6):  # as many as the blocks hold at once
@@ -179,7 +179,7 @@ PATHS: dict[str, Callable[[LlamaEngine, list[Asked]], Answers]] = {
     "in chunks of one block": chunked,
     "batched with seven others": batched,
     "handed over": handed_over,
-    "prefix in GPU blocks": from_device_blocks,
+    "prefix in device blocks": from_device_blocks,
     "prefix in the arena": from_the_arena,
     "resumed after preemption": resumed,
 }
@@ -239,7 +239,7 @@ def test_in_bfloat16_by_layers_tokens_are_within_the_bound(
 
 ALIKE: dict[str, Callable[[LlamaEngine, list[Asked]], Answers]] = {
     "handed over": partial(handed_over, tokens=SIZE, seats=1),
-    "prefix in GPU blocks": partial(from_device_blocks, tokens=SIZE, seats=1),
+    "prefix in device blocks": partial(from_device_blocks, tokens=SIZE, seats=1),
     "prefix in the arena": partial(from_the_arena, tokens=SIZE, seats=1),
 }
 """With one block a step and one sequence at a time, these compute what ``chunked`` does, product by product."""

@@ -6,7 +6,7 @@ from loadtest.record import PoolSample
 
 def worker(role: str, running: int, waiting: int, free: int, total: int = 10) -> dict[str, object]:
     return {
-        "role": role, "running": running, "waiting": waiting, "gpu_blocks_free": free, "gpu_blocks_total": total,
+        "role": role, "running": running, "waiting": waiting, "device_blocks_free": free, "device_blocks_total": total,
         "prefill_tokens_queued": 7 * waiting,
     }  # fmt: skip
 

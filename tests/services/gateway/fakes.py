@@ -190,8 +190,8 @@ class FakeWorker(worker_pb2_grpc.WorkerServicer):
             waiting=0,
             prefill_tokens_queued=0,
             kv_tokens=0,
-            gpu_blocks_free=10,
-            gpu_blocks_total=10,
+            device_blocks_free=10,
+            device_blocks_total=10,
         )
 
     def _portion(self, request: worker_pb2.DecodeRequest, position: int) -> tuple[list[int], str]:

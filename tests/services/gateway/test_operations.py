@@ -79,7 +79,7 @@ async def test_status_has_what_the_command_prints(gateway: Gateway) -> None:
     assert [each["id"] for each in document["gateways"]] == ["gateway-0"]
     workers = {each["id"]: each for each in document["workers"]}
     assert workers["prefill-0"]["role"] == "prefill"
-    assert {"pid", "running", "waiting", "gpu_blocks_free", "gpu_blocks_total"} <= workers["decode-0"].keys()
+    assert {"pid", "running", "waiting", "device_blocks_free", "device_blocks_total"} <= workers["decode-0"].keys()
     store = document["stores"][0]
     assert store["slots_free"] + store["slots_writing"] + store["slots_sealed"] == store["slots_total"]
     assert {"id", "pid", "leases"} <= store.keys()

@@ -17,8 +17,8 @@ STATUS = {
     "handoffs": 7,
     "placements": {"handed over": 7, "inline, sooner": 5},
     "workers": [
-        {"id": "decode-0", "role": "decode", "pid": 12, "running": 1, "waiting": 2, "gpu_blocks_free": 3}
-        | {"gpu_blocks_total": 9, "new_field": "x"}
+        {"id": "decode-0", "role": "decode", "pid": 12, "running": 1, "waiting": 2, "device_blocks_free": 3}
+        | {"device_blocks_total": 9, "new_field": "x"}
     ],
     "stores": [{"id": "store-0", "pid": 13, "slots_total": 10, "slots_free": 8, "slots_writing": 1, "slots_sealed": 1}],
     "conductors": [{"id": "conductor-0", "pid": 14}],
