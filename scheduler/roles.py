@@ -94,7 +94,7 @@ class Roles:
         serving = [it for it in beliefs.workers.values() if beliefs.alive(it.heard_s, now) and not it.report.draining]
         prefill, decode = ([it for it in serving if it.report.role is role] for role in (Role.PREFILL, Role.DECODE))
         loads = [_load([_prefill_load(it, beliefs, promise) for it in prefill])]
-        loads.append(_load([_decode_load(it, beliefs, promise) for it in decode]))
+        loads.append(_load([_decode_load(it, promise) for it in decode]))
         wanted = self._balance.wanted(Pools(loads[0], loads[1], len(prefill), len(decode)), now=now)
         if wanted is None:
             return
@@ -132,9 +132,13 @@ def _prefill_load(worker: WorkerBelief, beliefs: Beliefs, promise: Promise) -> f
     return _now(worker, beliefs, "queue_s") / (promise.ttft_s if promise.ttft_s < inf else UNPROMISED_TTFT_S)
 
 
-def _decode_load(worker: WorkerBelief, beliefs: Beliefs, promise: Promise) -> float:
-    """The most of: its TPOT over what is promised, the share of its seats, and of its blocks, that is taken."""
-    report, sequences = worker.report, _now(worker, beliefs, "sequences")
-    tpot_s = estimate.step_s(report.profile, sequences, _now(worker, beliefs, "kv_tokens")) if sequences else 0.0
-    blocks = 1.0 - _now(worker, beliefs, "blocks_free") / max(1, report.device_blocks_total)
+def _decode_load(worker: WorkerBelief, promise: Promise) -> float:
+    """The most of: its TPOT over what is promised, the share of its seats, and of its blocks, that is taken.
+
+    By its report alone: who is placed there and still prefills is booked, too, and the shorter the prefill pool is, the
+    more of those there are. With them a decode pool that idles looked full, and no worker ever left it (measured).
+    """
+    report, sequences = worker.report, worker.report.running + worker.report.waiting
+    tpot_s = estimate.step_s(report.profile, sequences, report.kv_tokens) if sequences else 0.0
+    blocks = 1.0 - report.device_blocks_free / max(1, report.device_blocks_total)
     return max(tpot_s / promise.tpot_s, sequences / max(1, report.max_num_seqs), blocks)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from scheduler.conductor import Conductor
 from scheduler.roles import COOL_DOWN_S, SUSTAINED_S, Balance, Pools
-from scheduler.vocabulary import Role, WorkerId
-from tests.scheduler.build import worker_report
+from scheduler.vocabulary import Decision, Placement, Role, WorkerId
+from tests.scheduler.build import ask, store_report, worker_report
 
 P, D = Role.PREFILL, Role.DECODE
 
@@ -91,19 +91,23 @@ def test_a_load_that_swings_faster_than_it_lasts_changes_nothing() -> None:
 
 
 def told(
-    *, elastic: bool = True, advises: bool = False, queued: int = 9000, running: int = 0
+    *, elastic: bool = True, advises: bool = False, queued: int = 9000, running: int = 0, placed: int = 0
 ) -> tuple[Conductor, list[dict[str, Role]]]:
-    """Two workers of each role report every second; what each is told, by second."""
+    """Two workers of each role report every second; what each is told, by second. placed: requests, none begun."""
     made, answers = Conductor(elastic=elastic, advises=advises), []
     roles = {"p0": P, "p1": P, "d0": D, "d1": D}
     for now in range(1, 31):
         told_now = {}
+        made.store_reported(store_report(sequence=now, snapshot=True), now=now)
         for name, role in roles.items():
             tokens, sequences = (queued, 0) if role is P else (0, running + (name == "d0"))
             report = worker_report(
                 name, role, sequence=now, queued=tokens, waiting=1 if tokens else 0, running=sequences
             )
             made.worker_reported(report, now=now)
+            if name == "d1" and now == 1:
+                for number in range(placed):
+                    assert isinstance(made.place(ask(f"{number}", tokens=500), now=now), Placement)
             directive = made.directive(WorkerId(name), now=now)
             if directive is not None:
                 told_now[name] = directive
@@ -120,6 +124,14 @@ def test_the_idlest_worker_of_the_pool_that_has_plenty_is_told_to_change_once() 
     assert made.snapshot().role_changes == 1
     made, answers = told(queued=0, running=8)
     assert [answer for answer in answers if answer] == [{"p0": D}]
+
+
+def test_who_waits_for_a_prefill_does_not_make_decode_workers_look_busy() -> None:
+    """Its seat is booked for minutes while prefill is short: two decode workers that idle, with every seat promised."""
+    made, answers = told(placed=16)
+
+    assert made.snapshot().decisions == {Decision.HANDED_OVER: 16}
+    assert [answer for answer in answers if answer] == [{"d1": P}]
 
 
 def test_nobody_is_told_to_change_unless_the_operator_allows_it() -> None:
