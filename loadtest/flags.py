@@ -66,9 +66,15 @@ def add_offer(parser: Parser) -> None:
         type=_length,
         default=1024,
         metavar="N",
-        help="tokens of a prompt, or of what is new in it [1024]",
+        help="tokens of a prompt, or of what is new in it; but for random, the median of drawn lengths [1024]",
     )
-    add("--output-len", type=_length, default=128, metavar="N", help="tokens of an answer [128]")
+    add(
+        "--output-len",
+        type=_length,
+        default=128,
+        metavar="N",
+        help="tokens of an answer; but for random, the median of drawn lengths [128]",
+    )
     add(
         "--random-range-ratio",
         type=_not_below_0,
