@@ -11,7 +11,7 @@ infinite where there is no room (arXiv 2407.00079, section 7). The modes differ 
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum
 from math import inf, log
 
 from scheduler.vocabulary import Ask, Priority
@@ -69,26 +69,25 @@ def limit(ask: Ask, excess: float, *, starved_s: float = 0.0) -> float:
     return min(most, max(FAIR_LOAD, 1.0 / excess)) if excess > 1.0 else most
 
 
-def refusal(mode: Admission, loads: Loads, most: float, *, ttft_s: float, queue_s: float) -> str | None:
-    """Why it is refused, a clause; None where it is taken. queue_s: the deadline of ``queue``."""
+class Refused(Enum):
+    """Why; the sentences are in refusals.py."""
+
+    WAITS = "its turn comes after the deadline of ``queue``"
+    LATE = "its first token"
+    SLOW = "its further tokens"
+    NO_ROOM = "nobody has room to decode it"
+
+
+def refused(mode: Admission, loads: Loads, most: float, *, ttft_s: float, queue_s: float) -> Refused | None:
+    """Why it is refused; None where it is taken. queue_s: the deadline of ``queue``."""
     if most == inf or mode is Admission.OFF:
         return None
     if mode is Admission.QUEUE:
-        return (
-            f"its first token may take {_time(ttft_s)}, and nobody waits longer than {queue_s:g} s"
-            if (ttft_s > queue_s)
-            else None
-        )
+        return Refused.WAITS if ttft_s > queue_s else None
     if loads.prefill > most:
-        late = f"its first token may take {_time(ttft_s)}, which is {loads.prefill:.2f} of what was promised"
-        return (
-            f"{late}, and {loads.prefill_alone:.2f} if nobody else were there" if loads.prefill_alone > most else late
-        )
+        return Refused.LATE
     if mode.looks_at_decode and loads.decode > most:
-        if loads.decode == inf:
-            return "no decode worker will have room for it"
-        slow = f"its tokens would take {loads.decode:.2f} of the time that was promised"
-        return f"{slow}, and {loads.decode_alone:.2f} if nobody else were there" if loads.decode_alone > most else slow
+        return Refused.NO_ROOM if loads.decode == inf else Refused.SLOW
     return None
 
 
@@ -109,7 +108,3 @@ def retry_after_s(
 
 def _bounded(seconds: float) -> float:
     return min(max(seconds, 0.1), LONGEST_RETRY_S)
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds >= 1.0 else f"{1000.0 * seconds:.3g} ms"

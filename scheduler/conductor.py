@@ -192,7 +192,7 @@ class Conductor:
         if beliefs.identity is None:
             return nobody(beliefs, ask, now=now)
         if now < beliefs.since_s + self._settles_s:
-            reason = "this conductor has just begun to hear of workers"
+            reason = "the conductor has just started, and is still hearing which workers there are"
             return Rejection(ask.request, RejectionCode.UNAVAILABLE, reason, self._settles_s)
         self._demand.asked(now=now)
         at = forecast(beliefs, ask, self._costs, fetches=self._policy.fetches, demand=self._demand, now=now)

@@ -9,8 +9,8 @@ from math import inf
 
 import numpy as np
 
-from scheduler import estimate
-from scheduler.admission import Admission, Loads, limit, refusal, retry_after_s
+from scheduler import estimate, refusals
+from scheduler.admission import Admission, Loads, limit, refused, retry_after_s
 from scheduler.beliefs import Beliefs
 from scheduler.costs import HANDOFF_S, LINK_S
 from scheduler.flights import EXPECTED_OUTPUT_TOKENS
@@ -84,15 +84,16 @@ class Judge:
         loads = self._loads(ask, at, pair, met, promise)
         starved_s = 0.0 if self._batch_refused_s is None else now - self._batch_refused_s
         most = limit(ask, self._shares.excess(ask.tenant, now=now), starved_s=starved_s)
-        reason = refusal(self.mode, loads, most, ttft_s=ttft_s, queue_s=self._queue_s)
+        why = refused(self.mode, loads, most, ttft_s=ttft_s, queue_s=self._queue_s)
         if ask.priority is Priority.BATCH and not ask.resumed:
-            self._batch_refused_s = None if reason is None else now - starved_s
-        if reason is None:
+            self._batch_refused_s = None if why is None else now - starved_s
+        if why is None:
             return None
         self.refused += 1
         lasts_s = self._beliefs.flights.lasts_s(EXPECTED_OUTPUT_TOKENS * min(promise.tpot_s, 1.0), now=now)
         after_s = retry_after_s(self.mode, loads, most, ttft_s=ttft_s, queue_s=self._queue_s, lasts_s=lasts_s)
-        return Rejection(ask.request, RejectionCode.UNATTAINABLE, reason, after_s)
+        reason = refusals.sentence(why, ask, loads, most, promise, ttft_s=ttft_s, queue_s=self._queue_s)
+        return Rejection(ask.request, RejectionCode.UNATTAINABLE, reason, after_s, ttft_s)
 
     def _loads(self, ask: Ask, at: Forecast, pair: Pair, met: Met, promise: Promise) -> Loads:
         """Corrected by what most of those that are near their promise have really taken."""
@@ -129,6 +130,6 @@ class Judge:
             return None
         self.refused += 1
         self.prefills_wasted += 1
-        why = f"its tokens would take {load:.2f} of the time that was promised" if room else "its decode worker is full"
-        reason = f"{why}, and its prefill was in vain"
+        why = refusals.slow(load, promise) if room else refusals.FILLED
+        reason = f"{why}; {refusals.IN_VAIN}"
         return Rejection(request, RejectionCode.UNATTAINABLE, reason, RETRY_AFTER_S)

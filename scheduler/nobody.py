@@ -15,13 +15,13 @@ def nobody(beliefs: Beliefs, ask: Ask, *, now: float) -> Rejection:
     if not live:
         reason = "no worker is alive"
     elif not serving:
-        reason = "every worker is being shut down"
+        reason = "every worker is shutting down"
     elif not roomy:
         longest = max(worker.report.max_model_len for worker in serving)
-        reason = f"{ask.tokens} tokens are more than any worker's context of {longest}"
+        reason = f"this request has {ask.tokens} tokens, and no worker takes more than {longest}"
     else:
-        reason = "every worker has refused or failed this request"
+        reason = "every worker that could take this request has refused it or failed at it"
         rows = beliefs.worker_table.rows[[beliefs.worker_table.row(worker.report.worker) for worker in roomy]]
         if ((rows["sequences"] >= rows["seats"]) | (rows["blocks_free"] < beliefs.blocks(ask))).any():
-            code = RejectionCode.OVERLOADED
+            code, reason = RejectionCode.OVERLOADED, "no worker has room for this request now"
     return Rejection(ask.request, code, reason, RETRY_AFTER_S)

@@ -223,12 +223,13 @@ class RejectionCode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """An honest no. reason is a sentence for the client."""
+    """An honest no. reason is a sentence for the client. predicted_ttft_s: by which it was judged, if it was."""
 
     request: RequestId
     code: RejectionCode
     reason: str
     retry_after_s: float
+    predicted_ttft_s: float | None = None
 
 
 class Outcome(StrEnum):

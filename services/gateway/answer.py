@@ -27,7 +27,7 @@ from services.gateway.order import Deployment, Order
 from services.gateway.scribe import Scribe
 from services.gateway.shape import Shape
 from services.gateway.story import Story
-from services.gateway.voices import StreamVoice, Voice, WholeVoice
+from services.gateway.voices import StreamVoice, Voice, WholeVoice, account_headers
 
 MakeOrder = Callable[[Deployment], Order]
 
@@ -141,7 +141,11 @@ class Answer(Response):
                 await voice.say(choice, text)
             return False
 
-        reason = await choice.story.tell(give)
+        try:
+            reason = await choice.story.tell(give)
+        except ApiError as error:
+            error.about = account_headers(choice.story.account)
+            raise
         rest = choice.rest + choice.scribe.finish(reason or FinishReason.STOP)
         assert choice.scribe.finish_reason is not None
         choice.told.finish_reason = choice.scribe.finish_reason.value

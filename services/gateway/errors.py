@@ -6,7 +6,7 @@ request, code is for programs, message is a sentence for people.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 INVALID = "invalid_request_error"
@@ -15,7 +15,7 @@ SERVER = "server_error"
 
 @dataclass(slots=True, eq=False)  # not frozen: context managers set an exception's traceback
 class ApiError(Exception):
-    """An answer that is an error. retry_after_s: None where trying again would not help."""
+    """An answer that is an error. retry_after_s: None where trying again would not help. about: more headers."""
 
     status: int
     message: str
@@ -23,6 +23,7 @@ class ApiError(Exception):
     param: str | None = None
     code: str | None = None
     retry_after_s: float | None = None
+    about: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return self.message
@@ -35,9 +36,10 @@ class ApiError(Exception):
     def headers(self) -> Mapping[str, str]:
         """Retry-After is whole seconds, 1 at least; the openai client also reads the exact milliseconds."""
         if self.retry_after_s is None:
-            return {"x-should-retry": "false"} if self.status >= 500 else {}
+            return {**self.about, "x-should-retry": "false"} if self.status >= 500 else self.about
         seconds = max(1, math.ceil(self.retry_after_s))
-        return {"retry-after": str(seconds), "retry-after-ms": str(max(1, round(self.retry_after_s * 1000)))}
+        milliseconds = max(1, round(self.retry_after_s * 1000))
+        return {**self.about, "retry-after": str(seconds), "retry-after-ms": str(milliseconds)}
 
 
 def sentence(clause: str) -> str:

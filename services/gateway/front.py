@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from services.gateway.cluster import ClusterClient
-from services.gateway.errors import ApiError, busy, no_such_model, unavailable
+from services.gateway.errors import ApiError, bad_request, busy, no_such_model, unavailable
 from services.gateway.metrics import Metrics
 from services.gateway.order import Deployment
 from services.gateway.patience import Patience
@@ -108,13 +108,13 @@ class Front:
 
     @contextmanager
     def seats(self, count: int) -> Iterator[None]:
-        """Room for that many sequences as long as the block lasts; ApiError (429) where there is none."""
-        if self.told + count > self.settings.max_concurrent_requests:
-            raise busy(
-                f"This gateway is telling {self.told} sequences already, of at most "
-                f"{self.settings.max_concurrent_requests}.",
-                retry_after_s=FULL_RETRY_S,
-            )
+        """Room for that many sequences as long as the block lasts; ApiError where there is none, or never will be."""
+        most = self.settings.max_concurrent_requests
+        if count > most:
+            raise bad_request(f"The request is for {count} answers, and this gateway gives {most} at a time.")
+        if self.told + count > most:
+            told, wanted = f"{self.told} of at most {most} answers", "" if count == 1 else f"; this is for {count} more"
+            raise busy(f"This gateway is full: it is giving {told}{wanted}.", retry_after_s=FULL_RETRY_S)
         self.told += count
         try:
             yield

@@ -37,7 +37,8 @@ class Account:
     """What became of a generation: for headers, usage, logs and metrics. Times in seconds.
 
     prefill: who computed the prompt for the first token, None for who decodes; predicted_ttft_s: of that
-    placement, too. promise: what held for it then. decode: who decodes, or did last.
+    placement, too, or of the last refusal, None where neither was. promise: what held for it then. decode: who decodes,
+    or did last. failed: who refused it or failed at it, in that order.
     placing_s: all placements together, waiting for somebody to appear included. queue_s and
     prefill_s: the first token's, as its worker stamped them. cached_tokens: of the prompt, reused;
     None until known. placements: how often it was to be placed; decisions: how, each time that it was; moves: after the
@@ -47,7 +48,8 @@ class Account:
     prefill: WorkerId | None = None
     promise: Promise = NO_PROMISE
     decode: WorkerId | None = None
-    predicted_ttft_s: float = 0.0
+    predicted_ttft_s: float | None = None
+    failed: list[WorkerId] = field(default_factory=list)
     placements: int = 0
     placing_s: float = 0.0
     moves: int = 0

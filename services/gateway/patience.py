@@ -105,4 +105,4 @@ class Troubles:
         if self._taken >= self._patience.attempts:
             if self._full is not None and not begun:
                 raise busy(sentence(self._full), retry_after_s=1.0) from trouble
-            raise unavailable(f"The request failed on {self._taken} workers, the last was {worker}: {trouble}.")
+            raise unavailable(sentence(f"the request failed {self._taken} times, the last on {worker}: {trouble}"))

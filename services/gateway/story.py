@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from scheduler.lifecycle import Event, Life, Phase
+from scheduler.refusals import told
 from scheduler.vocabulary import (
     Ask,
     FinishReason,
@@ -78,7 +79,8 @@ class Story:
         self._clock = asyncio.get_running_loop().time
         self._ends_at = self._clock() + patience.whole_s
         batch = generation.wishes.priority is Priority.BATCH
-        self._limit = asyncio.timeout(patience.first_token_s + batch * patience.batch_s)
+        self._first_token_s = min(patience.first_token_s + batch * patience.batch_s, patience.whole_s)
+        self._limit = asyncio.timeout(self._first_token_s)
         self._troubles = Troubles(patience, batch=batch)
         self._life = Life()
         self._pace = Pace(asked=self._clock())
@@ -95,7 +97,7 @@ class Story:
                 reason = await self._live(give)
         except TimeoutError:  # ours, or a worker's call that ran out of the time it was given
             self._happened(Event.GAVE_UP)
-            raise unavailable("The request took longer than it may here.", code="deadline_exceeded") from None
+            raise unavailable(self._too_long(), code="deadline_exceeded") from None
         except asyncio.CancelledError:
             self._happened(Event.CLIENT_LEFT)
             raise
@@ -113,6 +115,7 @@ class Story:
                 return await self._attempt(placement, give)
             except Leg as leg:
                 self._happened(Event.LOST)
+                self.account.failed.append(leg.worker)
                 begun, now = bool(self.output), self._clock()
                 self._troubles.failed(leg.worker, leg.trouble, taken=leg.taken, begun=begun, now=now)
             except TakenBack as taken_back:
@@ -266,6 +269,8 @@ class Story:
                     return answer
                 case Rejection():
                     self._happened(Event.REJECTED)
+                    if not self.output and answer.predicted_ttft_s is not None:
+                        self.account.predicted_ttft_s = answer.predicted_ttft_s
                     begun, now = bool(self.output), self._clock()
                     await asyncio.sleep(self._troubles.rejected(answer, begun=begun, now=now))
                     waited_s = self._troubles.last_s(now=self._clock())
@@ -326,6 +331,13 @@ class Story:
         """Each placement has an id of its own, so that what is left of an earlier one is never taken for it."""
         request, number = self._generation.request, self.account.placements
         return request if number <= 1 else RequestId(f"{request}.{number}")
+
+    def _too_long(self) -> str:
+        if not self.output:
+            return (
+                f"No token of the answer came within {told(self._first_token_s)}, the longest that is waited for one."
+            )
+        return f"The answer was not complete within {told(self._patience.whole_s)}, the longest that one may take."
 
     def _time_left_s(self) -> float:
         return max(0.001, self._ends_at - self._clock())

@@ -12,6 +12,9 @@ from services.gateway.generation import Account
 from services.gateway.journal import Journal
 from services.gateway.shape import Shape, Usage
 
+MOST_FAILED = 8
+"""Workers in a header; a stream that finds nobody may fail hundreds of times, mostly at the same ones."""
+
 
 class Voice(Protocol):
     """Told what each choice says.
@@ -123,12 +126,14 @@ class WholeVoice:
 
 
 def account_headers(account: Account) -> dict[str, str]:
-    """Who served it; what is not known or did not happen is left out."""
+    """Who served it, or was to; what is not known or did not happen is left out."""
+    predicted_s = account.predicted_ttft_s
     values = {
         "x-moonpool-prefill": account.prefill,
         "x-moonpool-decode": account.decode,
         "x-moonpool-cached-tokens": account.cached_tokens,
-        "x-moonpool-predicted-ttft-ms": f"{account.predicted_ttft_s * 1000:.1f}",
+        "x-moonpool-predicted-ttft-ms": None if predicted_s is None else f"{predicted_s * 1000:.1f}",
+        "x-moonpool-failed": ", ".join(account.failed[-MOST_FAILED:]) or None,
     }
     return {name: str(value) for name, value in values.items() if value is not None}
 

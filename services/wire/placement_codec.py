@@ -101,7 +101,10 @@ def begins_answer_from_wire(request: RequestId, wire: conductor_pb2.BeginsAnswer
 
 def _rejection_to_wire(rejection: Rejection) -> conductor_pb2.Rejection:
     return conductor_pb2.Rejection(
-        code=rejection.code.value, reason=rejection.reason, retry_after_s=rejection.retry_after_s
+        code=rejection.code.value,
+        reason=rejection.reason,
+        retry_after_s=rejection.retry_after_s,
+        predicted_ttft_s=rejection.predicted_ttft_s,
     )
 
 
@@ -110,7 +113,8 @@ def _rejection_from_wire(request: RequestId, wire: conductor_pb2.Rejection) -> R
         code = RejectionCode(wire.code)
     except ValueError as error:
         raise WireError(f"no rejection is called {wire.code!r}") from error
-    return Rejection(request, code, wire.reason, wire.retry_after_s)
+    predicted_s = wire.predicted_ttft_s if wire.HasField("predicted_ttft_s") else None
+    return Rejection(request, code, wire.reason, wire.retry_after_s, predicted_s)
 
 
 def _placement_to_wire(placement: Placement) -> conductor_pb2.Placement:

@@ -16,10 +16,11 @@ from scheduler.admission import (
     Loads,
     Promise,
     limit,
-    refusal,
+    refused,
     retry_after_s,
 )
 from scheduler.conductor import Conductor
+from scheduler.refusals import told
 from scheduler.shares import Shares
 from scheduler.vocabulary import (
     Ask,
@@ -85,20 +86,22 @@ def test_a_refusal_says_what_would_have_been_late_and_when_to_come_back() -> Non
     answer = pools("early", queued=3000).place(ask(tokens=1000), now=0)
     assert isinstance(answer, Rejection)
     assert answer.code is RejectionCode.UNATTAINABLE
-    assert "its first token may take 2.8 s, which is 1.39 of what was promised" in answer.reason
+    assert answer.reason == "first token predicted in 2.77 s, promised within 2 s"
+    assert answer.predicted_ttft_s == pytest.approx(2.77, abs=0.01)
     assert answer.retry_after_s == pytest.approx(0.78, abs=0.05)  # the queue is that much shorter then
 
     answer = pools("early", running=20).place(ask(tokens=1000), now=0)
     assert isinstance(answer, Rejection)
-    assert "its tokens would take 1.45 of the time" in answer.reason
+    assert answer.reason == "a token predicted every 43.6 ms, promised every 30 ms"
+    assert answer.predicted_ttft_s == pytest.approx(0.68, abs=0.01)
 
 
 def test_where_waiting_is_no_use_the_refusal_says_so_and_nobody_is_told_to_come_back_soon() -> None:
     """1,000 tokens take 0.68 s by themselves, and a step with one sequence more than 12 ms."""
     asked = ask(tokens=1000)
     for hopeless, alone in (
-        (replace(asked, ttft_slo_s=0.1), "and 6.81 if nobody else were there"),
-        (replace(asked, tpot_slo_s=0.001), "if nobody else were there"),
+        (replace(asked, ttft_slo_s=0.1), "asked for within 100 ms; on an idle cluster it would take 681 ms"),
+        (replace(asked, tpot_slo_s=0.001), "asked for every 1 ms; on an idle cluster, every 11.6 ms"),
     ):
         answer = pools("early").place(hopeless, now=0)
         assert isinstance(answer, Rejection)
@@ -106,7 +109,7 @@ def test_where_waiting_is_no_use_the_refusal_says_so_and_nobody_is_told_to_come_
         assert answer.retry_after_s == LONGEST_RETRY_S
     answer = pools("early", queued=3000).place(ask(tokens=1000), now=0)
     assert isinstance(answer, Rejection)
-    assert "if nobody" not in answer.reason
+    assert "idle" not in answer.reason
 
 
 def test_a_request_may_want_other_times_than_are_promised() -> None:
@@ -232,7 +235,7 @@ def test_the_baseline_looks_at_the_decode_when_the_prefill_is_done() -> None:
     refused = made.decode_begins(RequestId("x"), now=0)
 
     assert refused is not None
-    assert "its prefill was in vain" in refused.reason
+    assert refused.reason == "a token predicted every 43.6 ms, promised every 30 ms; its prompt was computed in vain"
     for idle in (pools("baseline"), pools("early")):
         assert taken(idle, ask("x", tokens=1000))
         assert idle.decode_begins(RequestId("x"), now=0) is None
@@ -257,7 +260,8 @@ def test_predictions_are_kept_beside_what_happened_and_correct_what_admission_re
     hurried = replace(ask("x", tokens=1000), ttft_slo_s=1.5 * raw_s)
     answer = made.place(hurried, now=0)
     assert isinstance(answer, Rejection)
-    assert f"may take {2.4 * raw_s:.1f} s" in answer.reason
+    assert f"predicted in {told(2.4 * raw_s, 2)}"[:-2] in answer.reason
+    assert answer.predicted_ttft_s == pytest.approx(2.4 * raw_s, rel=0.02)
     assert taken(pools("early"), hurried)
 
 
@@ -268,7 +272,11 @@ def test_batch_leaves_room_for_interactive_requests_but_not_for_ever() -> None:
     made = pools("early", queued=1500)  # load 0.87
     batch = replace(ask(tokens=1000), priority=BATCH)
 
-    assert not taken(made, batch)
+    refused = made.place(batch, now=0)
+    assert isinstance(refused, Rejection)
+    assert refused.reason == (
+        "first token predicted in 1.71 s, promised within 2 s, and batch requests are taken up to 1.6 s"
+    )
     assert taken(made, ask(tokens=1000))
     assert taken(pools("early", queued=9000), replace(batch, waited_s=BATCH_PATIENCE_S))
 
@@ -282,7 +290,9 @@ def test_a_tenant_that_has_had_more_than_its_share_waits_while_it_is_full() -> N
     made.outcome(RequestId("m"), Outcome.FINISHED, now=0)
     made.worker_reported(worker_report("p", Role.PREFILL, sequence=2, queued=1500, waiting=1), now=0)
 
-    assert not taken(made, replace(ask("g", tokens=1000), tenant="greedy"))
+    refused = made.place(replace(ask("g", tokens=1000), tenant="greedy"), now=0)
+    assert isinstance(refused, Rejection)
+    assert "promised within 2 s, and tenants over their share are taken up to 1." in refused.reason
     assert taken(made, replace(ask("m", tokens=1000), tenant="modest"))
 
 
@@ -295,12 +305,12 @@ def test_admission_is_monotone_in_load(
 ) -> None:
     """Who is refused at a load is refused at a greater one, and at a tighter limit."""
 
-    def refused(loads: Loads, most: float, ttft_s: float) -> bool:
-        return refusal(mode, loads, most, ttft_s=ttft_s, queue_s=30.0) is not None
+    def no(loads: Loads, most: float, ttft_s: float) -> bool:
+        return refused(mode, loads, most, ttft_s=ttft_s, queue_s=30.0) is not None
 
-    if refused(Loads(prefill, decode), 1.0, ttft_s):
-        assert refused(Loads(prefill + more, decode + more), 1.0, ttft_s + more)
-        assert refused(Loads(prefill, decode), 1.0 / (1.0 + higher), ttft_s)
+    if no(Loads(prefill, decode), 1.0, ttft_s):
+        assert no(Loads(prefill + more, decode + more), 1.0, ttft_s + more)
+        assert no(Loads(prefill, decode), 1.0 / (1.0 + higher), ttft_s)
         seconds = retry_after_s(mode, Loads(prefill, decode), 1.0, ttft_s=ttft_s, queue_s=30.0, lasts_s=10.0)
         assert 0.0 < seconds <= LONGEST_RETRY_S
 

@@ -456,21 +456,21 @@ def test_a_prompt_beyond_a_workers_context_goes_to_one_with_a_longer_one() -> No
     ("workers", "code", "reason"),
     [
         ([], RejectionCode.UNAVAILABLE, "no worker is alive"),
-        ([worker_report("d", draining=True)], RejectionCode.UNAVAILABLE, "every worker is being shut down"),
+        ([worker_report("d", draining=True)], RejectionCode.UNAVAILABLE, "every worker is shutting down"),
         (
             [worker_report("d", context=50)],
             RejectionCode.UNAVAILABLE,
-            "100 tokens are more than any worker's context of 50",
+            "this request has 100 tokens, and no worker takes more than 50",
         ),
         (
             [worker_report("excluded")],
             RejectionCode.UNAVAILABLE,
-            "every worker has refused or failed this request",
+            "every worker that could take this request has refused it or failed at it",
         ),
         (
             [worker_report("excluded", running=8, seats=8)],
             RejectionCode.OVERLOADED,
-            "every worker has refused or failed this request",
+            "no worker has room for this request now",
         ),
     ],
 )
@@ -507,7 +507,7 @@ def test_who_was_heard_first_does_not_get_all_before_the_others_have_told_of_the
     made.worker_reported(worker_report("w0"), now=10.0)
     answer = refused(made, ask(), now=10.1)
     assert answer.code is RejectionCode.UNAVAILABLE
-    assert "has just begun to hear" in answer.reason
+    assert "has just started" in answer.reason
     made.worker_reported(worker_report("w1"), now=10.1)
     assert {placed(made, ask(f"{number}"), now=10.2).decode.worker for number in range(2)} == {"w0", "w1"}
 

@@ -28,7 +28,7 @@ async def placed(it: Rig) -> Placement:
     """Once the conductor has heard for long enough to place anybody."""
     async with asyncio.timeout(10):
         while not isinstance(answer := await place(it), Placement):
-            assert "has just begun to hear" in answer.reason
+            assert "has just started" in answer.reason
     return answer
 
 

@@ -8,13 +8,15 @@ from typing import Any
 import grpc
 import pytest
 
-from scheduler.vocabulary import Outcome
+from scheduler.vocabulary import Outcome, Rejection, RejectionCode, RequestId, WorkerId
 from services.gateway.cluster import ClusterClient
+from services.gateway.generation import Account
 from services.gateway.patience import Patience
 from services.gateway.text import Text
+from services.gateway.voices import account_headers
 from services.wire.pb import worker_pb2_grpc
 from tests.services.gateway.conftest import Gateway, running
-from tests.services.gateway.fakes import FakeCluster, Fault, alphabet, letter
+from tests.services.gateway.fakes import FakeCluster, Fault, alphabet, letter, nobody
 
 ASK: dict[str, Any] = {"prompt": "once upon a time", "max_tokens": 30, "temperature": 0, "seed": 3}
 DIES = grpc.StatusCode.UNAVAILABLE
@@ -146,6 +148,49 @@ async def test_headers_of_a_stream_tell_of_whoever_begins_it(gateway: Gateway, c
     await cluster.at_rest()
 
 
+async def test_a_failure_names_who_was_to_answer_and_who_failed_in_what_order(cluster: FakeCluster, text: Text) -> None:
+    cluster.conductor.workers = [cluster.decode, cluster.other]
+    for worker in (cluster.decode, cluster.other):
+        worker.faults = [Fault(code=grpc.StatusCode.INTERNAL, sentence="it crashed")]
+    async with running(cluster, text, patience=Patience(attempts=2)) as gateway:
+        answer = await gateway.http.post("/v1/completions", json=ASK | {"stream": True})
+        assert answer.status_code == 503
+        assert answer.json()["error"]["message"] == "The request failed 2 times, the last on decode-1: it crashed."
+        assert answer.headers["x-moonpool-failed"] == "decode-0, decode-1"
+        assert answer.headers["x-moonpool-decode"] == "decode-1"
+        assert answer.headers["x-moonpool-predicted-ttft-ms"] == "12.5"
+        assert "x-moonpool-prefill" not in answer.headers
+        assert "x-moonpool-cached-tokens" not in answer.headers
+        answer = await gateway.http.post("/v1/completions", json=ASK)
+        assert "x-moonpool-failed" not in answer.headers
+
+
+async def test_an_answer_names_who_failed_at_it_before(gateway: Gateway, cluster: FakeCluster) -> None:
+    cluster.conductor.hand_over = True
+    cluster.conductor.workers = [cluster.prefill, cluster.decode]
+    cluster.prefill.faults = [Fault()]
+    answer = await gateway.http.post("/v1/completions", json=ASK)
+    assert answer.status_code == 200
+    assert answer.headers["x-moonpool-failed"] == "prefill-0"
+    assert answer.headers["x-moonpool-decode"] == "decode-0"
+
+
+def test_of_those_who_failed_the_last_few_are_named() -> None:
+    account = Account(failed=[WorkerId(f"d{number}") for number in range(20)])
+    assert account_headers(account) == {"x-moonpool-failed": ", ".join(f"d{number}" for number in range(12, 20))}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_refusal_says_by_which_prediction(gateway: Gateway, cluster: FakeCluster, stream: bool) -> None:
+    late = Rejection(RequestId("r"), RejectionCode.UNATTAINABLE, "late", 1.0, predicted_ttft_s=1.284)
+    cluster.conductor.rejections = [late, nobody()]
+    for told in ("1284.0", None):
+        answer = await gateway.http.post("/v1/completions", json=ASK | {"stream": stream})
+        assert answer.status_code in (429, 503)
+        assert answer.headers.get("x-moonpool-predicted-ttft-ms") == told
+        assert "x-moonpool-decode" not in answer.headers
+
+
 @pytest.mark.parametrize("handed_over", [False, True])
 async def test_a_stream_that_nobody_continues_ends_with_an_error_event(
     gateway: Gateway, cluster: FakeCluster, handed_over: bool
@@ -268,6 +313,8 @@ async def test_a_first_token_that_does_not_come_in_time_is_503(cluster: FakeClus
         answer = await gateway.http.post("/v1/completions", json=ASK | {"stream": True})
     assert answer.status_code == 503
     assert answer.json()["error"]["code"] == "deadline_exceeded"
+    assert answer.json()["error"]["message"].startswith("No token of the answer came within 50 ms")
+    assert answer.headers["x-moonpool-decode"] == "decode-0"
     await cluster.at_rest()
 
 
@@ -286,6 +333,7 @@ async def test_a_stream_that_goes_silent_ends_with_an_error_event(cluster: FakeC
     assert (said, reason) == ("abc", None)
     assert error is not None
     assert error["code"] == "deadline_exceeded"
+    assert error["message"].startswith("The answer was not complete within 200 ms")
     await cluster.at_rest()
 
 

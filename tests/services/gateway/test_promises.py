@@ -10,6 +10,7 @@ import pytest
 
 from scheduler.admission import Promise
 from scheduler.conductor import Conductor
+from scheduler.refusals import told
 from scheduler.vocabulary import Priority, Profile, Urgency
 from services.conductor.server import ConductorService
 from services.gateway.text import Text
@@ -59,6 +60,8 @@ async def test_a_request_that_wants_it_sooner_than_it_can_be_is_refused(
         answer = await gateway.http.post("/v1/completions", **wish)
     assert answer.status_code == 429
     assert answer.json()["error"]["code"] == "slo_unattainable"
+    predicted = told(float(answer.headers["x-moonpool-predicted-ttft-ms"]) / 1000)
+    assert f"First token predicted in {predicted}, asked for within 100 ms;" in answer.json()["error"]["message"]
     assert 0 < int(answer.headers["retry-after-ms"]) <= 60_000
     assert int(answer.headers["retry-after"]) >= 1
 

@@ -145,12 +145,23 @@ async def test_a_body_that_is_too_long_is_413(cluster: FakeCluster, text: Text) 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_more_than_the_gateway_can_tell_is_429(cluster: FakeCluster, text: Text, stream: bool) -> None:
     async with running(cluster, text, max_concurrent_requests=2) as gateway:
-        answer = await gateway.http.post("/v1/completions", json=COMPLETION | {"n": 3, "stream": stream})
+        with gateway.front.seats(1):
+            answer = await gateway.http.post("/v1/completions", json=COMPLETION | {"n": 2, "stream": stream})
         assert answer.status_code == 429
         assert answer.headers["retry-after"] == "1"
-        assert error_of(answer)["code"] == "rate_limit_exceeded"
+        error = error_of(answer)
+        assert error["code"] == "rate_limit_exceeded"
+        assert error["message"] == "This gateway is full: it is giving 1 of at most 2 answers; this is for 2 more."
+        assert "x-moonpool-decode" not in answer.headers
         assert gateway.front.told == 0
         assert (await gateway.http.post("/v1/completions", json=COMPLETION | {"n": 2})).status_code == 200
+
+
+async def test_more_than_the_gateway_will_ever_give_at_a_time_is_400(cluster: FakeCluster, text: Text) -> None:
+    async with running(cluster, text, max_concurrent_requests=2) as gateway:
+        answer = await gateway.http.post("/v1/completions", json=COMPLETION | {"n": 3})
+        assert answer.status_code == 400
+        assert error_of(answer)["message"] == "The request is for 3 answers, and this gateway gives 2 at a time."
 
 
 @pytest.mark.parametrize("stream", [False, True])
