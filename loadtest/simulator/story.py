@@ -16,9 +16,10 @@ from typing import Protocol, cast
 from kvstore.names import BlockName, block_names
 from loadtest.request import Request, text
 from loadtest.simulator.events import Events
+from loadtest.simulator.part import Part
 from loadtest.simulator.record import Record, tbt_s
 from loadtest.simulator.store import Store
-from loadtest.simulator.worker import Part, Worker
+from loadtest.simulator.worker import Worker
 from scheduler.lifecycle import Event, Life
 from scheduler.progress import FirstToken
 from scheduler.sequence import Running
