@@ -1,12 +1,15 @@
 """Serving and calling over a socket of one's own, and how failures of a call are named."""
 
+import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
 import pytest
 
+from services.wire import channel
 from services.wire.channel import open_channel, serve
 from services.wire.errors import (
     CannotListen,
@@ -99,3 +102,69 @@ def leave_a_socket(path: Path) -> None:
 
 def sockets_in(directory: Path) -> list[Path]:
     return list(directory.glob("*.sock"))
+
+
+class Cable:
+    """Between a caller and a server; cut, it carries nothing any more, and neither end is told."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self.whole = True
+        self.address = ""
+
+    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        host, _, port = self.target.rpartition(":")
+        other_reader, other_writer = await asyncio.open_connection(host, int(port))
+        try:
+            async with asyncio.TaskGroup() as ways:
+                ways.create_task(self._carry(reader, other_writer))
+                ways.create_task(self._carry(other_reader, writer))
+        finally:
+            for each in (writer, other_writer):
+                each.transport.abort()
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            if self.whole:
+                writer.write(data)
+        writer.transport.abort()
+
+
+@asynccontextmanager
+async def cable(target: str) -> AsyncIterator[Cable]:
+    made = Cable(target)
+    async with await asyncio.start_server(made.connected, "127.0.0.1", 0) as server:
+        made.address = "{}:{}".format(*server.sockets[0].getsockname())
+        yield made
+
+
+async def test_a_peer_whose_host_vanished_in_mid_call_is_noticed_long_before_the_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Live after 15 s; here all times of pings are twenty times shorter."""
+    shorter = [(name, value // 20 if "keepalive_time" in name or "ping_timeout" in name else value)
+               for name, value in channel.COMMON]  # fmt: skip
+    monkeypatch.setattr(channel, "COMMON", tuple(shorter))
+    called = asyncio.Event()
+
+    async def never(request: Empty, context: grpc.aio.ServicerContext[Empty, Empty]) -> Empty:
+        called.set()
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+    def add(server: grpc.aio.Server) -> None:
+        handler = grpc.unary_unary_rpc_method_handler(
+            never, request_deserializer=Empty.FromString, response_serializer=Empty.SerializeToString
+        )
+        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test.Test", {"Call": handler})])
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        target = f"127.0.0.1:{probe.getsockname()[1]}"
+    server = await serve(target, add)
+    async with cable(target) as between:
+        calling = asyncio.create_task(call(between.address, timeout_s=30.0))
+        await called.wait()
+        between.whole = False
+        with pytest.raises(PeerUnavailable):
+            await calling
+    await server.stop(0)
