@@ -15,7 +15,7 @@ from itertools import accumulate
 PAGE_BYTES = 4096
 """Slots are whole pages, so that direct I/O can go straight between SSD and arena."""
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Raised whenever messages, names or slots change their meaning."""
 
 

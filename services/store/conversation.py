@@ -99,6 +99,6 @@ class Conversation:
         self._node.peers.push(self._session.id, call, peer, names, last_is_short=ask.last_is_short, told=told)
 
     def _wrote(self, ask: store_pb2.Wrote) -> None:
+        refs = store_codec.refs_from_wire(ask.slots)
         if self._node.peers is not None:
-            refs = store_codec.refs_from_wire(ask.slots)
             self._node.peers.wrote(self._session.id, refs, ask.first_layer, ask.layers)

@@ -1,6 +1,7 @@
 """Translate what a worker and its store say to each other in a session; the same rules as codec.
 
-Slots travel as (slot, generation); an absent slot, of a name that was not granted, is generation 0.
+Slots travel as two columns, slots and generations; an absent slot, of a name that was not granted, is
+generation 0. Columns of one message that are not equally long are a WireError.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,8 +12,6 @@ from kvstore.vocabulary import Allocation, Held, Lease, Refused, SlotRef, Write,
 from services.wire.errors import WireError
 from services.wire.pb import store_pb2
 
-NO_SLOT = store_pb2.SlotRef()
-
 _PUSHED = {
     frames.Grant.HELD: store_pb2.GRANT_HELD,
     frames.Grant.RESERVED: store_pb2.GRANT_WRITE,
@@ -21,33 +20,29 @@ _PUSHED = {
 }
 
 
-def refs_to_wire(refs: Iterable[SlotRef]) -> list[store_pb2.SlotRef]:
-    return [store_pb2.SlotRef(slot=ref.slot, generation=ref.generation) for ref in refs]
+def refs_to_wire(refs: Sequence[SlotRef]) -> store_pb2.SlotRefs:
+    return store_pb2.SlotRefs(slots=[ref.slot for ref in refs], generations=[ref.generation for ref in refs])
 
 
-def refs_from_wire(wire: Iterable[store_pb2.SlotRef]) -> list[SlotRef]:
-    return [SlotRef(ref.slot, ref.generation) for ref in wire]
+def refs_from_wire(wire: store_pb2.SlotRefs) -> list[SlotRef]:
+    return list(map(SlotRef, *_columns(wire)))
 
 
 def allocated_to_wire(allocations: Iterable[Allocation]) -> store_pb2.Allocated:
-    grants, slots = [], []
+    grants, slots, generations = [], [], []
     for allocation in allocations:
         match allocation:
-            case Write():
-                grants.append(store_pb2.GRANT_WRITE)
-                slots.append(store_pb2.SlotRef(slot=allocation.slot, generation=allocation.generation))
-            case Held():
-                grants.append(store_pb2.GRANT_HELD)
-                slots.append(store_pb2.SlotRef(slot=allocation.slot, generation=allocation.generation))
-            case Writing():
-                grants.append(store_pb2.GRANT_WRITING)
-                slots.append(NO_SLOT)
-            case Refused():
-                grants.append(store_pb2.GRANT_REFUSED)
-                slots.append(NO_SLOT)
+            case Write() | Held():
+                grants.append(store_pb2.GRANT_WRITE if isinstance(allocation, Write) else store_pb2.GRANT_HELD)
+                slots.append(allocation.slot)
+                generations.append(allocation.generation)
+            case Writing() | Refused():
+                grants.append(store_pb2.GRANT_WRITING if isinstance(allocation, Writing) else store_pb2.GRANT_REFUSED)
+                slots.append(0)
+                generations.append(0)
             case _:
                 assert_never(allocation)
-    return store_pb2.Allocated(grants=grants, slots=slots)
+    return store_pb2.Allocated(grants=grants, slots=store_pb2.SlotRefs(slots=slots, generations=generations))
 
 
 def pushed_to_wire(grants: Iterable[frames.Grant]) -> store_pb2.Pushed:
@@ -56,16 +51,28 @@ def pushed_to_wire(grants: Iterable[frames.Grant]) -> store_pb2.Pushed:
 
 
 def allocated_from_wire(wire: store_pb2.Allocated) -> list[Allocation]:
-    if len(wire.grants) != len(wire.slots):
-        raise WireError(f"{len(wire.grants)} grants came with {len(wire.slots)} slots")
-    return [_allocation(grant, slot) for grant, slot in zip(wire.grants, wire.slots, strict=True)]
+    slots, generations = _columns(wire.slots)
+    if len(wire.grants) != len(slots):
+        raise WireError(f"{len(wire.grants)} grants came with {len(slots)} slots")
+    return list(map(_allocation, wire.grants, slots, generations))
 
 
-def _allocation(grant: int, slot: store_pb2.SlotRef) -> Allocation:
+def acquired_to_wire(leases: Sequence[Lease], *, done: bool) -> store_pb2.Acquired:
+    return store_pb2.Acquired(slots=refs_to_wire(leases), checksums=[lease.checksum for lease in leases], done=done)
+
+
+def leases_from_wire(wire: store_pb2.Acquired) -> list[Lease]:
+    slots, generations = _columns(wire.slots)
+    if len(wire.checksums) != len(slots):
+        raise WireError(f"{len(slots)} leased slots came with {len(wire.checksums)} checksums")
+    return list(map(Lease, slots, generations, wire.checksums))
+
+
+def _allocation(grant: int, slot: int, generation: int) -> Allocation:
     if grant == store_pb2.GRANT_WRITE:
-        return Write(slot.slot, slot.generation)
+        return Write(slot, generation)
     if grant == store_pb2.GRANT_HELD:
-        return Held(slot.slot, slot.generation)
+        return Held(slot, generation)
     if grant == store_pb2.GRANT_WRITING:
         return Writing()
     if grant == store_pb2.GRANT_REFUSED:
@@ -73,17 +80,8 @@ def _allocation(grant: int, slot: store_pb2.SlotRef) -> Allocation:
     raise WireError(f"no grant has the number {grant}")
 
 
-def acquired_to_wire(leases: Sequence[Lease], *, done: bool) -> store_pb2.Acquired:
-    return store_pb2.Acquired(
-        slots=[lease.slot for lease in leases],
-        generations=[lease.generation for lease in leases],
-        checksums=[lease.checksum for lease in leases],
-        done=done,
-    )
-
-
-def leases_from_wire(wire: store_pb2.Acquired) -> list[Lease]:
-    columns = (wire.slots, wire.generations, wire.checksums)
-    if len({len(column) for column in columns}) != 1:
-        raise WireError(f"leases came with {', '.join(str(len(column)) for column in columns)} of their fields")
-    return list(map(Lease, *columns))
+def _columns(wire: store_pb2.SlotRefs) -> tuple[Sequence[int], Sequence[int]]:
+    slots, generations = wire.slots, wire.generations
+    if len(slots) != len(generations):
+        raise WireError(f"{len(slots)} slots came with {len(generations)} generations")
+    return slots, generations

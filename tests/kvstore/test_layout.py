@@ -46,7 +46,7 @@ def test_the_display_name_of_a_model_does_not_keep_workers_apart() -> None:
     [
         (replace(IDENTITY, dtype="bfloat16"), "this deployment differs in dtype bfloat16 instead of float32"),
         (replace(IDENTITY, block_tokens=64), "this deployment differs in block size (tokens) 64 instead of 4"),
-        (replace(IDENTITY, protocol=9), "this deployment differs in protocol version 9 instead of 2"),
+        (replace(IDENTITY, protocol=9), "this deployment differs in protocol version 9 instead of 3"),
         (
             replace(IDENTITY, model="m2", weights="w2"),
             "this deployment differs in model weights w2 instead of w1 (model m2 instead of toy)",

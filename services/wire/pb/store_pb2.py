@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from services.wire.pb import common_pb2 as services_dot_wire_dot_pb_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cservices/wire/pb/store.proto\x12\x0bmoonpool.v1\x1a\x1dservices/wire/pb/common.proto\"\x16\n\x04\x44oor\x12\x0e\n\x06socket\x18\x01 \x01(\t\"\xff\x02\n\x07ToStore\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\x04\x12#\n\x05hello\x18\x02 \x01(\x0b\x32\x12.moonpool.v1.HelloH\x00\x12)\n\x08\x61llocate\x18\x03 \x01(\x0b\x32\x15.moonpool.v1.AllocateH\x00\x12#\n\x05wrote\x18\x04 \x01(\x0b\x32\x12.moonpool.v1.WroteH\x00\x12!\n\x04seal\x18\x05 \x01(\x0b\x32\x11.moonpool.v1.SealH\x00\x12\'\n\x07\x64iscard\x18\x06 \x01(\x0b\x32\x14.moonpool.v1.DiscardH\x00\x12\'\n\x07\x61\x63quire\x18\x07 \x01(\x0b\x32\x14.moonpool.v1.AcquireH\x00\x12\'\n\x07release\x18\x08 \x01(\x0b\x32\x14.moonpool.v1.ReleaseH\x00\x12!\n\x04push\x18\t \x01(\x0b\x32\x11.moonpool.v1.PushH\x00\x12(\n\x08push_end\x18\n \x01(\x0b\x32\x14.moonpool.v1.PushEndH\x00\x42\x06\n\x04kind\"\x99\x02\n\tFromStore\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\x04\x12\'\n\x07welcome\x18\x02 \x01(\x0b\x32\x14.moonpool.v1.WelcomeH\x00\x12+\n\tallocated\x18\x03 \x01(\x0b\x32\x16.moonpool.v1.AllocatedH\x00\x12%\n\x06sealed\x18\x04 \x01(\x0b\x32\x13.moonpool.v1.SealedH\x00\x12)\n\x08\x61\x63quired\x18\x05 \x01(\x0b\x32\x15.moonpool.v1.AcquiredH\x00\x12%\n\x06pushed\x18\x06 \x01(\x0b\x32\x13.moonpool.v1.PushedH\x00\x12\'\n\x07refused\x18\x07 \x01(\x0b\x32\x14.moonpool.v1.RefusedH\x00\x42\x06\n\x04kind\"+\n\x07Refused\x12\x0e\n\x06status\x18\x01 \x01(\r\x12\x10\n\x08sentence\x18\x02 \x01(\t\"A\n\x06Layout\x12\x14\n\x0c\x62lock_tokens\x18\x01 \x01(\r\x12\x13\n\x0blayer_bytes\x18\x02 \x03(\x04\x12\x0c\n\x04\x61xes\x18\x03 \x01(\t\"\x90\x01\n\x05Hello\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\'\n\x08identity\x18\x03 \x01(\x0b\x32\x15.moonpool.v1.Identity\x12#\n\x06layout\x18\x04 \x01(\x0b\x32\x13.moonpool.v1.Layout\x12\x14\n\x0csession_file\x18\x05 \x01(\t\"t\n\x07Welcome\x12\r\n\x05store\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\r\n\x05\x61rena\x18\x03 \x01(\t\x12\x13\n\x0b\x61rena_bytes\x18\x04 \x01(\x04\x12\x12\n\nslot_bytes\x18\x05 \x01(\x04\x12\r\n\x05slots\x18\x06 \x01(\r\"+\n\x07SlotRef\x12\x0c\n\x04slot\x18\x01 \x01(\r\x12\x12\n\ngeneration\x18\x02 \x01(\x04\">\n\x08\x41llocate\x12\r\n\x05names\x18\x01 \x01(\x0c\x12\x15\n\rlast_is_short\x18\x02 \x01(\x08\x12\x0c\n\x04hold\x18\x03 \x01(\x08\"T\n\tAllocated\x12\"\n\x06grants\x18\x01 \x03(\x0e\x32\x12.moonpool.v1.Grant\x12#\n\x05slots\x18\x02 \x03(\x0b\x32\x14.moonpool.v1.SlotRef\"Q\n\x05Wrote\x12#\n\x05slots\x18\x01 \x03(\x0b\x32\x14.moonpool.v1.SlotRef\x12\x13\n\x0b\x66irst_layer\x18\x02 \x01(\r\x12\x0e\n\x06layers\x18\x03 \x01(\r\"V\n\x04Push\x12(\n\x06target\x18\x01 \x01(\x0b\x32\x18.moonpool.v1.StoreTarget\x12\r\n\x05names\x18\x02 \x01(\x0c\x12\x15\n\rlast_is_short\x18\x03 \x01(\x08\",\n\x06Pushed\x12\"\n\x06grants\x18\x01 \x03(\x0e\x32\x12.moonpool.v1.Grant\"\x17\n\x07PushEnd\x12\x0c\n\x04push\x18\x01 \x01(\x04\">\n\x04Seal\x12#\n\x05slots\x18\x01 \x03(\x0b\x32\x14.moonpool.v1.SlotRef\x12\x11\n\tchecksums\x18\x02 \x03(\x06\"\x18\n\x06Sealed\x12\x0e\n\x06sealed\x18\x01 \x03(\x08\".\n\x07\x44iscard\x12#\n\x05slots\x18\x01 \x03(\x0b\x32\x14.moonpool.v1.SlotRef\"w\n\x07\x41\x63quire\x12\r\n\x05names\x18\x01 \x01(\x0c\x12\x12\n\ndeadline_s\x18\x02 \x01(\x01\x12\x0f\n\x07handoff\x18\x03 \x01(\x08\x12-\n\x06source\x18\x04 \x01(\x0b\x32\x18.moonpool.v1.StoreTargetH\x00\x88\x01\x01\x42\t\n\x07_source\"O\n\x08\x41\x63quired\x12\r\n\x05slots\x18\x01 \x03(\r\x12\x13\n\x0bgenerations\x18\x02 \x03(\x04\x12\x11\n\tchecksums\x18\x03 \x03(\x06\x12\x0c\n\x04\x64one\x18\x04 \x01(\x08\".\n\x07Release\x12#\n\x05slots\x18\x01 \x03(\x0b\x32\x14.moonpool.v1.SlotRef*e\n\x05Grant\x12\x15\n\x11GRANT_UNSPECIFIED\x10\x00\x12\x0f\n\x0bGRANT_WRITE\x10\x01\x12\x0e\n\nGRANT_HELD\x10\x02\x12\x11\n\rGRANT_WRITING\x10\x03\x12\x11\n\rGRANT_REFUSED\x10\x04\x32m\n\x05Store\x12.\n\x05\x45nter\x12\x12.moonpool.v1.Empty\x1a\x11.moonpool.v1.Door\x12\x34\n\nResetCache\x12\x12.moonpool.v1.Empty\x1a\x12.moonpool.v1.Emptyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cservices/wire/pb/store.proto\x12\x0bmoonpool.v1\x1a\x1dservices/wire/pb/common.proto\"\x16\n\x04\x44oor\x12\x0e\n\x06socket\x18\x01 \x01(\t\"\xff\x02\n\x07ToStore\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\x04\x12#\n\x05hello\x18\x02 \x01(\x0b\x32\x12.moonpool.v1.HelloH\x00\x12)\n\x08\x61llocate\x18\x03 \x01(\x0b\x32\x15.moonpool.v1.AllocateH\x00\x12#\n\x05wrote\x18\x04 \x01(\x0b\x32\x12.moonpool.v1.WroteH\x00\x12!\n\x04seal\x18\x05 \x01(\x0b\x32\x11.moonpool.v1.SealH\x00\x12\'\n\x07\x64iscard\x18\x06 \x01(\x0b\x32\x14.moonpool.v1.DiscardH\x00\x12\'\n\x07\x61\x63quire\x18\x07 \x01(\x0b\x32\x14.moonpool.v1.AcquireH\x00\x12\'\n\x07release\x18\x08 \x01(\x0b\x32\x14.moonpool.v1.ReleaseH\x00\x12!\n\x04push\x18\t \x01(\x0b\x32\x11.moonpool.v1.PushH\x00\x12(\n\x08push_end\x18\n \x01(\x0b\x32\x14.moonpool.v1.PushEndH\x00\x42\x06\n\x04kind\"\x99\x02\n\tFromStore\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\x04\x12\'\n\x07welcome\x18\x02 \x01(\x0b\x32\x14.moonpool.v1.WelcomeH\x00\x12+\n\tallocated\x18\x03 \x01(\x0b\x32\x16.moonpool.v1.AllocatedH\x00\x12%\n\x06sealed\x18\x04 \x01(\x0b\x32\x13.moonpool.v1.SealedH\x00\x12)\n\x08\x61\x63quired\x18\x05 \x01(\x0b\x32\x15.moonpool.v1.AcquiredH\x00\x12%\n\x06pushed\x18\x06 \x01(\x0b\x32\x13.moonpool.v1.PushedH\x00\x12\'\n\x07refused\x18\x07 \x01(\x0b\x32\x14.moonpool.v1.RefusedH\x00\x42\x06\n\x04kind\"+\n\x07Refused\x12\x0e\n\x06status\x18\x01 \x01(\r\x12\x10\n\x08sentence\x18\x02 \x01(\t\"A\n\x06Layout\x12\x14\n\x0c\x62lock_tokens\x18\x01 \x01(\r\x12\x13\n\x0blayer_bytes\x18\x02 \x03(\x04\x12\x0c\n\x04\x61xes\x18\x03 \x01(\t\"\x90\x01\n\x05Hello\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\'\n\x08identity\x18\x03 \x01(\x0b\x32\x15.moonpool.v1.Identity\x12#\n\x06layout\x18\x04 \x01(\x0b\x32\x13.moonpool.v1.Layout\x12\x14\n\x0csession_file\x18\x05 \x01(\t\"t\n\x07Welcome\x12\r\n\x05store\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\r\n\x05\x61rena\x18\x03 \x01(\t\x12\x13\n\x0b\x61rena_bytes\x18\x04 \x01(\x04\x12\x12\n\nslot_bytes\x18\x05 \x01(\x04\x12\r\n\x05slots\x18\x06 \x01(\r\".\n\x08SlotRefs\x12\r\n\x05slots\x18\x01 \x03(\r\x12\x13\n\x0bgenerations\x18\x02 \x03(\x04\">\n\x08\x41llocate\x12\r\n\x05names\x18\x01 \x01(\x0c\x12\x15\n\rlast_is_short\x18\x02 \x01(\x08\x12\x0c\n\x04hold\x18\x03 \x01(\x08\"U\n\tAllocated\x12\"\n\x06grants\x18\x01 \x03(\x0e\x32\x12.moonpool.v1.Grant\x12$\n\x05slots\x18\x02 \x01(\x0b\x32\x15.moonpool.v1.SlotRefs\"R\n\x05Wrote\x12$\n\x05slots\x18\x01 \x01(\x0b\x32\x15.moonpool.v1.SlotRefs\x12\x13\n\x0b\x66irst_layer\x18\x02 \x01(\r\x12\x0e\n\x06layers\x18\x03 \x01(\r\"V\n\x04Push\x12(\n\x06target\x18\x01 \x01(\x0b\x32\x18.moonpool.v1.StoreTarget\x12\r\n\x05names\x18\x02 \x01(\x0c\x12\x15\n\rlast_is_short\x18\x03 \x01(\x08\",\n\x06Pushed\x12\"\n\x06grants\x18\x01 \x03(\x0e\x32\x12.moonpool.v1.Grant\"\x17\n\x07PushEnd\x12\x0c\n\x04push\x18\x01 \x01(\x04\"?\n\x04Seal\x12$\n\x05slots\x18\x01 \x01(\x0b\x32\x15.moonpool.v1.SlotRefs\x12\x11\n\tchecksums\x18\x02 \x03(\x06\"\x18\n\x06Sealed\x12\x0e\n\x06sealed\x18\x01 \x03(\x08\"/\n\x07\x44iscard\x12$\n\x05slots\x18\x01 \x01(\x0b\x32\x15.moonpool.v1.SlotRefs\"w\n\x07\x41\x63quire\x12\r\n\x05names\x18\x01 \x01(\x0c\x12\x12\n\ndeadline_s\x18\x02 \x01(\x01\x12\x0f\n\x07handoff\x18\x03 \x01(\x08\x12-\n\x06source\x18\x04 \x01(\x0b\x32\x18.moonpool.v1.StoreTargetH\x00\x88\x01\x01\x42\t\n\x07_source\"Q\n\x08\x41\x63quired\x12$\n\x05slots\x18\x01 \x01(\x0b\x32\x15.moonpool.v1.SlotRefs\x12\x11\n\tchecksums\x18\x02 \x03(\x06\x12\x0c\n\x04\x64one\x18\x03 \x01(\x08\"/\n\x07Release\x12$\n\x05slots\x18\x01 \x01(\x0b\x32\x15.moonpool.v1.SlotRefs*e\n\x05Grant\x12\x15\n\x11GRANT_UNSPECIFIED\x10\x00\x12\x0f\n\x0bGRANT_WRITE\x10\x01\x12\x0e\n\nGRANT_HELD\x10\x02\x12\x11\n\rGRANT_WRITING\x10\x03\x12\x11\n\rGRANT_REFUSED\x10\x04\x32m\n\x05Store\x12.\n\x05\x45nter\x12\x12.moonpool.v1.Empty\x1a\x11.moonpool.v1.Door\x12\x34\n\nResetCache\x12\x12.moonpool.v1.Empty\x1a\x12.moonpool.v1.Emptyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'services.wire.pb.store_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GRANT']._serialized_start=1972
-  _globals['_GRANT']._serialized_end=2073
+  _globals['_GRANT']._serialized_start=1982
+  _globals['_GRANT']._serialized_end=2083
   _globals['_DOOR']._serialized_start=76
   _globals['_DOOR']._serialized_end=98
   _globals['_TOSTORE']._serialized_start=101
@@ -48,32 +48,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HELLO']._serialized_end=1027
   _globals['_WELCOME']._serialized_start=1029
   _globals['_WELCOME']._serialized_end=1145
-  _globals['_SLOTREF']._serialized_start=1147
-  _globals['_SLOTREF']._serialized_end=1190
-  _globals['_ALLOCATE']._serialized_start=1192
-  _globals['_ALLOCATE']._serialized_end=1254
-  _globals['_ALLOCATED']._serialized_start=1256
-  _globals['_ALLOCATED']._serialized_end=1340
-  _globals['_WROTE']._serialized_start=1342
-  _globals['_WROTE']._serialized_end=1423
-  _globals['_PUSH']._serialized_start=1425
-  _globals['_PUSH']._serialized_end=1511
-  _globals['_PUSHED']._serialized_start=1513
-  _globals['_PUSHED']._serialized_end=1557
-  _globals['_PUSHEND']._serialized_start=1559
-  _globals['_PUSHEND']._serialized_end=1582
-  _globals['_SEAL']._serialized_start=1584
-  _globals['_SEAL']._serialized_end=1646
-  _globals['_SEALED']._serialized_start=1648
-  _globals['_SEALED']._serialized_end=1672
-  _globals['_DISCARD']._serialized_start=1674
-  _globals['_DISCARD']._serialized_end=1720
-  _globals['_ACQUIRE']._serialized_start=1722
-  _globals['_ACQUIRE']._serialized_end=1841
-  _globals['_ACQUIRED']._serialized_start=1843
-  _globals['_ACQUIRED']._serialized_end=1922
-  _globals['_RELEASE']._serialized_start=1924
-  _globals['_RELEASE']._serialized_end=1970
-  _globals['_STORE']._serialized_start=2075
-  _globals['_STORE']._serialized_end=2184
+  _globals['_SLOTREFS']._serialized_start=1147
+  _globals['_SLOTREFS']._serialized_end=1193
+  _globals['_ALLOCATE']._serialized_start=1195
+  _globals['_ALLOCATE']._serialized_end=1257
+  _globals['_ALLOCATED']._serialized_start=1259
+  _globals['_ALLOCATED']._serialized_end=1344
+  _globals['_WROTE']._serialized_start=1346
+  _globals['_WROTE']._serialized_end=1428
+  _globals['_PUSH']._serialized_start=1430
+  _globals['_PUSH']._serialized_end=1516
+  _globals['_PUSHED']._serialized_start=1518
+  _globals['_PUSHED']._serialized_end=1562
+  _globals['_PUSHEND']._serialized_start=1564
+  _globals['_PUSHEND']._serialized_end=1587
+  _globals['_SEAL']._serialized_start=1589
+  _globals['_SEAL']._serialized_end=1652
+  _globals['_SEALED']._serialized_start=1654
+  _globals['_SEALED']._serialized_end=1678
+  _globals['_DISCARD']._serialized_start=1680
+  _globals['_DISCARD']._serialized_end=1727
+  _globals['_ACQUIRE']._serialized_start=1729
+  _globals['_ACQUIRE']._serialized_end=1848
+  _globals['_ACQUIRED']._serialized_start=1850
+  _globals['_ACQUIRED']._serialized_end=1931
+  _globals['_RELEASE']._serialized_start=1933
+  _globals['_RELEASE']._serialized_end=1980
+  _globals['_STORE']._serialized_start=2085
+  _globals['_STORE']._serialized_end=2194
 # @@protoc_insertion_point(module_scope)

@@ -292,28 +292,32 @@ class Welcome(_message.Message):
 Global___Welcome: _TypeAlias = Welcome  # noqa: Y015
 
 @_typing.final
-class SlotRef(_message.Message):
-    """A slot as it is now; stale generations are ignored."""
+class SlotRefs(_message.Message):
+    """Slots as they are now; stale generations are ignored. One list for each field, equally long: to write and read a
+    message for each slot takes longer than everything else of a call.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    SLOT_FIELD_NUMBER: _builtins.int
-    GENERATION_FIELD_NUMBER: _builtins.int
-    slot: _builtins.int
-    generation: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
+    GENERATIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def slots(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def generations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
-        slot: _builtins.int = ...,
-        generation: _builtins.int = ...,
+        slots: _abc.Iterable[_builtins.int] | None = ...,
+        generations: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "slot", b"slot"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generations", b"generations", "slots", b"slots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SlotRef: _TypeAlias = SlotRef  # noqa: Y015
+Global___SlotRefs: _TypeAlias = SlotRefs  # noqa: Y015
 
 @_typing.final
 class Allocate(_message.Message):
@@ -354,16 +358,16 @@ class Allocated(_message.Message):
         """one per name"""
 
     @_builtins.property
-    def slots(self) -> _containers.RepeatedCompositeFieldContainer[Global___SlotRef]:
+    def slots(self) -> Global___SlotRefs:
         """one per name; zero where there is none"""
 
     def __init__(
         self,
         *,
         grants: _abc.Iterable[Global___Grant.ValueType] | None = ...,
-        slots: _abc.Iterable[Global___SlotRef] | None = ...,
+        slots: Global___SlotRefs | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["slots", b"slots"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal["grants", b"grants", "slots", b"slots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
@@ -383,15 +387,15 @@ class Wrote(_message.Message):
     first_layer: _builtins.int
     layers: _builtins.int
     @_builtins.property
-    def slots(self) -> _containers.RepeatedCompositeFieldContainer[Global___SlotRef]: ...
+    def slots(self) -> Global___SlotRefs: ...
     def __init__(
         self,
         *,
-        slots: _abc.Iterable[Global___SlotRef] | None = ...,
+        slots: Global___SlotRefs | None = ...,
         first_layer: _builtins.int = ...,
         layers: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["slots", b"slots"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal["first_layer", b"first_layer", "layers", b"layers", "slots", b"slots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
@@ -479,7 +483,7 @@ class Seal(_message.Message):
     SLOTS_FIELD_NUMBER: _builtins.int
     CHECKSUMS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def slots(self) -> _containers.RepeatedCompositeFieldContainer[Global___SlotRef]: ...
+    def slots(self) -> Global___SlotRefs: ...
     @_builtins.property
     def checksums(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """xxh3-64 over the layout's block bytes"""
@@ -487,10 +491,10 @@ class Seal(_message.Message):
     def __init__(
         self,
         *,
-        slots: _abc.Iterable[Global___SlotRef] | None = ...,
+        slots: Global___SlotRefs | None = ...,
         checksums: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["slots", b"slots"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal["checksums", b"checksums", "slots", b"slots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
@@ -526,13 +530,13 @@ class Discard(_message.Message):
 
     SLOTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def slots(self) -> _containers.RepeatedCompositeFieldContainer[Global___SlotRef]: ...
+    def slots(self) -> Global___SlotRefs: ...
     def __init__(
         self,
         *,
-        slots: _abc.Iterable[Global___SlotRef] | None = ...,
+        slots: Global___SlotRefs | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["slots", b"slots"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal["slots", b"slots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
@@ -585,31 +589,25 @@ class Acquired(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SLOTS_FIELD_NUMBER: _builtins.int
-    GENERATIONS_FIELD_NUMBER: _builtins.int
     CHECKSUMS_FIELD_NUMBER: _builtins.int
     DONE_FIELD_NUMBER: _builtins.int
     done: _builtins.bool
     @_builtins.property
-    def slots(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """leases on a leading run of the names: here one list for each field, since"""
-
-    @_builtins.property
-    def generations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """a message for each lease takes longer than everything else of the call"""
+    def slots(self) -> Global___SlotRefs:
+        """leased, for a leading run of the names"""
 
     @_builtins.property
     def checksums(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
-        slots: _abc.Iterable[_builtins.int] | None = ...,
-        generations: _abc.Iterable[_builtins.int] | None = ...,
+        slots: Global___SlotRefs | None = ...,
         checksums: _abc.Iterable[_builtins.int] | None = ...,
         done: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["slots", b"slots"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksums", b"checksums", "done", b"done", "generations", b"generations", "slots", b"slots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksums", b"checksums", "done", b"done", "slots", b"slots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -621,15 +619,15 @@ class Release(_message.Message):
 
     SLOTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def slots(self) -> _containers.RepeatedCompositeFieldContainer[Global___SlotRef]:
+    def slots(self) -> Global___SlotRefs:
         """one lease each; a slot leased twice is named twice"""
 
     def __init__(
         self,
         *,
-        slots: _abc.Iterable[Global___SlotRef] | None = ...,
+        slots: Global___SlotRefs | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["slots", b"slots"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal["slots", b"slots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...

@@ -14,6 +14,7 @@ from prometheus_client import generate_latest
 from engine.toy import ToyEngine
 from kvstore.layout import KvLayout
 from kvstore.names import BlockName, child_name, root_name
+from kvstore.vocabulary import SlotRef
 from services.store.main import serve_store
 from services.store.node import StoreNode
 from services.store.peers import StorePeers
@@ -37,6 +38,14 @@ def names(count: int, story: str = "a") -> list[BlockName]:
         parent = child_name(parent, [number])
         chain.append(parent)
     return chain
+
+
+@dataclass
+class Granted:
+    """What a store answers: a grant, and a slot, for each name."""
+
+    grants: "list[store_pb2.Grant.ValueType]"
+    slots: list[SlotRef]
 
 
 @dataclass
@@ -68,18 +77,19 @@ class Host:
     def block(self, slot: int) -> bytes:
         return bytes(self.node.arena.view[slot * LAYOUT.slot_bytes :][: LAYOUT.block_bytes])
 
-    def write(self, ref: store_pb2.SlotRef, layers: range = range(LAYOUT.layers)) -> None:
+    def write(self, ref: SlotRef, layers: range = range(LAYOUT.layers)) -> None:
         for layer in layers:
             self.layer(ref.slot, layer)[:] = os.urandom(LAYOUT.layer_bytes[layer])
 
-    def checksum(self, ref: store_pb2.SlotRef) -> int:
+    def checksum(self, ref: SlotRef) -> int:
         return xxhash.xxh3_64_intdigest(self.block(ref.slot))
 
-    async def allocate(self, wanted: Sequence[BlockName], **more: Any) -> store_pb2.Allocated:
-        return (await self.ask(allocate=store_pb2.Allocate(names=names_to_wire(wanted), **more))).allocated
+    async def allocate(self, wanted: Sequence[BlockName], **more: Any) -> Granted:
+        answer = await self.ask(allocate=store_pb2.Allocate(names=names_to_wire(wanted), **more))
+        return Granted(list(answer.allocated.grants), store_codec.refs_from_wire(answer.allocated.slots))
 
-    async def seal(self, refs: Sequence[store_pb2.SlotRef]) -> list[bool]:
-        seal = store_pb2.Seal(slots=refs, checksums=map(self.checksum, refs))
+    async def seal(self, refs: Sequence[SlotRef]) -> list[bool]:
+        seal = store_pb2.Seal(slots=store_codec.refs_to_wire(refs), checksums=map(self.checksum, refs))
         return list((await self.ask(seal=seal)).sealed.sealed)
 
     async def put(self, wanted: Sequence[BlockName], **more: Any) -> list[bytes]:
@@ -100,8 +110,9 @@ class Host:
     async def push_end(self, call: int) -> None:
         await self.speaker.say(push_end=store_pb2.PushEnd(push=call))
 
-    async def wrote(self, refs: Sequence[store_pb2.SlotRef], layer: int) -> None:
-        await self.speaker.say(wrote=store_pb2.Wrote(slots=refs, first_layer=layer, layers=1))
+    async def wrote(self, refs: Sequence[SlotRef], layer: int) -> None:
+        wrote = store_pb2.Wrote(slots=store_codec.refs_to_wire(refs), first_layer=layer, layers=1)
+        await self.speaker.say(wrote=wrote)
 
     async def acquire(
         self,

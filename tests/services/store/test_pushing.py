@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from services.wire.pb import common_pb2, store_pb2
+from services.wire.store_codec import refs_to_wire
 from tests.services.rig import PATIENCE_S
 from tests.services.store.cable import cable
 from tests.services.store.pair import HELD, LAYOUT, REFUSED, WRITE, Host, Pair, attach, names, pair, serve
@@ -148,7 +149,7 @@ async def test_whoever_waits_is_told_when_the_writer_discards(tmp_path: Path) ->
         await it.here.wrote(allocated.slots, 0)
         await it.here.seal(allocated.slots[:1])
         reading = await waits(it.there, 3)
-        await it.here.speaker.say(discard=store_pb2.Discard(slots=allocated.slots[1:2]))
+        await it.here.speaker.say(discard=store_pb2.Discard(slots=refs_to_wire(allocated.slots[1:2])))
         assert await reading == [it.here.block(allocated.slots[0].slot)]
         await it.here.push_end(call)
 
@@ -174,7 +175,7 @@ async def test_a_block_that_another_wrote_in_the_end_is_sent_whole_from_where_it
         it.here.write(ours.slots[1], range(1))
         await it.here.wrote(ours.slots[1:], 0)
         await it.there.received(LAYOUT.layer_bytes[0])
-        await it.here.speaker.say(discard=store_pb2.Discard(slots=ours.slots[1:]))
+        await it.here.speaker.say(discard=store_pb2.Discard(slots=refs_to_wire(ours.slots[1:])))
         await it.here.acquire(names(1), deadline_s=0)  # whose answer shows that it was discarded
         second = await other.allocate(names(2))
         refs = [first.slots[0], second.slots[1]]

@@ -12,6 +12,7 @@ from engine.port import Engine
 from engine.toy import ToyEngine
 from kvstore.layout import Identity
 from kvstore.names import BlockName
+from kvstore.vocabulary import SlotRef
 from services.wire import store_codec
 from services.wire.channel import open_channel
 from services.wire.codec import identity_to_wire, layout_to_wire, names_to_wire
@@ -83,18 +84,18 @@ class Speaker:
         assert answer.call == number
         return answer
 
-    async def write_blocks(self, names: list[BlockName], *, hold: bool = False) -> list[store_pb2.SlotRef]:
+    async def write_blocks(self, names: list[BlockName], *, hold: bool = False) -> list[SlotRef]:
         answer = await self.ask(allocate=store_pb2.Allocate(names=names_to_wire(names), hold=hold))
         assert set(answer.allocated.grants) == {store_pb2.GRANT_WRITE}
-        return list(answer.allocated.slots)
+        return store_codec.refs_from_wire(answer.allocated.slots)
 
-    async def seal(self, slots: list[store_pb2.SlotRef]) -> list[bool]:
-        answer = await self.ask(seal=store_pb2.Seal(slots=slots, checksums=range(len(slots))))
+    async def seal(self, slots: list[SlotRef]) -> list[bool]:
+        answer = await self.ask(seal=store_pb2.Seal(slots=store_codec.refs_to_wire(slots), checksums=range(len(slots))))
         return list(answer.sealed.sealed)
 
 
-def leased(message: store_pb2.FromStore) -> list[store_pb2.SlotRef]:
-    return store_codec.refs_to_wire(store_codec.leases_from_wire(message.acquired))
+def leased(message: store_pb2.FromStore) -> list[SlotRef]:
+    return [lease.ref for lease in store_codec.leases_from_wire(message.acquired)]
 
 
 @asynccontextmanager
@@ -123,7 +124,7 @@ async def test_blocks_are_written_by_one_session_and_read_by_another(tmp_path: P
         await writer.seal(slots[2:])
         last = await reader.hear()
         assert (leased(last), last.acquired.done) == (slots[2:], True), "the fourth is missing at once"
-        await reader.say(release=store_pb2.Release(slots=slots))
+        await reader.say(release=store_pb2.Release(slots=store_codec.refs_to_wire(slots)))
         await it.until("all is released", store.at_rest)
         lock.release()
 
@@ -212,12 +213,17 @@ async def test_a_worker_of_another_deployment_is_refused_with_what_differs(tmp_p
 async def test_whoever_breaks_the_rules_is_refused(tmp_path: Path, lock: SessionLock) -> None:
     wrong_layout = hello(toy(), lock)
     wrong_layout.identity.layout = "something else"
+    lopsided = store_pb2.SlotRefs(slots=[0, 1], generations=[1])
     cases: list[tuple[list[dict[str, Any]], str]] = [
         ([{"release": store_pb2.Release()}], "begins with Hello"),
         ([{"hello": wrong_layout}], "a layout that is not its identity's"),
         ([{"hello": hello(toy(), lock)}, {"hello": hello(toy(), lock)}], "hello is nothing to say"),
         ([{"hello": hello(toy(), lock)}, {"allocate": store_pb2.Allocate(names=b"x")}], "16 bytes each"),
         ([{"hello": hello(toy(), lock)}, {"seal": store_pb2.Seal(checksums=[1])}], "0 slots to seal"),
+        ([{"hello": hello(toy(), lock)}, {"seal": store_pb2.Seal(slots=lopsided)}], "2 slots came with 1 gen"),
+        ([{"hello": hello(toy(), lock)}, {"release": store_pb2.Release(slots=lopsided)}], "2 slots came with 1 gen"),
+        ([{"hello": hello(toy(), lock)}, {"discard": store_pb2.Discard(slots=lopsided)}], "2 slots came with 1 gen"),
+        ([{"hello": hello(toy(), lock)}, {"wrote": store_pb2.Wrote(slots=lopsided)}], "2 slots came with 1 gen"),
     ]
     async with rig(tmp_path) as it:
         store = await it.store()
@@ -228,6 +234,30 @@ async def test_whoever_breaks_the_rules_is_refused(tmp_path: Path, lock: Session
                 with pytest.raises(PeerRefused, match=sentence):
                     await worker.ask(**messages[-1])
         await it.until("nobody is left", lambda: store.node.catalog.snapshot().sessions == ())
+        lock.release()
+
+
+async def test_columns_that_do_not_agree_end_their_session_and_nothing_else_is_lost(
+    tmp_path: Path, lock: SessionLock
+) -> None:
+    async with rig(tmp_path) as it, speaking(it) as other:
+        store = await it.store()
+        await other.ask(hello=hello(toy(), lock, worker="worker-1"))
+        await other.seal(await other.write_blocks(NAMES[:2], hold=True))
+        async with speaking(it) as worker:
+            await worker.ask(hello=hello(toy(), lock))
+            await worker.ask(allocate=store_pb2.Allocate(names=names_to_wire(NAMES[:4]), hold=True))
+            refs = store_pb2.SlotRefs(slots=[0, 1, 2], generations=[1, 1])
+            with pytest.raises(PeerRefused, match="3 slots came with 2 generations"):
+                await worker.ask(release=store_pb2.Release(slots=refs))
+        counts = store.node.catalog.snapshot()
+        assert (counts.sealed, counts.leases, counts.writing) == (2, 4, 2), "all as it was: the worker may live"
+        assert counts.set_aside == ("worker-0",)
+        async with speaking(it) as again:
+            await again.ask(hello=hello(toy(), lock))
+            counts = store.node.catalog.snapshot()
+            assert (counts.sealed, counts.leases, counts.writing) == (2, 2, 0), "what the other holds"
+            assert await again.write_blocks(NAMES[2:4])
         lock.release()
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from kvstore.vocabulary import SlotRef
 from scheduler.vocabulary import StoreId
-from services.wire.pb.store_pb2 import FromStore, ToStore
+from services.wire.pb.store_pb2 import FromStore, SlotRefs, ToStore
 from services.wire.store_codec import refs_from_wire
 from services.worker.store_session import StoreSession
 
@@ -29,7 +29,7 @@ class Said:
         for message in self.messages():
             kind = message.WhichOneof("kind")
             assert kind is not None
-            said.append((kind, refs_from_wire(getattr(getattr(message, kind), "slots", ()))))
+            said.append((kind, refs_from_wire(getattr(getattr(message, kind), "slots", SlotRefs()))))
         return said
 
     def _say(self, message: ToStore) -> bool:

@@ -8,6 +8,7 @@ import pytest
 from kvstore.names import BlockName
 from kvstore.vocabulary import Held, Lease, Refused, SlotRef, Write, Writing
 from services.wire.errors import WireError
+from services.wire.pb.store_pb2 import GRANT_WRITE, Allocated, SlotRefs
 from services.wire.store_codec import acquired_to_wire, allocated_to_wire
 from services.worker.lent import Leases
 from services.worker.reservation import Reservation
@@ -193,6 +194,9 @@ async def test_answers_that_no_correct_store_gives_are_refused() -> None:
     await asyncio.sleep(0)
     with pytest.raises(WireError, match="2 grants came for 5 names"):
         said.answer(1, allocated=allocated_to_wire([Refused(), Refused()]))
+    lopsided = SlotRefs(slots=[1, 2], generations=[1])
+    with pytest.raises(WireError, match="2 slots came with 1 generations"):
+        said.answer(1, allocated=Allocated(grants=[GRANT_WRITE] * 2, slots=lopsided))
     said.answer(77, acquired=acquired_to_wire([], done=True))  # of a call that nobody made: ignored
     said.session.end()
     with pytest.raises(StoreAway):
