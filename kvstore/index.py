@@ -6,7 +6,7 @@ as a use of everything before it. The links are hints for eviction only: a wrong
 missing one costs cache, never a token.
 """
 
-from collections.abc import ItemsView, Iterable, Sequence
+from collections.abc import ItemsView, Sequence
 from itertools import pairwise
 
 from kvstore.names import BlockName
@@ -56,7 +56,7 @@ class Index:
             slots.append(slot)
         return slots
 
-    def leaf_first(self, slots: Iterable[int]) -> list[int]:
+    def leaf_first(self, slots: Sequence[int]) -> list[int]:
         """These slots and the slots of everything held before them, each once, none after an ancestor of its own.
 
         Of two that are not known to be related the later one comes first, so a prefix
@@ -64,18 +64,26 @@ class Index:
         Linear in the length of the answer; a hole in a prefix ends the way up.
         """
         seen: set[int] = set()
-        paths: list[list[int]] = []
-        for start in slots:
-            path: list[int] = []
-            slot: int | None = start
-            while slot is not None and slot not in seen:
-                seen.add(slot)
-                path.append(slot)
-                parent = self._parents.get(slot)
-                slot = None if parent is None else self._slots.get(parent)
-            paths.append(path)
+        if slots:  # nearly always one prefix, all of which lies on the way up from its leaf
+            path = self._way_up(slots[-1], seen)
+            if seen.issuperset(slots):
+                return path
+            seen.clear()
+        paths = [self._way_up(slot, seen) for slot in slots]
         # A later path ends where an earlier one begins or passes, so its blocks are the further ones from the root.
         return [slot for path in reversed(paths) for slot in path]
+
+    def _way_up(self, start: int, seen: set[int]) -> list[int]:
+        """From ``start`` to what is ``seen`` already, and seen from now on; or to where no more is known."""
+        path: list[int] = []
+        parents, slots = self._parents, self._slots
+        slot: int | None = start
+        while slot is not None and slot not in seen:
+            seen.add(slot)
+            path.append(slot)
+            parent = parents.get(slot)
+            slot = None if parent is None else slots.get(parent)
+        return path
 
     def check(self) -> None:
         """AssertionError where two names share a slot or a link hangs in the air."""

@@ -135,7 +135,7 @@ class Fetch:
     deadline: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # by the hundred, like references
 class Drop:
     """Forget a block in DRAM, so that there is room before it is needed; called off where it is leased by then."""
 

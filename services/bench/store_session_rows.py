@@ -4,8 +4,9 @@ put_S, acquire_S    64 MiB a call: allocate, copy and hash, seal; acquire, copy,
                     limit: one memcpy of as many bytes between the same memory. One thread copies, as a worker's does
 acquire_256_pN      a call for 256 names that are all there.
                     limit: as many bytes there and back between two processes that block, over a Unix socket
+release_256_p50     these leases given back, and a call for no names after it, which shows that it is done
 call_p50            a call for no names, beside the same limit
-acquire_256_awake_pN  the same on cores that are kept from falling asleep in between
+.._awake_pN         the same on cores that are kept from falling asleep in between
 evict               slots a second through a full store, 64 a call, no bytes written
 """
 
@@ -128,15 +129,17 @@ async def _deciding(bench: Bench, chance: Random, rounds: int) -> list[Row]:
 
 
 async def _acquiring(bench: Bench, bare: BareTrips, chain: list[BlockName], name: str, rounds: int) -> list[Row]:
-    calls, trips, empty = [], [], []
+    calls, releases, trips, empty = [], [], [], []
     for _ in range(200 * rounds):
-        await bench.round_trip()  # the release before it is done then
         trips.append(bare.seconds())
         empty.append(await _seconds(bench.round_trip()))
         started = time.perf_counter()
         leases = await bench.leased(chain)
         calls.append(time.perf_counter() - started)
+        started = time.perf_counter()
         bench.session.release(leases)
+        await bench.round_trip()  # it is done then
+        releases.append(time.perf_counter() - started)
     calls.sort()
     trip = median(trips)
     return [
@@ -144,6 +147,7 @@ async def _acquiring(bench: Bench, bare: BareTrips, chain: list[BlockName], name
             Row.duration(f"{name}_p{percent}", calls[len(calls) * percent // 100] * 1e3, "ms", trip * 1e3)
             for percent in (50, 99)
         ),
+        Row.duration(f"{name.replace('acquire', 'release')}_p50", median(releases) * 1e3, "ms", trip * 1e3),
         Row.duration(f"{name.replace('acquire_256', 'call')}_p50", median(empty) * 1e3, "ms", trip * 1e3),
     ]
 

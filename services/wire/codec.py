@@ -6,6 +6,7 @@ half a value. No decision is taken here.
 """
 
 import math
+import struct
 from collections.abc import Iterable, Sequence
 
 from kvstore.layout import Identity, KvLayout
@@ -13,6 +14,8 @@ from kvstore.names import NAME_BYTES, BlockName
 from scheduler.vocabulary import Limits, Priority, Sampling, StoreId, StoreTarget, Urgency
 from services.wire.errors import WireError
 from services.wire.pb import common_pb2, store_pb2, worker_pb2
+
+_NAME = struct.Struct(f"{NAME_BYTES}s")
 
 
 def names_to_wire(names: Iterable[BlockName]) -> bytes:
@@ -23,7 +26,7 @@ def names_to_wire(names: Iterable[BlockName]) -> bytes:
 def names_from_wire(data: bytes) -> tuple[BlockName, ...]:
     if len(data) % NAME_BYTES:
         raise WireError(f"names are {NAME_BYTES} bytes each, and {len(data)} bytes came")
-    return tuple(BlockName(data[start : start + NAME_BYTES]) for start in range(0, len(data), NAME_BYTES))
+    return tuple([BlockName(name) for (name,) in _NAME.iter_unpack(data)])
 
 
 def name_from_wire(data: bytes) -> BlockName:
