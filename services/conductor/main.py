@@ -20,6 +20,7 @@ from services.conductor.settings import ConductorSettings
 from services.registry.directory import directory
 from services.registry.entry import Entry, Kind
 from services.runtime.flags import load
+from services.runtime.heartbeat import Pulse
 from services.runtime.logs import fields
 from services.runtime.metrics_port import metrics_port
 from services.runtime.process import pause, run_process
@@ -44,13 +45,15 @@ log = logging.getLogger(__name__)
 def main(argv: Sequence[str]) -> int:
     settings = load(ConductorSettings, argv, prog="moonpool conductor")
 
+    pulse = Pulse()
+
     async def run(stopping: asyncio.Event) -> None:
-        await serve_conductor(settings, stopping)
+        await serve_conductor(settings, stopping, pulse=pulse)
 
-    return run_process(settings.id, run, log_level=settings.log_level)
+    return run_process(settings.id, run, log_level=settings.log_level, pulse=pulse)
 
 
-async def serve_conductor(settings: ConductorSettings, stopping: asyncio.Event) -> None:
+async def serve_conductor(settings: ConductorSettings, stopping: asyncio.Event, pulse: Pulse | None = None) -> None:
     """Serve until told to stop."""
     conductor = Conductor(
         inline_max_tokens=settings.inline_max_tokens,
@@ -66,11 +69,12 @@ async def serve_conductor(settings: ConductorSettings, stopping: asyncio.Event) 
     service = ConductorService(conductor, name=settings.id, clock=time.monotonic)
     registry = CollectorRegistry()
     registry.register(ConductorCollector(conductor))
-    with metrics_port(settings.metrics_port, registry):
+    tls = tls_of(settings)
+    with metrics_port(settings, registry, pulse=pulse or Pulse(), tls=tls):
         server = await serve(
             settings.listen,
             lambda it: conductor_pb2_grpc.add_ConductorServicer_to_server(service, it),
-            tls_of(settings),
+            tls,
             insecure_network=settings.insecure_network,
         )
         collect_seldom()

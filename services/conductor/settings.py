@@ -4,14 +4,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from services.runtime.settings import CalledSettings, Size
+from services.runtime.settings import CalledSettings, ProcessId, Size
 
 
 class ConductorSettings(CalledSettings):
     """Hold beliefs about the cluster and answer where each request prefills and decodes."""
 
-    id: str = Field(default="conductor-0", pattern=r"^[\w.-]+$")
-    """This process's name in logs and status pages."""
+    id: ProcessId = Field(default="conductor-0", pattern=r"^[\w.-]+$")
+    """This process's name in logs and status pages; {hostname} in it: this host's."""
 
     listen: str = "127.0.0.1:7100"
     """The gRPC target to serve at: unix:/path/to/name.sock or host:port."""
@@ -39,6 +39,3 @@ class ConductorSettings(CalledSettings):
 
     replicate: bool = True
     """Tell stores to fetch prefixes that many ask for, before anybody waits for them."""
-
-    metrics_port: int | None = Field(default=None, ge=0, le=65535)
-    """Serve Prometheus metrics over HTTP at this port of the loopback interface; 0: any free one; unset: none."""

@@ -7,14 +7,14 @@ from pydantic import Field, model_validator
 
 from services.models.embedded import EMBEDDED_MODEL
 from services.runtime.paths import default_data_dir
-from services.runtime.settings import MemberSettings, NameList, Size
+from services.runtime.settings import MemberSettings, NameList, ProcessId, Size
 
 
 class GatewaySettings(MemberSettings):
     """Serve OpenAI's HTTP endpoints: text in, text out, each request told to conductor and workers."""
 
-    id: str = "gateway-0"
-    """This process's name in logs and status pages."""
+    id: ProcessId = "gateway-0"
+    """This process's name in logs and status pages; {hostname} in it: this host's."""
 
     host: str = "127.0.0.1"
     """Where HTTP is listened to."""

@@ -9,6 +9,7 @@ supervisor (a machine that slept, a container that was paused) may have held up 
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,29 +24,45 @@ log = logging.getLogger(__name__)
 
 
 class Pulse:
-    """The child's end; does nothing where nobody listens. vital: False while something hangs beside the event loop."""
+    """The child's end, which beats whether or not a supervisor listens: others may ask how long it has been silent.
 
-    def __init__(self) -> None:
+    vital: False while something hangs beside the event loop.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         descriptor = os.environ.pop(HEARTBEAT_FD, None)  # it is ours alone: not for what we may start ourselves
         self._descriptor = None if descriptor is None else int(descriptor)
         self.vital: Callable[[], bool] = lambda: True
+        self._clock = clock
+        self._beaten_at = clock()
         if self._descriptor is not None:
             os.set_inheritable(self._descriptor, False)
             os.set_blocking(self._descriptor, False)
 
     async def run(self) -> None:
-        """Until cancelled, or until nobody listens any more."""
-        while self._descriptor is not None:
+        """Until cancelled."""
+        while True:
             if self.vital():
-                try:
-                    os.write(self._descriptor, b".")
-                except BlockingIOError:
-                    pass  # the supervisor has plenty to read
-                except OSError:
-                    return
+                self._beaten_at = self._clock()
+                self._tell()
             else:
                 log.error("something hangs in this process")
             await asyncio.sleep(BEAT_S)
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the last beat, or since it was made. Any thread may ask."""
+        return self._clock() - self._beaten_at
+
+    def _tell(self) -> None:
+        if self._descriptor is None:
+            return
+        try:
+            os.write(self._descriptor, b".")
+        except BlockingIOError:
+            pass  # the supervisor has plenty to read
+        except OSError:
+            self._descriptor = None  # nobody listens any more
 
 
 @dataclass(slots=True)

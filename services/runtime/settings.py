@@ -38,6 +38,16 @@ Size = Annotated[int, SIZE]
 NameList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 """Several names: separated by commas, or the flag given several times."""
 
+
+def _host_named(value: object) -> object:
+    return value.replace("{hostname}", socket.gethostname()) if isinstance(value, str) else value
+
+
+HOSTNAME = BeforeValidator(_host_named)
+
+ProcessId = Annotated[str, HOSTNAME]
+"""A process's name. ``prefill-{hostname}`` is another one on every host: for replicas that share their settings."""
+
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -106,5 +116,12 @@ class MemberSettings(ProcessSettings):
 class CalledSettings(MemberSettings):
     """What members can be told that others call over gRPC."""
 
-    advertise: str | None = Field(default=None, pattern=r"^[\w.:-]+$")
-    """The name or address of this host for others, without a port; unset: the one that is listened at."""
+    advertise: Annotated[str | None, HOSTNAME] = Field(default=None, pattern=r"^[\w.:-]+$")
+    """The name or address of this host for others, without a port; unset: the one that is listened at. {hostname} in it
+    is this host's name."""
+
+    metrics_port: int | None = Field(default=None, ge=0, le=65535)
+    """Serve Prometheus metrics, and /health for probes, over HTTP at this port; 0: any free one; unset: none."""
+
+    metrics_host: str = "127.0.0.1"
+    """Where these are served; beyond this machine with TLS, as everything between processes, or --insecure-network."""

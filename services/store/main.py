@@ -13,6 +13,7 @@ from scheduler.vocabulary import StoreId
 from services.registry.directory import directory
 from services.registry.entry import Entry, Kind
 from services.runtime.flags import load
+from services.runtime.heartbeat import Pulse
 from services.runtime.logs import fields
 from services.runtime.metrics_port import metrics_port
 from services.runtime.process import Refusal, run_process
@@ -38,14 +39,20 @@ log = logging.getLogger(__name__)
 def main(argv: Sequence[str]) -> int:
     settings = load(StoreSettings, argv, prog="moonpool store")
 
-    async def run(stopping: asyncio.Event) -> None:
-        await serve_store(settings, stopping)
+    pulse = Pulse()
 
-    return run_process(settings.id, run, log_level=settings.log_level)
+    async def run(stopping: asyncio.Event) -> None:
+        await serve_store(settings, stopping, pulse=pulse)
+
+    return run_process(settings.id, run, log_level=settings.log_level, pulse=pulse)
 
 
 async def serve_store(
-    settings: StoreSettings, stopping: asyncio.Event, on_ready: Callable[[StoreNode], None] | None = None
+    settings: StoreSettings,
+    stopping: asyncio.Event,
+    on_ready: Callable[[StoreNode], None] | None = None,
+    *,
+    pulse: Pulse | None = None,
 ) -> None:
     """Serve until told to stop. Raises Refusal where the arena can't be had or a conductor wants none of us."""
     tls = tls_of(settings)
@@ -69,7 +76,7 @@ async def serve_store(
         ssd=SsdOptions.of(settings.data_dir, settings.id, settings.ssd if settings.reuse else 0),
     )
     try:
-        await _serve(settings, node, tls, stopping, on_ready)
+        await _serve(settings, node, tls, stopping, on_ready, pulse or Pulse())
     finally:
         node.close()
 
@@ -80,12 +87,13 @@ async def _serve(
     tls: Tls | None,
     stopping: asyncio.Event,
     on_ready: Callable[[StoreNode], None] | None,
+    pulse: Pulse,
 ) -> None:
     address = advertised(settings.listen, settings.advertise)
     entry = Entry(Kind.STORE, settings.id, address, settings.host_name, node.incarnation)
     metrics = StoreMetrics(node.catalog, node.ssd)
     door = Door(node, metrics)
-    with metrics_port(settings.metrics_port, metrics.registry):
+    with metrics_port(settings, metrics.registry, pulse=pulse, tls=tls):
         async with transfers(node, metrics.transfers, settings, tls) as peers:
             reports = StoreReports(
                 node.catalog,

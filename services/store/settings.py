@@ -7,14 +7,14 @@ from pydantic import Field, field_validator
 
 from kvstore.tcp_sides import split_address
 from services.runtime.paths import default_data_dir
-from services.runtime.settings import CalledSettings, NameList, Size
+from services.runtime.settings import CalledSettings, NameList, ProcessId, Size
 
 
 class StoreSettings(CalledSettings):
     """Own a host's arena of KV blocks and its SSD file: who may write which slot, and who reads it."""
 
-    id: str = Field(default="store-0", pattern=r"^[\w.-]+$")
-    """This process's name in logs, reports and status pages."""
+    id: ProcessId = Field(default="store-0", pattern=r"^[\w.-]+$")
+    """This process's name in logs, reports and status pages; {hostname} in it: this host's."""
 
     listen: str = "127.0.0.1:7200"
     """The gRPC target to serve at: unix:/path/to/name.sock or host:port."""
@@ -63,9 +63,6 @@ class StoreSettings(CalledSettings):
 
     transfer_bytes_in_flight_total: Size = Field(default=4 << 30, ge=1)
     """The same, of all other stores together."""
-
-    metrics_port: int | None = Field(default=None, ge=0, le=65535)
-    """Serve Prometheus metrics over HTTP at this port of the loopback interface; 0: any free one; unset: none."""
 
     @field_validator("transfer_listen", "transfer_address")
     @classmethod

@@ -64,8 +64,8 @@ async def serve_worker(
     refuse_exposed(settings.listen, tls, insecure_network=settings.insecure_network)
     thread = ModelThread()
     thread.start()
-    if pulse is not None:
-        pulse.vital = thread.gets_on
+    pulse = pulse or Pulse()
+    pulse.vital = thread.gets_on
     loading = asyncio.create_task(thread.run(lambda: _load(settings, make), bounded=False), name="load the model")
     if await _stopped_first(stopping, loading):
         log.info("stopped before the model was loaded")
@@ -77,7 +77,7 @@ async def serve_worker(
     except OSError as error:
         raise Refusal(f"the session's lock file can't be made in {run_dir}: {error.strerror}") from error
     try:
-        with metrics_port(settings.metrics_port, worker.metrics.registry):
+        with metrics_port(settings, worker.metrics.registry, pulse=pulse, tls=tls):
             async with directory(settings, conductors=settings.conductor, store=settings.store) as others:
                 await _serve(settings, worker, others, tls, stopping, on_ready)
     finally:

@@ -8,14 +8,15 @@ from pydantic import Field
 from scheduler.vocabulary import Role
 from services.models.embedded import EMBEDDED_MODEL
 from services.runtime.paths import default_data_dir
-from services.runtime.settings import CalledSettings, NameList, Size
+from services.runtime.settings import CalledSettings, NameList, ProcessId, Size
 
 
 class WorkerSettings(CalledSettings):
     """Run a model: prefill prompts for others to decode, decode streams, or both."""
 
-    id: str = Field(default="worker-0", pattern=r"^[\w.-]+$")
-    """This process's name in logs, reports and status pages; no two live workers share one."""
+    id: ProcessId = Field(default="worker-0", pattern=r"^[\w.-]+$")
+    """This process's name in logs, reports and status pages; no two live workers share one; {hostname} in it: this
+    host's."""
 
     role: Role = Role.MIXED
     """What the worker is asked for: prefill (hands over), decode (prefills inline what is short), or mixed."""
@@ -83,6 +84,3 @@ class WorkerSettings(CalledSettings):
 
     toy_seed: int = 0
     """For the toy engine: which model it is."""
-
-    metrics_port: int | None = Field(default=None, ge=0, le=65535)
-    """Serve Prometheus metrics over HTTP at this port of the loopback interface; 0: any free one; unset: none."""
