@@ -13,6 +13,7 @@ from uuid import uuid4
 from kvstore.layout import Identity
 from kvstore.names import block_names, root_name
 from scheduler.vocabulary import Limits, RequestId, Sampling
+from services.gateway.bounds import shown
 from services.gateway.errors import ApiError, bad_request, too_long, too_many_tokens
 from services.gateway.generation import Generation
 from services.gateway.schemas import MOST_CHOICES, GenerationBody
@@ -120,7 +121,9 @@ def check_ids(tokens: Sequence[int], text: Text, param: str) -> ApiError | None:
     """Whether all are ids of this model."""
     if tokens and (min(tokens) < 0 or max(tokens) >= text.vocab_size):
         wrong = next(token for token in tokens if not 0 <= token < text.vocab_size)
-        return bad_request(f"`{param}` has token id {wrong}, and this model's are 0 to {text.vocab_size - 1}.", param)
+        return bad_request(
+            f"`{param}` has token id {shown(wrong)}, and this model's are 0 to {text.vocab_size - 1}.", param
+        )
     return None
 
 

@@ -12,20 +12,28 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, 
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from scheduler.vocabulary import Priority
+from services.gateway.bounds import LEAST_INTEGER, Real, Whole, shown
 from services.gateway.errors import ApiError, bad_request
 
 MOST_STOPS = 16
 MOST_CHOICES = 128
 LONGEST_STOP = 1024
-SHORTEST_SLO_MS = 0.001
-LONGEST_SLO_MS = 1e9
-"""Eleven days: whoever writes more has mistaken the unit."""
+SLO_MS = Real(0.001, 1e9)
+"""At most eleven days: whoever writes more has mistaken the unit."""
 
+SAID = "said"
+"""The type of an error whose sentence says already what was sent."""
 
-def _number(value: object) -> object:
-    if isinstance(value, bool | str):
-        raise PydanticCustomError("number", "Input should be a number")
-    return value
+WRONG = {
+    "bool_type": "must be true or false",
+    "dict_type": "must be an object",
+    "list_type": "must be a list",
+    "model_type": "must be an object",
+    "string_too_short": "must not be empty",
+    "string_type": "must be a string",
+    "too_short": "must not be empty",
+}
+"""pydantic's words are about Python's types, and its own working; ours follow the field's name."""
 
 
 def _content(value: object) -> object:
@@ -33,7 +41,7 @@ def _content(value: object) -> object:
     if not isinstance(value, list):
         if value is None or isinstance(value, str):
             return value
-        raise PydanticCustomError("content", "Input should be a string or a list of text parts")
+        raise PydanticCustomError("content", "must be a string or a list of text parts")
     return "\n".join(_part(number, part) for number, part in enumerate(value))
 
 
@@ -43,24 +51,28 @@ def _part(number: int, part: object) -> str:
     if not isinstance(part, dict) or part.get("type") not in ("text", "input_text", "refusal"):
         kind = part.get("type") if isinstance(part, dict) else None
         raise PydanticCustomError(
-            "content", "Part {number} should be of type text, not {kind}", {"number": number, "kind": repr(kind)[:60]}
+            "content", "has part {number} of type {kind}; only text is read", {"number": number, "kind": shown(kind)}
         )
     text = part.get("refusal" if part["type"] == "refusal" else "text")
     if not isinstance(text, str):
-        raise PydanticCustomError("content", "Part {number} has no text", {"number": number})
+        raise PydanticCustomError("content", "has part {number} without a text", {"number": number})
     return text
 
 
 def _stop(value: object) -> object:
     stops = [value] if isinstance(value, str) else value
     if not isinstance(stops, list) or not all(isinstance(stop, str) for stop in stops):
-        raise PydanticCustomError("stop", "Input should be a string or a list of strings")
+        raise PydanticCustomError("stop", "must be a string or a list of strings")
     if len(stops) > MOST_STOPS:
-        raise PydanticCustomError("stop", "At most {most} stop strings are allowed", {"most": MOST_STOPS})
+        raise PydanticCustomError(
+            SAID, "must be at most {most} strings, not {count}", {"most": MOST_STOPS, "count": len(stops)}
+        )
     if not all(stops):
-        raise PydanticCustomError("stop", "A stop string cannot be empty")
-    if max(map(len, stops), default=0) > LONGEST_STOP:
-        raise PydanticCustomError("stop", "A stop string has at most {most} characters", {"most": LONGEST_STOP})
+        raise PydanticCustomError("stop", "must not be an empty string, nor hold one")
+    longest = max(map(len, stops), default=0)
+    if longest > LONGEST_STOP:
+        bound = {"most": LONGEST_STOP, "longest": longest}
+        raise PydanticCustomError(SAID, "must be strings of at most {most} characters, not {longest}", bound)
     return stops
 
 
@@ -76,8 +88,20 @@ def _prompt(value: object) -> object:
         if all(isinstance(each, list) and all(type(token) is int for token in each) for each in value):
             return value
     raise PydanticCustomError(
-        "prompt", "Input should be a string, a list of strings, a list of token ids, or a list of lists of token ids"
+        SAID,
+        "must be a string, a list of strings, a list of token ids, or a list of lists of token ids, not " + _odd(value),
     )
+
+
+def _odd(prompt: object) -> str:
+    """What about it is no prompt."""
+    if not isinstance(prompt, list):
+        return "an object" if isinstance(prompt, dict) else shown(prompt)
+    flat = [token for each in prompt for token in (each if isinstance(each, list) else [each])]
+    wrong = next((each for each in flat if type(each) is not int and not isinstance(each, str)), None)
+    if not flat or not prompt:
+        return "an empty list"
+    return "a mixture of them" if wrong is None else f"a list with {_odd(wrong)}"
 
 
 def _priority(value: object) -> object:
@@ -86,11 +110,10 @@ def _priority(value: object) -> object:
         return Priority(value)
     if type(value) is int:
         return Priority.BATCH if value > 0 else Priority.INTERACTIVE
-    raise PydanticCustomError("priority", "Input should be interactive, batch, or an integer")
+    raise PydanticCustomError("priority", 'must be "interactive", "batch", or an integer')
 
 
-Integer = Annotated[int, BeforeValidator(_number)]
-Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Integer = Annotated[int, Whole()]
 Content = Annotated[str | None, BeforeValidator(_content, json_schema_input_type=str | list[dict[str, Any]] | None)]
 Stops = Annotated[list[str], BeforeValidator(_stop, json_schema_input_type=str | list[str])]
 Prompts = Annotated[
@@ -98,7 +121,7 @@ Prompts = Annotated[
     BeforeValidator(_prompt, json_schema_input_type=str | list[str] | list[int] | list[list[int]]),
 ]
 
-Milliseconds = Annotated[Number, Field(ge=SHORTEST_SLO_MS, le=LONGEST_SLO_MS)]
+Milliseconds = Annotated[float, SLO_MS]
 PriorityClass = Annotated[
     Priority, BeforeValidator(_priority, json_schema_input_type=Literal["interactive", "batch"] | int)
 ]
@@ -134,14 +157,14 @@ class GenerationBody(Body):
 
     stream: StrictBool | None = None
     stream_options: StreamOptions | None = None
-    max_tokens: Annotated[Integer, Field(ge=1)] | None = None
-    min_tokens: Annotated[Integer, Field(ge=0)] | None = None
-    temperature: Annotated[Number, Field(ge=0)] | None = None
-    top_p: Annotated[Number, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[Integer, Field(ge=-1, lt=1 << 31)] | None = None
-    min_p: Annotated[Number, Field(ge=0, le=1)] | None = None
-    n: Annotated[Integer, Field(ge=1, le=MOST_CHOICES)] | None = None
-    seed: Annotated[Integer, Field(ge=-(1 << 63), lt=1 << 64)] | None = None
+    max_tokens: Annotated[int, Whole(1)] | None = None
+    min_tokens: Annotated[int, Whole(0)] | None = None
+    temperature: Annotated[float, Real()] | None = None
+    top_p: Annotated[float, Real(0, 1, above=True)] | None = None
+    top_k: Annotated[int, Whole(-1, (1 << 31) - 1)] | None = None
+    min_p: Annotated[float, Real(0, 1)] | None = None
+    n: Annotated[int, Whole(1, MOST_CHOICES)] | None = None
+    seed: Annotated[int, Whole(LEAST_INTEGER, (1 << 64) - 1)] | None = None
     stop: Stops | None = None
     stop_token_ids: list[Integer] | None = None
     ignore_eos: StrictBool | None = None
@@ -176,7 +199,7 @@ class ConversationBody(Body):
 class ChatBody(GenerationBody, ConversationBody):
     """POST /v1/chat/completions."""
 
-    max_completion_tokens: Annotated[Integer, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Whole(1)] | None = None
 
 
 class CompletionBody(GenerationBody):
@@ -212,6 +235,8 @@ BodyT = TypeVar("BodyT", bound=Body)
 
 def parse(kind: type[BodyT], raw: bytes) -> BodyT:
     """A checked body; raises ApiError naming the first field that is wrong."""
+    if not raw.strip():
+        raise bad_request("The body is empty; it must be a JSON object.")
     try:
         return kind.model_validate_json(raw)
     except ValidationError as error:
@@ -221,13 +246,22 @@ def parse(kind: type[BodyT], raw: bytes) -> BodyT:
 def _told(problem: ErrorDetails) -> ApiError:
     if problem["type"] == "json_invalid":
         return bad_request(f"The body is not valid JSON: {problem['ctx']['error']}.")
-    param = field_name(problem["loc"])
+    param, value = field_name(problem["loc"]), problem["input"]
     if not param:
         return bad_request("The body must be a JSON object.")
-    if problem["type"] == "missing":
-        return bad_request(f"`{param}` is required.", param)
-    reason = problem["msg"].replace(" after validation", "")  # whoever asks does not know that there is any
-    return bad_request(f"`{param}`: {reason}{_shown(problem['input'])}.", param)
+    match problem["type"]:
+        case "missing":
+            return bad_request(f"`{param}` is required.", param)
+        case "extra_forbidden":
+            return bad_request(f"`{param}` is unknown; there are {', '.join(Slo.model_fields)}.", param)
+        case "literal_error":
+            return bad_request(f"`{param}` must be {problem['ctx']['expected']}{_not(value)}.", param)
+        case "list_type" | "string_type" if value is None:
+            return bad_request(f"`{param}` is required.", param)
+        case "said":
+            return bad_request(f"`{param}` {problem['msg']}.", param)
+        case other:
+            return bad_request(f"`{param}` {WRONG.get(other, problem['msg'])}{_not(value)}.", param)
 
 
 def field_name(path: tuple[int | str, ...]) -> str:
@@ -238,9 +272,6 @@ def field_name(path: tuple[int | str, ...]) -> str:
     return name
 
 
-def _shown(value: object) -> str:
-    """What was given instead, where that is short; a conversation is not repeated."""
-    if isinstance(value, dict | list):
-        return ""
-    shown = repr(value)
-    return f", not {shown}" if len(shown) <= 40 else ""
+def _not(value: object) -> str:
+    """What was given instead; what is no single value may be long, and is not repeated."""
+    return "" if isinstance(value, dict | list) or value == "" else f", not {shown(value)}"

@@ -31,7 +31,7 @@ def _not_one(value: object) -> bool:
 
 
 def _over_one(value: object) -> bool:
-    return value is not None and not (isinstance(value, int) and value <= 1)
+    return value is not None and not (isinstance(value, int | float) and value <= 1)
 
 
 def _not_text(value: object) -> bool:
@@ -82,7 +82,7 @@ REFUSED: Mapping[str, Refusal] = {
     "prompt_embeds": Refusal(_truthy, "is not supported"),
     "prompt_logprobs": Refusal(_given, "is not supported: answers come without probabilities"),
     "repetition_penalty": _FACTOR,
-    "response_format": Refusal(_not_text, "is not supported other than {'type': 'text'}"),
+    "response_format": Refusal(_not_text, "is not supported other than text"),
     "structured_outputs": _CONSTRAINED,
     "suffix": Refusal(_truthy, "is not supported: text is continued, not filled in"),
     "tool_choice": Refusal(_chooses_tools, _TOOLS.why),

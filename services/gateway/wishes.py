@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from scheduler.vocabulary import Priority
+from services.gateway.bounds import shown
 from services.gateway.errors import bad_request
-from services.gateway.schemas import LONGEST_SLO_MS, SHORTEST_SLO_MS, GenerationBody, Slo
+from services.gateway.schemas import SLO_MS, GenerationBody, Slo
 
 TTFT_HEADER = "x-slo-ttft-ms"
 TPOT_HEADER = "x-slo-tpot-ms"
@@ -61,6 +62,6 @@ def _seconds(headers: Mapping[str, str], name: str, otherwise_ms: float | None) 
         milliseconds = float(given)
     except ValueError:
         milliseconds = math.nan
-    if not SHORTEST_SLO_MS <= milliseconds <= LONGEST_SLO_MS:
-        raise bad_request(f"`{name}` must be milliseconds, from {SHORTEST_SLO_MS:g} to {LONGEST_SLO_MS:g}.", name)
+    if not SLO_MS.holds(milliseconds):
+        raise bad_request(f"`{name}` must be {SLO_MS.words}, in milliseconds, not {shown(given)}.", name)
     return milliseconds / 1000.0

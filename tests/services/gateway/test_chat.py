@@ -56,6 +56,7 @@ async def test_a_whole_answer_has_the_shape_that_clients_know(gateway: Gateway, 
             "completion_tokens": 5,
             "total_tokens": prompt_tokens + 5,
             "prompt_tokens_details": {"cached_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": 0},
         },
     }
 
@@ -77,7 +78,7 @@ async def test_a_stream_is_these_bytes(gateway: Gateway) -> None:
         f'{head}{{"index":0,"delta":{{"content":"b"}},"logprobs":null,"finish_reason":null}}],"usage":null}}\n\n'
         f'{head}{{"index":0,"delta":{{}},"logprobs":null,"finish_reason":"length","stop_reason":null}}],"usage":null}}\n\n'
         f'{head}],"usage":{{"prompt_tokens":23,"completion_tokens":2,"total_tokens":25,'
-        '"prompt_tokens_details":{"cached_tokens":0}}}\n\n'
+        '"prompt_tokens_details":{"cached_tokens":0},"completion_tokens_details":{"reasoning_tokens":0}}}\n\n'
         "data: [DONE]\n\n"
     )
 

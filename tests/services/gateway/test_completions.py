@@ -83,6 +83,7 @@ async def test_choices_of_one_prompt_stand_side_by_side(gateway: Gateway) -> Non
         "completion_tokens": 20,
         "total_tokens": 22,
         "prompt_tokens_details": {"cached_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 0},
     }
 
 

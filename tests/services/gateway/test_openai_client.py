@@ -1,7 +1,8 @@
 """The openai client is the judge of what OpenAI's surface is."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import grpc
 import openai
@@ -124,6 +125,67 @@ async def test_a_stream_that_is_closed_frees_its_worker(client: openai.AsyncOpen
     await anext(aiter(stream))
     await stream.close()
     await cluster.at_rest()
+
+
+async def test_choices_of_a_stream_are_told_apart_by_their_index(client: openai.AsyncOpenAI) -> None:
+    stream = await client.chat.completions.create(model="toy", messages=HELLO, max_tokens=3, n=2, stream=True)
+    texts, reasons = {0: "", 1: ""}, {}
+    async for chunk in stream:
+        choice = chunk.choices[0]
+        texts[choice.index] += choice.delta.content or ""
+        reasons[choice.index] = choice.finish_reason
+    assert (texts, reasons) == ({0: "abc", 1: "abc"}, {0: "length", 1: "length"})
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_stop_string_is_neither_sent_nor_the_end_of_the_count(client: openai.AsyncOpenAI, stream: bool) -> None:
+    if stream:
+        chunks = await client.chat.completions.create(model="toy", messages=HELLO, stop="ef", stream=True)
+        assert "".join([chunk.choices[0].delta.content or "" async for chunk in chunks]) == "abcd"
+        return
+    answer = await client.chat.completions.create(model="toy", messages=HELLO, stop=["x", "ef"])
+    assert (answer.choices[0].message.content, answer.choices[0].finish_reason) == ("abcd", "stop")
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 6
+    assert answer.usage.completion_tokens_details is not None
+    assert answer.usage.completion_tokens_details.reasoning_tokens == 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "`tools` is not supported: answers are text"),
+        ({"logprobs": True}, "`logprobs` is not supported: answers come without probabilities"),
+        ({"response_format": {"type": "json_object"}}, "`response_format` is not supported other than text"),
+    ],
+    ids=["tools", "logprobs", "response_format"],
+)
+async def test_what_is_not_supported_is_refused_in_a_sentence(
+    client: openai.AsyncOpenAI, asked: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(openai.BadRequestError, match=said) as refused:
+        await client.chat.completions.create(model="toy", messages=HELLO, **asked)
+    assert refused.value.code == "unsupported_parameter"
+
+
+async def test_a_client_whose_time_is_up_frees_its_worker(client: openai.AsyncOpenAI, cluster: FakeCluster) -> None:
+    cluster.decode.gate.clear()
+    impatient = client.with_options(timeout=0.2)
+    with pytest.raises(openai.APITimeoutError):
+        await impatient.chat.completions.create(model="toy", messages=HELLO)
+    await cluster.at_rest()
+
+
+@pytest.mark.parametrize("way", ["embeddings", "responses", "files"])
+async def test_endpoints_that_are_not_there_are_the_client_s_not_found(client: openai.AsyncOpenAI, way: str) -> None:
+    ways: dict[str, Callable[[], Awaitable[Any]]] = {
+        "embeddings": lambda: client.embeddings.create(model="toy", input="x"),
+        "responses": lambda: client.responses.create(model="toy", input="x"),
+        "files": lambda: client.files.retrieve("x"),
+    }
+    with pytest.raises(openai.NotFoundError) as missing:
+        await ways[way]()
+    assert missing.value.code == "not_found"
 
 
 async def test_the_synchronous_client(gateway: Gateway) -> None:

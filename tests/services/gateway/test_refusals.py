@@ -126,7 +126,7 @@ async def test_a_method_that_is_not_possible_is_told_with_the_one_that_is(gatewa
 
 async def test_an_empty_list_is_told_without_the_words_of_its_checker(gateway: Gateway) -> None:
     error = error_of(await gateway.http.post("/v1/chat/completions", json={"messages": []}))
-    assert error["message"] == "`messages`: List should have at least 1 item, not 0."
+    assert error["message"] == "`messages` must not be empty."
 
 
 async def test_a_body_that_is_too_long_is_413(cluster: FakeCluster, text: Text) -> None:

@@ -88,9 +88,83 @@ def test_a_mistake_names_its_field(field: str, value: object, param: str) -> Non
 
 
 @pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            '"seed": 18446744073709551616',
+            "must be an integer from -9223372036854775808 to 18446744073709551615, not 18446744073709551616",
+        ),
+        ('"seed": 1e300', "must be an integer from -9223372036854775808 to 18446744073709551615, not 1e+300"),
+        ('"seed": true', "must be an integer from -9223372036854775808 to 18446744073709551615, not true"),
+        (
+            '"max_tokens": 1' + 99 * "0",
+            "must be an integer from 1 to 9223372036854775807, "
+            "not 10000000000000000000...00000000, which has 100 characters",
+        ),
+        ('"max_tokens": 1.5', "must be an integer from 1 to 9223372036854775807, not 1.5"),
+        ('"n": 129', "must be an integer from 1 to 128, not 129"),
+        ('"top_k": 2147483648', "must be an integer from -1 to 2147483647, not 2147483648"),
+        ('"top_p": 0', "must be a number above 0 and up to 1, not 0"),
+        ('"top_p": 1.0000001', "must be a number above 0 and up to 1, not 1.0000001"),
+        ('"min_p": -0.5', "must be a number from 0 to 1, not -0.5"),
+        ('"temperature": -1e-300', "must be a number of at least 0, not -1e-300"),
+        ('"temperature": NaN', "must be a number of at least 0, not NaN"),
+        ('"temperature": 1' + 400 * "0", None),
+        ('"temperature": "hot"', 'must be a number of at least 0, not "hot"'),
+        ('"stop": "' + 1025 * "x" + '"', "must be strings of at most 1024 characters, not 1025"),
+        ('"stream": null, "stream_options": {"include_usage": 1}', "must be true or false, not 1"),
+        ('"messages": null', "is required"),
+        ('"messages": "hi"', 'must be a list, not "hi"'),
+        ('"model": ' + json.dumps(["x"]), "must be a string"),
+        ('"slo": {"ttft_ms": 1e10}', "must be a number from 0.001 to 1000000000, not 10000000000.0"),
+        ('"slo": {"ttft": 1}', "is unknown; there are ttft_ms, tpot_ms"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_mistake_is_told_with_its_exact_bounds_and_what_was_sent(given: str, said: str | None) -> None:
+    error = told(ChatBody, f'{{"messages": {json.dumps(HELLO)}, {given}}}'.encode())
+    assert error.param is not None
+    if said is not None:
+        assert error.message == f"`{error.param}` {said}."
+    assert len(error.message) < 200
+
+
+@pytest.mark.parametrize(
+    ("prompt", "what"),
+    [
+        (None, "null"),
+        (5, "5"),
+        ({}, "an object"),
+        ([], "an empty list"),
+        ([1.5], "a list with 1.5"),
+        ([[1], [2.5]], "a list with 2.5"),
+        ([True], "a list with true"),
+        (["a", 1], "a mixture of them"),
+        ([{"type": "text"}], "a list with an object"),
+    ],
+)
+def test_what_is_no_prompt_is_named(prompt: object, what: str) -> None:
+    error = told(CompletionBody, json.dumps({"prompt": prompt}).encode())
+    assert error.message.startswith("`prompt` must be a string, a list of strings, a list of token ids, or ")
+    assert error.message.endswith(f", not {what}.")
+
+
+def test_whole_floats_are_integers() -> None:
+    assert chat(max_tokens=3.0, seed=-7.0).max_tokens == 3
+    assert chat(top_k=5.0).top_k == 5
+
+
+def test_the_description_has_the_same_bounds() -> None:
+    """Where they are exact, too: 2^64 - 1 is no float."""
+    properties = ChatBody.model_json_schema()["properties"]
+    seed, top_p = properties["seed"]["anyOf"][0], properties["top_p"]["anyOf"][0]
+    assert (seed["minimum"], seed["maximum"]) == (-(1 << 63), (1 << 64) - 1)
+    assert (top_p["exclusiveMinimum"], top_p["maximum"]) == (0, 1)
+
+
+@pytest.mark.parametrize(
     "raw",
     [
-        b"",
         b"{",
         b"\xff",
         b'{"messages": [}',
@@ -98,7 +172,7 @@ def test_a_mistake_names_its_field(field: str, value: object, param: str) -> Non
         b'{"n": ' + b"9" * 5000 + b"}",
         b'{"messages": "\\ud800"}',
     ],
-    ids=["empty", "cut off", "no text", "wrong bracket", "too deep", "too long a number", "half a surrogate"],
+    ids=["cut off", "no text", "wrong bracket", "too deep", "too long a number", "half a surrogate"],
 )
 def test_what_is_no_json_is_told_as_such(raw: bytes) -> None:
     error = told(ChatBody, raw)
@@ -106,7 +180,7 @@ def test_what_is_no_json_is_told_as_such(raw: bytes) -> None:
     assert "not valid JSON" in error.message
 
 
-@pytest.mark.parametrize("raw", [b"[]", b"null", b"7", b'"messages"'])
+@pytest.mark.parametrize("raw", [b"", b" \n", b"[]", b"null", b"7", b'"messages"'])
 def test_json_that_is_no_object_is_told_as_such(raw: bytes) -> None:
     assert "JSON object" in told(ChatBody, raw).message
 
