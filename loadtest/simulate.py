@@ -22,7 +22,8 @@ from loadtest.arguments import Parser, above_0, add_profile, add_trace, number, 
 from loadtest.request import Request
 from loadtest.simulator.faults import faults
 from loadtest.simulator.record import Record, summary
-from loadtest.simulator.simulation import REPORT_S, Coupled, Simulation, Spec
+from loadtest.simulator.simulation import Simulation
+from loadtest.simulator.spec import REPORT_S, Coupled, Spec
 from loadtest.trace_file import read
 from loadtest.traces import TraceError, requests
 from loadtest.workload.tiled import tile_s, tiled

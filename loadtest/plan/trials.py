@@ -12,7 +12,8 @@ from loadtest.plan.goal import Goal, Verdict, verdict
 from loadtest.request import Request
 from loadtest.simulator.machine import Machine
 from loadtest.simulator.record import Record
-from loadtest.simulator.simulation import Simulation, Spec
+from loadtest.simulator.simulation import Simulation
+from loadtest.simulator.spec import Spec
 from scheduler.conductor import Conductor
 
 

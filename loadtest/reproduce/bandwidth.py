@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from loadtest.reproduce.bench import PART, Bench, Run, block_hit_rate, mean_ttft_s
 from loadtest.reproduce.table import Chart, Panel, Series, Table
-from loadtest.simulator.simulation import Spec
+from loadtest.simulator.spec import Spec
 
 GBPS = (24, 50, 100, 200, 400, 800)
 

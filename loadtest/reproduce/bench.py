@@ -10,8 +10,8 @@ from loadtest.reproduce.copies import Copies
 from loadtest.reproduce.run import Made, Run, make
 from loadtest.reproduce.table import Cell, Table
 from loadtest.simulator.machine import Machine
+from loadtest.simulator.pools import Sample
 from loadtest.simulator.record import Record
-from loadtest.simulator.simulation import Sample
 from loadtest.traces import Row
 
 __all__ = ["Bench", "Cell", "Run", "Table", "good", "mean_ttft_s"]

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from loadtest.reproduce.bench import Bench, Run, good
 from loadtest.reproduce.table import Cell, Chart, Panel, Series, Table
-from loadtest.simulator.simulation import Coupled, Spec
+from loadtest.simulator.spec import Coupled, Spec
 
 PAPER = {0.1: "+498 %", 0.2: "+157 %", 0.3: "+59 %"}
 """FAST'25 Figure 1, conversation trace: more requests within TTFT 30 s and this TBT than vLLM."""

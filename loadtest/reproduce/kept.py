@@ -14,8 +14,8 @@ from typing import Any
 from loadtest.reproduce.bench import Maker
 from loadtest.reproduce.copies import Copies
 from loadtest.reproduce.run import Made, Run
+from loadtest.simulator.pools import Sample
 from loadtest.simulator.record import Record
-from loadtest.simulator.simulation import Sample
 from loadtest.traces import Row
 
 ROOT = Path(__file__).parents[2]

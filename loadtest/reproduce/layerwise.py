@@ -12,7 +12,7 @@ from loadtest.reproduce.table import Cell, Chart, Panel, Series, Table
 from loadtest.simulator.events import Events
 from loadtest.simulator.links import Links
 from loadtest.simulator.machine import Machine
-from loadtest.simulator.simulation import Spec
+from loadtest.simulator.spec import Spec
 from loadtest.traces import Row
 from loadtest.traces.mooncake import BLOCK_TOKENS
 from scheduler.estimate import prefill_s

@@ -6,7 +6,7 @@ A prefill worker's load is what is queued there of what TTFT allows; a decode wo
 from collections.abc import Mapping, Sequence
 
 from loadtest.reproduce.table import Chart, Panel, Series
-from loadtest.simulator.simulation import Sample
+from loadtest.simulator.pools import Sample
 from scheduler.admission import Promise
 
 

@@ -6,7 +6,7 @@ from loadtest.reproduce.bench import Bench
 from loadtest.reproduce.run import Run, make
 from loadtest.reproduce.table import Cell, Chart, Panel, Series, Table
 from loadtest.simulator.record import Record
-from loadtest.simulator.simulation import Spec
+from loadtest.simulator.spec import Spec
 from loadtest.traces import Row
 from loadtest.traces.mooncake import BLOCK_TOKENS
 from scheduler.estimate import prefill_s

@@ -2,7 +2,7 @@
 
 from loadtest.reproduce.bench import Bench, Run, block_hit_rate, mean_ttft_s
 from loadtest.reproduce.table import Cell, Chart, Panel, Series, Table
-from loadtest.simulator.simulation import Spec
+from loadtest.simulator.spec import Spec
 
 PAPER = {
     "random": (19.65, 92.07),

@@ -2,7 +2,7 @@
 
 from loadtest.reproduce.bench import PART, Bench, Run, good
 from loadtest.reproduce.table import Chart, Panel, Series, Table
-from loadtest.simulator.simulation import Spec
+from loadtest.simulator.spec import Spec
 
 PAPER = {5: 78.0, 6: 97.0, 7: 99.0, 8: 99.0, 9: 99.0, 10: 98.5, 11: 86.0}
 """FAST'25 Figure 15: percent of requests within TTFT 10 s and TBT 100 ms, synthetic trace."""

@@ -8,7 +8,8 @@ import numpy as np
 from loadtest.reproduce.bench import Bench, Run, good, mean_ttft_s
 from loadtest.reproduce.loads import loads
 from loadtest.reproduce.table import Cell, Table
-from loadtest.simulator.simulation import Sample, Spec
+from loadtest.simulator.pools import Sample
+from loadtest.simulator.spec import Spec
 from scheduler.admission import Promise
 
 PAPER = {"baseline": 4183, "early": 3771, "predictive": 3589}

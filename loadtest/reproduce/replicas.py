@@ -6,7 +6,7 @@ from loadtest.reproduce.bench import PART, Bench, Run
 from loadtest.reproduce.copies import CLASSES, Copies
 from loadtest.reproduce.table import Cell, Chart, Panel, Series, Table
 from loadtest.simulator.machine import Machine
-from loadtest.simulator.simulation import Spec
+from loadtest.simulator.spec import Spec
 
 NODES = 10
 POLICIES = ("kvcache-centric", "local-cache")

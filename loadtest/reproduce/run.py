@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from random import Random
 
 from loadtest.reproduce.copies import Copies, CopyCounter
+from loadtest.simulator.pools import Sample
 from loadtest.simulator.record import Record
-from loadtest.simulator.simulation import Sample, Simulation, Spec
+from loadtest.simulator.simulation import Simulation
+from loadtest.simulator.spec import Spec
 from loadtest.traces import Row, requests
 from scheduler.admission import Promise
 from scheduler.conductor import Conductor

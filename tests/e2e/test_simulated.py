@@ -22,7 +22,8 @@ from engine.toy import toy_layout
 from loadtest.request import Request, Span
 from loadtest.simulator.machine import Machine
 from loadtest.simulator.record import Record
-from loadtest.simulator.simulation import Simulation, Spec
+from loadtest.simulator.simulation import Simulation
+from loadtest.simulator.spec import Spec
 from loadtest.workload import poisson, shared_prefixes
 from loadtest.workload.lengths import Lengths, always
 from loadtest.workload.prefixes import Mix

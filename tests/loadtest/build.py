@@ -8,7 +8,8 @@ from random import Random
 import pytest
 
 from loadtest.simulator.machine import Machine
-from loadtest.simulator.simulation import Simulation, Spec
+from loadtest.simulator.simulation import Simulation
+from loadtest.simulator.spec import Spec
 from loadtest.traces import Row, parse
 from scheduler.conductor import Conductor
 from scheduler.vocabulary import Profile

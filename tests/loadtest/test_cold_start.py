@@ -5,7 +5,7 @@ import numpy as np
 from loadtest import profiles
 from loadtest.offered import offered
 from loadtest.settings import Offer
-from loadtest.simulator.simulation import Spec
+from loadtest.simulator.spec import Spec
 from tests.loadtest.build import simulation
 
 

@@ -8,7 +8,7 @@ import pytest
 from loadtest.request import Request, Span
 from loadtest.simulator.faults import Death, Fault, Silence, Slow, faults
 from loadtest.simulator.record import Record
-from loadtest.simulator.simulation import Spec
+from loadtest.simulator.spec import Spec
 from loadtest.workload import poisson, shared_prefixes
 from loadtest.workload.lengths import Lengths
 from loadtest.workload.prefixes import Mix

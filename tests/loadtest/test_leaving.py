@@ -9,7 +9,8 @@ import pytest
 from loadtest.request import Request, Span
 from loadtest.simulator.faults import Death
 from loadtest.simulator.record import Record
-from loadtest.simulator.simulation import Coupled, Simulation, Spec
+from loadtest.simulator.simulation import Simulation
+from loadtest.simulator.spec import Coupled, Spec
 from loadtest.workload import poisson, shared_prefixes
 from loadtest.workload.lengths import Lengths
 from loadtest.workload.prefixes import Mix

@@ -9,8 +9,8 @@ import pytest
 
 from loadtest.reproduce.refusals import swings
 from loadtest.request import Request, Span
+from loadtest.simulator.pools import Sample
 from loadtest.simulator.record import Record
-from loadtest.simulator.simulation import Sample
 from loadtest.workload import poisson, shared_prefixes
 from loadtest.workload.lengths import Lengths
 from loadtest.workload.prefixes import Mix

@@ -23,7 +23,7 @@ from loadtest.reproduce.page import markdown
 from loadtest.reproduce.policies import PAPER
 from loadtest.reproduce.run import Made, make
 from loadtest.reproduce.table import Chart, Panel, Series, Table
-from loadtest.simulator.simulation import Coupled, Spec
+from loadtest.simulator.spec import Coupled, Spec
 from loadtest.traces import Row, conversation
 from scheduler.estimate import prefill_s
 from tests.loadtest.build import chance

@@ -8,7 +8,7 @@ import pytest
 
 from loadtest.request import Request, Span
 from loadtest.simulator.record import Record
-from loadtest.simulator.simulation import Coupled, Spec
+from loadtest.simulator.spec import Coupled, Spec
 from loadtest.workload import chats, poisson, shared_prefixes, swarm
 from loadtest.workload.chats import Chat
 from loadtest.workload.lengths import Lengths
