@@ -112,7 +112,7 @@ class StorePeers:
         """Push blocks that are sealed here to a store that may evict them again as it likes.
 
         told: called once, with a grant for each name; over: called once, when nothing of it is under way any more;
-        whether it went as it was granted, and did not break off.
+        whether it went as it was granted, and never broke off.
         """
         if self._transfer is None:
             told([Grant.REFUSED] * len(names))

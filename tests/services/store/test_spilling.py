@@ -102,13 +102,13 @@ async def test_a_copy_that_broke_off_is_made_again(tmp_path: Path, monkeypatch: 
     ):
         store = await serve(it.rig, "store", dram=64 * LAYOUT.slot_bytes, spill_to=f"there@{link.address}")
         async with it.attached(store, "worker") as host:
-            await host.put(names(4))
+            await host.put(names(2))
             await asyncio.wait_for(link.stuck.wait(), PATIENCE_S)
             link.dead = True  # so the second connection of that push breaks, too
             link.cut()
             await it.rig.until("it was tried again", lambda: link.connections > 1, PATIENCE_S)
             link.stuck_at, link.dead = -1, False
-            await copied(it, it.there, {"a": 4})
+            await copied(it, it.there, {"a": 2})
 
 
 async def test_a_lender_that_lost_everything_is_offered_it_again_once_that_is_noticed(
