@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 
-from services.runtime.process import end_with_supervisor
+from services.runtime.heartbeat import last_words
+from services.runtime.process import end_with_supervisor, in_short
 
 INTERRUPTED = 130
 COMMANDS = {
@@ -64,6 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has left; there is nobody to tell
         return 1
+    except Exception as error:
+        last_words(in_short(error))  # of a process that a supervisor has started, and that did not get far
+        raise
 
 
 def usage() -> str:

@@ -70,7 +70,8 @@ async def serve_conductor(settings: ConductorSettings, stopping: asyncio.Event, 
     registry = CollectorRegistry()
     registry.register(ConductorCollector(conductor))
     tls = tls_of(settings)
-    with metrics_port(settings, registry, pulse=pulse or Pulse(), tls=tls):
+    pulse = pulse or Pulse()
+    with metrics_port(settings, registry, pulse=pulse, tls=tls):
         server = await serve(
             settings.listen,
             lambda it: conductor_pb2_grpc.add_ConductorServicer_to_server(service, it),
@@ -81,6 +82,7 @@ async def serve_conductor(settings: ConductorSettings, stopping: asyncio.Event, 
         try:
             async with directory(settings, announce=_entry(settings)):
                 log.info("ready", extra=fields(listen=settings.listen))
+                pulse.ready()
                 notices = Notices(conductor, elastic=settings.elastic)
                 while not stopping.is_set():
                     conductor.tick(now=time.monotonic())

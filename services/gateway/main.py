@@ -19,6 +19,7 @@ from services.models.errors import ModelError
 from services.models.resolve import resolve_model
 from services.registry.directory import Directory, directory
 from services.runtime.flags import load
+from services.runtime.heartbeat import Pulse
 from services.runtime.logs import fields
 from services.runtime.process import Refusal, run_process
 from services.wire.tls import tls_of
@@ -32,23 +33,31 @@ def main(argv: Sequence[str]) -> int:
     """Exit status as services.runtime.process has it."""
     settings = load(GatewaySettings, argv, prog="moonpool gateway")
 
+    pulse = Pulse()
+
     async def serve(stopping: asyncio.Event) -> None:
-        await serve_http(settings, stopping)
+        await serve_http(settings, stopping, pulse=pulse)
 
-    return run_process(settings.id, serve, log_level=settings.log_level)
+    return run_process(settings.id, serve, log_level=settings.log_level, pulse=pulse)
 
 
-async def serve_http(settings: GatewaySettings, stopping: asyncio.Event) -> None:
+async def serve_http(settings: GatewaySettings, stopping: asyncio.Event, *, pulse: Pulse | None = None) -> None:
     """Until ``stopping`` is set and what then ran has ended. Raises Refusal."""
     with contextlib.closing(_bind(settings.host, settings.port)) as listener:
         text, name = await asyncio.to_thread(_text, settings)
         async with directory(settings, conductors=settings.conductor) as others:
             cluster = ClusterClient(others.conductors, tls_of(settings))
-            await _serve(settings, Front(_front_settings(settings, name), text, cluster), others, listener, stopping)
+            front = Front(_front_settings(settings, name), text, cluster)
+            await _serve(settings, front, others, listener, stopping, pulse or Pulse())
 
 
 async def _serve(
-    settings: GatewaySettings, front: Front, others: Directory, listener: socket.socket, stopping: asyncio.Event
+    settings: GatewaySettings,
+    front: Front,
+    others: Directory,
+    listener: socket.socket,
+    stopping: asyncio.Event,
+    pulse: Pulse,
 ) -> None:
     server = _Server(
         uvicorn.Config(
@@ -72,6 +81,7 @@ async def _serve(
     try:
         host, port = listener.getsockname()[:2]
         log.info("ready", extra=fields(listen=f"http://{host}:{port}", model=front.settings.model))
+        pulse.ready()
         await _first_of(stopping, serving, *behind)
         await front.drain(settings.drain_s)
     finally:

@@ -1,9 +1,12 @@
 """When an ended child is started again, and when that is pointless. Pure: it is told how long each life was.
 
 The first restart is at once, since most deaths are single; after that the pause doubles,
-so that a child that cannot live does not burn a core. A life long enough wipes the slate.
+so that a child that cannot live does not burn a core. A life long enough wipes the slate. One that was
+never ready, in so many lives, will not be in the next; one that was, sometime, is started for ever.
 """
 
+import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 PAUSES_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 10.0)
@@ -15,6 +18,10 @@ BAD_USAGE, REFUSED = 2, 78
 
 REFUSALS = 3
 """So often in a row before it is believed: the first may still have met a peer of the deployment before."""
+
+
+STILLBORN = 5
+"""Lives without having been ready in any of them: with the pauses between them 3.5 s, and as long as they lasted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +38,33 @@ class GiveUp:
 class Backoff:
     """The restarts of one child."""
 
+    pauses_s: Sequence[float] = PAUSES_S
     deaths: int = 0
     refusals: int = 0
+    lives: int = 0
+    was_ready: bool = False
 
-    def ended(self, status: int, *, lived_s: float) -> Restart | GiveUp:
-        """What to do about an end that nobody asked for. status: an exit status, or minus a signal."""
+    def ended(self, status: int, *, lived_s: float, ready: bool = False, last_words: str = "") -> Restart | GiveUp:
+        """What to do about an end that nobody asked for.
+
+        status: an exit status, or minus a signal. ready: it had come as far as that. last_words: what it said of it.
+        """
+        self.lives += 1
+        self.was_ready = self.was_ready or ready
         if lived_s >= LONG_LIFE_S:
             self.deaths = self.refusals = 0
         self.refusals = self.refusals + 1 if status in (BAD_USAGE, REFUSED) else 0
         if status == BAD_USAGE or self.refusals >= REFUSALS:
-            return GiveUp(f"is refused as it is configured (exit status {status}); its own line above says why")
-        pause_s = PAUSES_S[min(self.deaths, len(PAUSES_S) - 1)]
+            why = f": {last_words}" if last_words else "; its own line above says why"
+            return GiveUp(f"is refused as it is configured ({in_words(status)}){why}")
+        if not self.was_ready and self.lives >= STILLBORN:
+            why = f": {last_words}" if last_words else "; its own last lines above may say why"
+            ended = f"it has ended {self.lives} times, the last time with {in_words(status)}"
+            return GiveUp(f"was never ready: {ended}{why}")
+        pause_s = self.pauses_s[min(self.deaths, len(self.pauses_s) - 1)]
         self.deaths += 1
         return Restart(pause_s)
+
+
+def in_words(status: int) -> str:
+    return signal.Signals(-status).name if status < 0 else f"exit status {status}"

@@ -1,4 +1,6 @@
-"""How a supervisor tells a child that hangs from one that works: a byte now and then, through a pipe.
+"""How a supervisor tells how a child is: a byte now and then, through a pipe, and its last words.
+
+    .      it gets on           !      it gets on, and is ready to serve           0 and a text      why it ends
 
 A child beats from its event loop, and only while what else must get on gets on (``Pulse.vital``); so one that is
 stopped, or whose loop or model is stuck, falls silent. A child that has never beaten is still starting.
@@ -7,6 +9,7 @@ supervisor (a machine that slept, a container that was paused) may have held up 
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -17,6 +20,10 @@ HEARTBEAT_FD = "MOONPOOL_HEARTBEAT_FD"
 """The variable by which a supervisor tells a child the descriptor to beat on."""
 
 BEAT_S = 0.5
+BEAT, READY, WORDS = b".", b"!", b"\0"
+MOST_WORDS = 300
+"""Bytes; a pipe takes 65,536 that nobody has read."""
+
 LOOKS = 10
 """So many looks in the time that a child may be silent."""
 
@@ -35,6 +42,7 @@ class Pulse:
         self.vital: Callable[[], bool] = lambda: True
         self._clock = clock
         self._beaten_at = clock()
+        self._beat = BEAT
         if self._descriptor is not None:
             os.set_inheritable(self._descriptor, False)
             os.set_blocking(self._descriptor, False)
@@ -44,7 +52,7 @@ class Pulse:
         while True:
             if self.vital():
                 self._beaten_at = self._clock()
-                self._tell()
+                self._tell(self._beat)
             else:
                 log.error("something hangs in this process")
             await asyncio.sleep(BEAT_S)
@@ -54,15 +62,37 @@ class Pulse:
         """Seconds since the last beat, or since it was made. Any thread may ask."""
         return self._clock() - self._beaten_at
 
-    def _tell(self) -> None:
+    def ready(self) -> None:
+        """It serves from now on. Every further beat says so, too, as one may find the pipe full."""
+        self._beat = READY
+        self._tell(READY)
+
+    def last_words(self, why: str) -> None:
+        """Why this process ends, for whoever has to say why it gives up."""
+        self._tell(_words(why))
+
+    def _tell(self, what: bytes) -> None:
         if self._descriptor is None:
             return
         try:
-            os.write(self._descriptor, b".")
+            os.write(self._descriptor, what)
         except BlockingIOError:
             pass  # the supervisor has plenty to read
         except OSError:
             self._descriptor = None  # nobody listens any more
+
+
+def last_words(why: str) -> None:
+    """The same, of a process that ends before it has a pulse; does nothing where it has one, or nobody listens."""
+    descriptor = os.environ.get(HEARTBEAT_FD, "")
+    if descriptor.isdigit():
+        with contextlib.suppress(OSError):
+            os.write(int(descriptor), _words(why))
+
+
+def _words(why: str) -> bytes:
+    line = " ".join(why.split())
+    return WORDS + line.encode(errors="replace")[:MOST_WORDS]
 
 
 @dataclass(slots=True)
@@ -78,13 +108,18 @@ class Silence:
 
 
 class Heartbeat:
-    """The supervisor's end, for one life of a child; ``close`` it when that life is over."""
+    """The supervisor's end, for one life of a child; ``close`` it when that life is over.
+
+    ready: it serves, or did. last_words: why it ended, where it said so; whole once this is closed.
+    """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._reader, self.writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._starting = True
         self._beaten = False
+        self._heard = b""
+        self.ready = False
         self._loop.add_reader(self._reader, self._read)
 
     def started(self) -> None:
@@ -102,15 +137,28 @@ class Heartbeat:
             silence.looked(after_s=now - looked_at, beaten=self._beaten or self._starting)
             looked_at, self._beaten = now, False
 
+    @property
+    def last_words(self) -> str:
+        return self._heard.decode(errors="replace")
+
     def close(self) -> None:
         self._loop.remove_reader(self._reader)
+        with contextlib.suppress(BlockingIOError):  # somebody still holds the other end
+            while said := os.read(self._reader, 4096):
+                self._hear(said)
         os.close(self._reader)
         if self.writer >= 0:
             self.started()
 
     def _read(self) -> None:
-        if os.read(self._reader, 4096):
+        if said := os.read(self._reader, 4096):
             self._starting, self._beaten = False, True
+            self._hear(said)
         else:
             self._loop.remove_reader(self._reader)  # it is ending, or has closed its end: its exit tells
             self._starting = True
+
+    def _hear(self, said: bytes) -> None:
+        beats, words, why = said.partition(WORDS) if not self._heard else (b"", b"", said)
+        self.ready = self.ready or READY in beats
+        self._heard += words[1:] + why

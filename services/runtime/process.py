@@ -46,16 +46,19 @@ def run_process(
     """
     end_with_supervisor()
     configure_logging(name, level=log_level)
+    pulse = pulse or Pulse()
     try:
-        asyncio.run(_run(serve, hurry, pulse or Pulse()))
+        asyncio.run(_run(serve, hurry, pulse))
     except BaseException as error:
         refusal = next(_refusals(error), None)
         if refusal is not None:
             log.error(str(refusal))
+            pulse.last_words(str(refusal))
             return REFUSED
         if not isinstance(error, Exception):
             raise
         log.exception("ended by an error")
+        pulse.last_words(in_short(error))
         return 1
     return 0
 
@@ -106,6 +109,15 @@ async def _run(serve: Serve, hurry: Callable[[], None] | None, pulse: Pulse) -> 
         await serve(stopping)
     finally:
         beating.cancel()
+
+
+def in_short(error: BaseException) -> str:
+    """Its kind and what it says; of several the first, of one that has a cause what it began with."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _refusals(error: BaseException) -> Iterator[Refusal]:

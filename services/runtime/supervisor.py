@@ -1,6 +1,6 @@
 """Keep children alive until told to stop, then end them stage by stage.
 
-A child that ends unasked is started again as its ``Backoff`` says; one that hangs, as its ``Heartbeat``
+A child that ends unasked is started again, or given up, as its ``Backoff`` says; one that hangs, as its ``Heartbeat``
 tells, is killed, and then started again like any that ended; one that is refused as configured ends
 the whole deployment. Children have process groups of their own, so that Ctrl-C reaches the supervisor
 only, and the kernel kills them if it dies (``end_with_supervisor``).
@@ -10,14 +10,13 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import services
-from services.runtime.backoff import Backoff, GiveUp
+from services.runtime.backoff import PAUSES_S, Backoff, GiveUp, in_words
 from services.runtime.heartbeat import HEARTBEAT_FD, Heartbeat
 from services.runtime.logs import fields
 from services.runtime.process import SUPERVISOR_PID, Refusal, pause
@@ -36,7 +35,7 @@ log = logging.getLogger(__name__)
 class Supervisor:
     """The children of one deployment. given_up: why it ended by itself, if it did.
 
-    hang_s: how long a child may be silent before it is killed; 0: for ever.
+    hang_s: how long a child may be silent before it is killed; 0: for ever. pauses_s: see ``Backoff``.
     """
 
     def __init__(
@@ -46,12 +45,15 @@ class Supervisor:
         program: Sequence[str] = PROGRAM,
         drain_s: Mapping[Stage, float] = DRAIN_S,
         hang_s: float = 0.0,
+        pauses_s: Sequence[float] = PAUSES_S,
     ) -> None:
         self._children = children
         self._program = program
         self._drain_s = drain_s
         self._hang_s = hang_s
+        self._pauses_s = pauses_s
         self._processes: dict[str, asyncio.subprocess.Process] = {}
+        self._heartbeats: dict[str, Heartbeat] = {}
         self.given_up: str | None = None
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -60,6 +62,12 @@ class Supervisor:
             for child in self._children:
                 group.create_task(self._keep(child, stopping), name=child.name)
             group.create_task(self._drain(stopping), name="drain")
+
+    @property
+    def awaited(self) -> list[str]:
+        """Whoever is not ready now."""
+        ready = {name for name, heartbeat in self._heartbeats.items() if heartbeat.ready}
+        return [child.name for child in self._children if child.name not in ready]
 
     def hurry(self) -> None:
         """Kill whoever still drains, so that ``run`` returns soon."""
@@ -70,34 +78,37 @@ class Supervisor:
 
     async def _keep(self, child: Child, stopping: asyncio.Event) -> None:
         """One child's lives, one after the other."""
-        backoff = Backoff()
+        backoff = Backoff(self._pauses_s)
         clock = asyncio.get_running_loop().time
         while not stopping.is_set():
             born = clock()
-            status = await self._live(child, stopping)
+            status, heart = await self._live(child, stopping)
             if stopping.is_set():
                 return
-            match backoff.ended(status, lived_s=clock() - born):
+            match backoff.ended(status, lived_s=clock() - born, ready=heart.ready, last_words=heart.last_words):
                 case GiveUp(reason):
                     self.given_up = f"{child.name} {reason}"
                     stopping.set()
                 case restart:
-                    extra = fields(status=_words(status), lived_s=clock() - born, restart_in_s=restart.after_s)
+                    extra = fields(status=in_words(status), lived_s=clock() - born, restart_in_s=restart.after_s)
                     log.warning("%s ended", child.name, extra=extra)
                     await pause(stopping, restart.after_s)
 
-    async def _live(self, child: Child, stopping: asyncio.Event) -> int:
-        """One life; the status it ends with."""
+    async def _live(self, child: Child, stopping: asyncio.Event) -> tuple[int, Heartbeat]:
+        """One life; the status it ends with, and what was heard of it."""
         with closing(Heartbeat()) as heartbeat:
+            self._heartbeats[child.name] = heartbeat
             process = self._processes[child.name] = await _start(self._program, child, heartbeat)
             log.info("started %s", child.name, extra=fields(pid=process.pid))
             if stopping.is_set():  # the drain may have passed this stage while the child was being made
                 process.kill()
             watching = asyncio.create_task(self._kill_if_silent(child.name, process, heartbeat))
             try:
-                return await process.wait()
+                status = await process.wait()
             finally:
                 watching.cancel()
+                del self._heartbeats[child.name]
+        return status, heartbeat
 
     async def _kill_if_silent(self, name: str, process: asyncio.subprocess.Process, heartbeat: Heartbeat) -> None:
         if self._hang_s:
@@ -154,7 +165,3 @@ async def _still_alive(processes: dict[str, asyncio.subprocess.Process], *, with
 
 def _lives(process: asyncio.subprocess.Process | None) -> bool:
     return process is not None and process.returncode is None
-
-
-def _words(status: int) -> str:
-    return signal.Signals(-status).name if status < 0 else str(status)

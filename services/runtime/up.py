@@ -8,6 +8,7 @@ cleared here, and our own at the end, whatever ended us.
 import asyncio
 import errno
 import json
+import logging
 import socket
 import sys
 from collections.abc import Sequence
@@ -27,6 +28,9 @@ from services.runtime.size import format_size
 from services.runtime.supervisor import Supervisor
 from services.runtime.up_plan import Deployment
 from services.runtime.up_settings import UpSettings
+from services.runtime.waiting import Waiting
+
+log = logging.getLogger(__name__)
 
 PROBE_PAUSE_S = 0.1
 PROBE_TIMEOUT_S = 2.0
@@ -71,15 +75,17 @@ def _run(settings: UpSettings, directory: Path) -> int:
 
 async def _serve(supervisor: Supervisor, stopping: asyncio.Event, settings: UpSettings, served_name: str) -> None:
     async with asyncio.TaskGroup() as group:
-        group.create_task(_announce(settings, served_name, stopping), name="announce")
+        group.create_task(_announce(supervisor, settings, served_name, stopping), name="announce")
         group.create_task(supervisor.run(stopping), name="supervisor")
     if supervisor.given_up:
         raise Refusal(supervisor.given_up)
 
 
-async def _announce(settings: UpSettings, served_name: str, stopping: asyncio.Event) -> None:
-    """Say how to use the deployment, once a request would be served by whoever should serve it."""
+async def _announce(supervisor: Supervisor, settings: UpSettings, served_name: str, stopping: asyncio.Event) -> None:
+    """Say how to use the deployment, once whoever should serve a request would; until then, who is waited for."""
     url = base_url(settings.host, settings.port)
+    clock = asyncio.get_running_loop().time
+    waiting = Waiting(since=clock())
     while not stopping.is_set():
         try:
             status, degraded = await asyncio.to_thread(get, f"{url}/health", timeout_s=PROBE_TIMEOUT_S)
@@ -88,6 +94,8 @@ async def _announce(settings: UpSettings, served_name: str, stopping: asyncio.Ev
         if status == 200 and (not degraded or not settings.prefill):
             print(welcome(url, served_name), flush=True)
             return
+        if (said := waiting.look(supervisor.awaited or ["the gateway to know its workers"], now=clock())) is not None:
+            log.info(said)
         await pause(stopping, PROBE_PAUSE_S)
 
 

@@ -119,6 +119,7 @@ async def _serve(
                     arena_bytes=node.arena.size_bytes,
                 ),
             )
+            pulse.ready()
             if on_ready is not None:
                 on_ready(node)
             try:

@@ -4,6 +4,7 @@ Raises EngineError or ModelError, whose messages are for the operator.
 """
 
 import json
+import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,10 @@ from engine.port import Engine, EngineError
 from engine.toy import OWN_PROFILE, ToyEngine, toy_layout
 from scheduler.vocabulary import Profile
 from services.models.resolve import resolve_model
+from services.runtime.logs import fields
 from services.worker.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
 
 TOY = "toy"
 TOY_MODEL_LEN = 8192
@@ -25,6 +29,12 @@ def make_engine(settings: WorkerSettings) -> tuple[Engine, str]:
     if settings.engine == TOY:
         return _toy(settings), settings.served_model_name or TOY
     return _torch(settings)
+
+
+def _log_stage(what: str, done: float | None) -> None:
+    """Once for each, when it begins."""
+    if not done:
+        log.info(what)
 
 
 def _toy(settings: WorkerSettings) -> Engine:
@@ -64,9 +74,12 @@ def toy_profile(text: str) -> Profile:
 
 
 def _torch(settings: WorkerSettings) -> tuple[Engine, str]:
-    from engine.llama import LlamaEngine
+    files = resolve_model(settings.model, settings.data_dir, on_progress=_log_stage)
+    weights = sum(path.stat().st_size for path in files.directory.glob("*.safetensors"))
+    log.info("loading the model", extra=fields(model=files.served_name, path=files.directory, weights_bytes=weights))
 
-    files = resolve_model(settings.model, settings.data_dir)
+    from engine.llama import LlamaEngine  # seconds of torch: only after it is said what takes so long
+
     engine = LlamaEngine.load(
         Path(files.directory),
         dtype=settings.dtype,

@@ -8,6 +8,7 @@ the store that nothing of this process can touch the arena any more.
 import asyncio
 import logging
 import tempfile
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -79,7 +80,7 @@ async def serve_worker(
     try:
         with metrics_port(settings, worker.metrics.registry, pulse=pulse, tls=tls):
             async with directory(settings, conductors=settings.conductor, store=settings.store) as others:
-                await _serve(settings, worker, others, tls, stopping, on_ready)
+                await _serve(settings, worker, others, tls, stopping, pulse, on_ready)
     finally:
         if await thread.stop() and worker.lock is not None:
             worker.lock.release()
@@ -91,6 +92,7 @@ async def _serve(
     others: Directory,
     tls: Tls | None,
     stopping: asyncio.Event,
+    pulse: Pulse,
     on_ready: Callable[[Worker], None] | None,
 ) -> None:
     server = None
@@ -113,6 +115,7 @@ async def _serve(
             )
             tasks.append(group.create_task(reporters.run(), name="reports"))
             _log_ready(settings, worker)
+            pulse.ready()
             if on_ready is not None:
                 on_ready(worker)
             await stopping.wait()
@@ -129,9 +132,11 @@ async def _serve(
 def _load(settings: WorkerSettings, make: MakeEngine) -> tuple[Engine, str, Profile] | EngineError | ModelError:
     """In the model thread. What is wrong with the model is an answer here, not a broken engine."""
     try:
+        started = time.monotonic()
         engine, model_name = make(settings)
     except (EngineError, ModelError) as error:
         return error
+    log.info("warming up", extra=fields(model=model_name, loaded_in_s=time.monotonic() - started))
     return engine, model_name, engine.warm_up()
 
 

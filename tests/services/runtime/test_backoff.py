@@ -2,13 +2,13 @@
 
 import signal
 
-from services.runtime.backoff import LONG_LIFE_S, Backoff, GiveUp, Restart
+from services.runtime.backoff import LONG_LIFE_S, STILLBORN, Backoff, GiveUp, Restart
 
 KILLED = -signal.SIGKILL
 
 
 def pauses(backoff: Backoff, deaths: int) -> list[float]:
-    made = [backoff.ended(KILLED, lived_s=1.0) for _ in range(deaths)]
+    made = [backoff.ended(KILLED, lived_s=1.0, ready=True) for _ in range(deaths)]
     return [each.after_s for each in made if isinstance(each, Restart)]
 
 
@@ -32,12 +32,30 @@ def test_a_refusal_is_believed_the_third_time_in_a_row() -> None:
 
 def test_refusals_with_another_death_between_are_not_in_a_row() -> None:
     backoff = Backoff()
-    assert all(isinstance(backoff.ended(status, lived_s=1.0), Restart) for status in (78, 78, 1, 78, 78))
+    ends = [backoff.ended(status, lived_s=1.0, ready=status == 1) for status in (78, 78, 1, 78, 78)]
+    assert all(isinstance(each, Restart) for each in ends)
 
 
 def test_flags_that_are_not_understood_are_believed_at_once() -> None:
     assert isinstance(Backoff().ended(2, lived_s=0.1), GiveUp)
 
 
-def test_a_crash_is_never_given_up() -> None:
-    assert len(pauses(Backoff(), 100)) == 100
+def test_who_was_ready_once_is_never_given_up_for_crashing() -> None:
+    backoff = Backoff()
+    assert backoff.ended(1, lived_s=0.1, ready=True) == Restart(0.0)
+    assert all(isinstance(backoff.ended(1, lived_s=0.1), Restart) for _ in range(100))
+
+
+def test_who_was_never_ready_is_given_up_with_its_last_words() -> None:
+    backoff = Backoff()
+    assert all(isinstance(backoff.ended(1, lived_s=60.0), Restart) for _ in range(STILLBORN - 1))
+    assert backoff.ended(-signal.SIGILL, lived_s=0.1, last_words="out of luck") == GiveUp(
+        "was never ready: it has ended 5 times, the last time with SIGILL: out of luck"
+    )
+
+
+def test_a_refusal_is_given_with_its_own_sentence_where_there_is_one() -> None:
+    given_up = Backoff().ended(2, lived_s=0.1, last_words="no such flag")
+    assert given_up == GiveUp("is refused as it is configured (exit status 2): no such flag")
+    silent = Backoff().ended(2, lived_s=0.1)
+    assert silent == GiveUp("is refused as it is configured (exit status 2); its own line above says why")

@@ -8,14 +8,16 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 
 import psutil
 import pytest
 
 from services.runtime import heartbeat
-from services.runtime.heartbeat import BEAT_S, HEARTBEAT_FD, Pulse
+from services.runtime.heartbeat import BEAT_S, HEARTBEAT_FD, Heartbeat, Pulse
 from services.runtime.process import REFUSED, SUPERVISOR_PID
+from services.runtime.supervisor import PROGRAM
 
 DRAINING = """
     async def serve(stopping):
@@ -150,6 +152,50 @@ def test_a_process_beats_from_its_event_loop_as_long_as_that_gets_on() -> None:
             finally:
                 process.kill()
                 os.close(reader)
+
+
+@pytest.mark.parametrize(
+    ("serve", "words"),
+    [
+        ("async def serve(stopping):\n    raise Refusal('another  model')", "another model"),
+        ("async def serve(stopping):\n    raise KeyError('gone')", "KeyError: 'gone'"),
+        (
+            "async def serve(stopping):\n    async with asyncio.TaskGroup() as group:\n"
+            "        group.create_task(fail())\nasync def fail():\n    raise OSError('x' * 1000) from MemoryError()",
+            "MemoryError",
+        ),
+        ("serve = 5", "TypeError: 'int' object is not callable"),
+        ("async def serve(stopping):\n    pass", ""),
+    ],
+    ids=["refused", "failed", "of several", "before its loop", "well"],
+)
+async def test_a_process_tells_its_supervisor_why_it_ends(serve: str, words: str) -> None:
+    with closing(Heartbeat()) as heart:
+        environment = {**os.environ, HEARTBEAT_FD: str(heart.writer)}
+        process = await asyncio.create_subprocess_exec(
+            *program(textwrap.indent(serve, "    ")),
+            env=environment,
+            pass_fds=(heart.writer,),
+            stderr=subprocess.DEVNULL,
+        )
+        heart.started()
+        await process.wait()
+    assert heart.last_words == words
+
+
+async def test_a_command_that_does_not_get_far_tells_it_too(tmp_path: Path) -> None:
+    """As when a package is missing, or a file of ours is broken."""
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['services.conductor'] = None\n")
+    with closing(Heartbeat()) as heart:
+        environment = {**os.environ, HEARTBEAT_FD: str(heart.writer), "PYTHONPATH": str(tmp_path)}
+        process = await asyncio.create_subprocess_exec(
+            *PROGRAM, "conductor", env=environment, pass_fds=(heart.writer,), stderr=subprocess.DEVNULL
+        )
+        heart.started()
+        assert await process.wait() == 1
+    assert heart.last_words.startswith("ModuleNotFoundError: ")
+    assert "services.conductor" in heart.last_words
+    assert not heart.ready
 
 
 async def test_a_process_whose_work_hangs_does_not_beat(monkeypatch: pytest.MonkeyPatch) -> None:

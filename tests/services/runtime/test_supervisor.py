@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from services.runtime.backoff import PAUSES_S, STILLBORN
 from services.runtime.process import Refusal
 from services.runtime.supervisor import Supervisor
 from services.runtime.up_plan import DRAIN_S, Child, Stage
@@ -21,6 +22,9 @@ import os, signal, socket, sys
 behaviour, name, place = sys.argv[1:]
 if behaviour == "refuse":
     sys.exit(2)
+if behaviour == "dies":
+    os.write(int(os.environ["MOONPOOL_HEARTBEAT_FD"]), b"..\\0it has no luck")
+    sys.exit(1)
 line = socket.socket(socket.AF_UNIX)
 line.connect(place)
 def tell(what):
@@ -31,7 +35,9 @@ def ended(*_):
         os._exit(0)
 signal.signal(signal.SIGTERM, ended)
 beat = int(os.environ["MOONPOOL_HEARTBEAT_FD"])
-tell("started")
+if behaviour == "ready":
+    os.write(beat, b"!")
+tell("started")  # after which the supervisor has heard the beat, too
 if behaviour == "hangs":
     os.write(beat, b".")
 while behaviour == "beats":
@@ -70,6 +76,7 @@ async def stand(
     *children: tuple[str, Stage, str],
     drain_s: Mapping[Stage, float] = DRAIN_S,
     hang_s: float = 0.0,
+    pauses_s: Sequence[float] = PAUSES_S,
 ) -> AsyncIterator[Stand]:
     """children: name, stage, behaviour. On leaving the supervisor is told to stop, and no child lives."""
     before = psutil.Process().children()
@@ -82,6 +89,7 @@ async def stand(
         program=(sys.executable, str(program)),
         drain_s=drain_s,
         hang_s=hang_s,
+        pauses_s=pauses_s,
     )
     told: asyncio.Queue[tuple[str, str, int]] = asyncio.Queue()
 
@@ -156,6 +164,34 @@ async def test_a_child_that_is_refused_ends_the_deployment(tmp_path: Path) -> No
         await asyncio.wait_for(made.running, WAIT_S)
         assert made.supervisor.given_up is not None
         assert made.supervisor.given_up.startswith("store-0 is refused as it is configured (exit status 2)")
+
+
+async def test_a_child_that_is_never_ready_ends_the_deployment_with_its_last_words(tmp_path: Path) -> None:
+    children = (("conductor-0", Stage.CONDUCTOR, "live"), ("decode-0", Stage.WORKER, "dies"))
+    async with stand(tmp_path, *children, pauses_s=(0.0,)) as made:
+        await asyncio.wait_for(made.running, WAIT_S)
+        assert made.supervisor.given_up == (
+            "decode-0 was never ready: it has ended 5 times, the last time with exit status 1: it has no luck"
+        )
+
+
+async def test_a_child_that_was_ready_once_is_started_again_however_often_it_dies(tmp_path: Path) -> None:
+    async with stand(tmp_path, ("decode-0", Stage.WORKER, "ready"), pauses_s=(0.0,)) as made:
+        for _ in range(STILLBORN + 2):
+            _, pid = await made.next("started")
+            assert made.supervisor.awaited == []
+            os.kill(pid, signal.SIGKILL)
+        await made.next("started")
+        assert made.supervisor.given_up is None
+
+
+async def test_who_is_not_ready_is_awaited(tmp_path: Path) -> None:
+    children = (("store-0", Stage.STORE, "ready"), ("decode-0", Stage.WORKER, "beats"))
+    async with stand(tmp_path, *children) as made:
+        assert made.supervisor.awaited == ["store-0", "decode-0"]
+        for _ in children:
+            await made.next("started")
+        assert made.supervisor.awaited == ["decode-0"]
 
 
 async def test_children_that_cannot_be_started_end_the_deployment_with_a_sentence(tmp_path: Path) -> None:

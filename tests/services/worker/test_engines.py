@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +31,21 @@ def test_a_toys_profile_is_read_from_json() -> None:
 def test_a_profile_that_is_none_is_refused_by_its_flags_name(text: str) -> None:
     with pytest.raises(EngineError, match="--toy-profile"):
         toy_profile(text)
+
+
+def test_what_is_loaded_is_told_before_anything_slow_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Torch alone takes seconds to import, so here it can't be."""
+    monkeypatch.setitem(sys.modules, "engine.llama", None)
+    (tmp_path / "config.json").write_text("{}")
+    for number in range(2):
+        (tmp_path / f"{number}.safetensors").write_bytes(bytes(500))
+    with caplog.at_level("INFO"), pytest.raises(ModuleNotFoundError):
+        make_engine(WorkerSettings(engine="torch", model=str(tmp_path)))
+    (told,) = caplog.records
+    assert told.getMessage() == "loading the model"
+    assert vars(told)["fields"] == {"model": tmp_path.name, "path": tmp_path.resolve(), "weights_bytes": 1000}
 
 
 def test_a_toy_worker_needs_no_torch() -> None:
