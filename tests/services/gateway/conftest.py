@@ -16,7 +16,7 @@ from services.gateway.front import Front, FrontSettings
 from services.gateway.main import _bind
 from services.gateway.patience import Patience
 from services.gateway.text import Text, toy_text
-from tests.services.gateway.fakes import FakeCluster
+from tests.services.gateway.fakes.cluster import FakeCluster
 
 
 @dataclass

@@ -8,7 +8,8 @@ import pytest
 
 from scheduler.vocabulary import Outcome
 from tests.services.gateway.conftest import Gateway
-from tests.services.gateway.fakes import FakeCluster, Fault, alphabet, letter
+from tests.services.gateway.fakes.cluster import FakeCluster
+from tests.services.gateway.fakes.worker import Fault, alphabet, letter
 
 ASK: dict[str, Any] = {"prompt": "once upon a time", "max_tokens": 30, "temperature": 0}
 PATIENCE_S = 5.0

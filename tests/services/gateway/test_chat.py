@@ -7,7 +7,8 @@ import pytest
 
 from services.gateway.text import Text
 from tests.services.gateway.conftest import Gateway, running
-from tests.services.gateway.fakes import FakeCluster, alphabet, letter
+from tests.services.gateway.fakes.cluster import FakeCluster
+from tests.services.gateway.fakes.worker import alphabet, letter
 
 PROMPT = "<|im_start|>user\nhello<|im_end|><|im_start|>assistant\n"
 ASK = {"model": "toy", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 5, "temperature": 0}

@@ -7,7 +7,7 @@ import pytest
 
 from services.gateway.text import Text
 from tests.services.gateway.conftest import Gateway
-from tests.services.gateway.fakes import FakeCluster
+from tests.services.gateway.fakes.cluster import FakeCluster
 
 ASK = {"model": "toy", "prompt": "once upon a time", "max_tokens": 5, "temperature": 0}
 

@@ -11,7 +11,8 @@ from services.gateway.cluster import ClusterClient
 from services.wire.channel import serve
 from services.wire.errors import PeerUnavailable
 from services.wire.pb import conductor_pb2_grpc
-from tests.services.gateway.fakes import FakeCluster, FakeConductor, nobody
+from tests.services.gateway.fakes.cluster import FakeCluster
+from tests.services.gateway.fakes.conductor import FakeConductor, nobody
 
 PATIENCE_S = 20.0
 """More than any answer takes: whoever is to be too late says so."""

@@ -16,7 +16,9 @@ from services.gateway.text import Text
 from services.gateway.voices import account_headers
 from services.wire.pb import worker_pb2_grpc
 from tests.services.gateway.conftest import Gateway, running
-from tests.services.gateway.fakes import FakeCluster, Fault, alphabet, letter, nobody
+from tests.services.gateway.fakes.cluster import FakeCluster
+from tests.services.gateway.fakes.conductor import nobody
+from tests.services.gateway.fakes.worker import Fault, alphabet, letter
 
 ASK: dict[str, Any] = {"prompt": "once upon a time", "max_tokens": 30, "temperature": 0, "seed": 3}
 DIES = grpc.StatusCode.UNAVAILABLE

@@ -10,7 +10,8 @@ import pytest
 from scheduler.vocabulary import Outcome
 from services.gateway.text import Text
 from tests.services.gateway.conftest import Gateway, running
-from tests.services.gateway.fakes import FakeCluster, FakeWorker, Fault
+from tests.services.gateway.fakes.cluster import FakeCluster
+from tests.services.gateway.fakes.worker import FakeWorker, Fault
 
 ASK: dict[str, Any] = {"prompt": "once upon a time", "max_tokens": 30}
 

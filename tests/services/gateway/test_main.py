@@ -10,7 +10,7 @@ import pytest
 from services.gateway.main import main, serve_http
 from services.gateway.settings import GatewaySettings
 from services.runtime.process import Refusal
-from tests.services.gateway.fakes import FakeCluster
+from tests.services.gateway.fakes.cluster import FakeCluster
 
 
 def settings(port: int, **chosen: object) -> GatewaySettings:

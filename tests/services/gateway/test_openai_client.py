@@ -11,7 +11,8 @@ import pytest
 from scheduler.vocabulary import Rejection, RejectionCode, RequestId
 from services.gateway.toy_text import END_ID
 from tests.services.gateway.conftest import Gateway
-from tests.services.gateway.fakes import FakeCluster, Fault, alphabet, letter
+from tests.services.gateway.fakes.cluster import FakeCluster
+from tests.services.gateway.fakes.worker import Fault, alphabet, letter
 
 HELLO: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": "hello"}]
 

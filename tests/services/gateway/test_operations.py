@@ -12,7 +12,9 @@ from scheduler.vocabulary import HitsReport, OwnerReport, Role, SsdReport
 from services.gateway.cluster import ClusterClient
 from services.gateway.text import Text
 from tests.services.gateway.conftest import Gateway, running
-from tests.services.gateway.fakes import IDENTITY, FakeCluster, Fault
+from tests.services.gateway.fakes.cluster import FakeCluster
+from tests.services.gateway.fakes.deployment import IDENTITY
+from tests.services.gateway.fakes.worker import Fault
 
 ASK: dict[str, Any] = {"prompt": "once upon a time", "max_tokens": 5}
 

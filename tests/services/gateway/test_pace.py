@@ -10,7 +10,9 @@ from services.gateway.pace import Pace
 from services.gateway.patience import Patience
 from services.gateway.text import Text
 from tests.services.gateway.conftest import Gateway, running
-from tests.services.gateway.fakes import FakeCluster, Fault, nobody
+from tests.services.gateway.fakes.cluster import FakeCluster
+from tests.services.gateway.fakes.conductor import nobody
+from tests.services.gateway.fakes.worker import Fault
 
 ASK: dict[str, Any] = {"prompt": "once upon a time", "max_tokens": 30, "temperature": 0}
 

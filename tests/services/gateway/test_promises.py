@@ -17,7 +17,8 @@ from services.gateway.text import Text
 from services.wire.codec import urgency_from_wire
 from services.wire.pb import conductor_pb2_grpc
 from tests.services.gateway.conftest import Gateway, running
-from tests.services.gateway.fakes import FakeCluster, Fault, alphabet, letter
+from tests.services.gateway.fakes.cluster import FakeCluster
+from tests.services.gateway.fakes.worker import Fault, alphabet, letter
 
 ASK: dict[str, Any] = {"prompt": "once upon a time", "max_tokens": 30, "temperature": 0}
 HALF_A_SECOND = Profile(prefill_s=(0.5, 0, 0), step_s=(0.01, 0, 0))

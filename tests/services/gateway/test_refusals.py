@@ -9,7 +9,8 @@ import pytest
 from scheduler.vocabulary import Rejection, RejectionCode, RequestId
 from services.gateway.text import Text
 from tests.services.gateway.conftest import Gateway, running
-from tests.services.gateway.fakes import FakeCluster, Fault
+from tests.services.gateway.fakes.cluster import FakeCluster
+from tests.services.gateway.fakes.worker import Fault
 
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "hello"}]}
 COMPLETION: dict[str, Any] = {"prompt": "hello"}

@@ -15,7 +15,8 @@ from services.gateway.patience import Patience
 from services.gateway.text import Text
 from services.wire.pb import conductor_pb2_grpc
 from tests.services.gateway.conftest import running
-from tests.services.gateway.fakes import FakeCluster, FakeWorker, alphabet, letter
+from tests.services.gateway.fakes.cluster import FakeCluster
+from tests.services.gateway.fakes.worker import FakeWorker, alphabet, letter
 
 ASK: dict[str, Any] = {"prompt": "once upon a time", "max_tokens": 30, "temperature": 0}
 TAKEN_BACK = Rejection(RequestId("any"), RejectionCode.UNATTAINABLE, "its prefill was in vain", 2.0)

@@ -7,7 +7,7 @@ from services.wire.codec import store_target_to_wire
 from services.wire.pb.common_pb2 import StoreTarget as WireTarget
 from services.wire.pb.worker_pb2 import DecodeRequest, PrefillRequest
 from tests.services.gateway.conftest import Gateway
-from tests.services.gateway.fakes import FakeCluster
+from tests.services.gateway.fakes.cluster import FakeCluster
 
 NEAR = StoreTarget(StoreId("store-0"), "10.0.0.1:7201")
 FAR = StoreTarget(StoreId("store-1"), "10.0.0.2:7201")

@@ -11,7 +11,9 @@ from services.gateway.schemas import CompletionBody, parse
 from services.gateway.text import Text
 from services.gateway.wishes import TENANT_DIGITS, Wishes, tenant, wishes
 from tests.services.gateway.conftest import Gateway, running
-from tests.services.gateway.fakes import FakeCluster, Fault, alphabet, nobody
+from tests.services.gateway.fakes.cluster import FakeCluster
+from tests.services.gateway.fakes.conductor import nobody
+from tests.services.gateway.fakes.worker import Fault, alphabet
 
 ASK: dict[str, Any] = {"prompt": "once upon a time", "max_tokens": 30, "temperature": 0}
 
