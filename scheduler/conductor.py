@@ -220,7 +220,7 @@ class Conductor:
         )
         self._booker.book(ask, at, pair, now=now)
         self._judge.taken(ask, at, pair, now=now)
-        self._demand.placed(work_s, now=now)
+        self._demand.placed(pair.computes, work_s, now=now)
         self._replication.asked(ask.names, at.shared, work_s, now=now)
 
     def _placement(self, ask: Ask, at: Forecast, pair: Pair, promise: Promise, now: float) -> Placement:

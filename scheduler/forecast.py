@@ -134,7 +134,7 @@ def forecast(beliefs: Beliefs, ask: Ask, costs: Costs, *, fetches: bool, demand:
     step_s = (column("step_s0"), column("step_s1"), column("step_s2"))
     prefiller, decoder = fits & column("prefills"), fits & column("decodes")
     degraded = not decoder.any()
-    pressure_per_s = demand.pressure_per_s(int(np.count_nonzero(prefiller)), now=now)
+    pressure_per_s = demand.pressure_per_s(prefiller, now=now)
     return Forecast(
         prefiller=prefiller,
         decoder=prefiller if degraded else decoder,

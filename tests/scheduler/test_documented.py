@@ -55,7 +55,7 @@ def test_a_table_is_the_codes(name: str, following: Mapping[tuple[StrEnum, StrEn
         (admission, "BATCH_PATIENCE_S"),
         (admission, "FAIR_LOAD"),
         (shares, "HALF_LIFE_S"),
-        *((demand, name) for name in ("HALF_LIFE_S", "SETTLED_S", "MOST_BUSY")),
+        *((demand, name) for name in ("HALF_LIFE_S", "SETTLED_S", "MOST_BUSY", "OWN")),
         *((predictions, name) for name in ("SURE_TTFT", "SURE_TPOT", "PACE_TTFT", "PACE_TPOT", "NEARNESS", "WIDEST")),
         *((roles, name) for name in ("SHORT", "PLENTY", "SUSTAINED_S", "COOL_DOWN_S", "UNPROMISED_TTFT_S")),
         *(
