@@ -8,6 +8,9 @@ infinite where there is no room (arXiv 2407.00079, section 7). The modes differ 
     baseline    each pool when its stage begins: a refusal after the prefill wastes it
     early       both on arrival, the decode as it is now, which is one prefill older than what will be met
     predictive  both on arrival, the decode as it will be when the prefill has ended
+
+The last two look at the decode again when its stage begins, as decode nodes do in the paper (section 3, step 4):
+who was let in by mistake would break the promises to all others in its batch.
 """
 
 from dataclasses import dataclass
@@ -29,6 +32,11 @@ class Admission(StrEnum):
     def looks_at_decode(self) -> bool:
         """On arrival."""
         return self in (Admission.EARLY, Admission.PREDICTIVE)
+
+    @property
+    def checks_again(self) -> bool:
+        """The decode pool, when a prefill has ended."""
+        return self is Admission.BASELINE or self.looks_at_decode
 
 
 BATCH_LOAD = 0.8

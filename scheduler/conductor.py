@@ -234,7 +234,7 @@ class Conductor:
             predicted_cached_tokens=int(at.cached[pair.computes]) * beliefs.block_tokens,
             decision=pair.decision,
             source=None if source == NOBODY else beliefs.reachable(beliefs.store_table.keys[source], now),
-            second_check=self._judge.mode is Admission.BASELINE and pair.prefill != NOBODY and not ask.resumed,
+            second_check=self._judge.mode.checks_again and pair.prefill != NOBODY and not ask.resumed,
             promise=promise,
         )
 

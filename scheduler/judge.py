@@ -25,6 +25,11 @@ from scheduler.vocabulary import Ask, Priority, Promise, Rejection, RejectionCod
 QUEUE_S = 30.0
 """Longest wait under ``queue``: the papers' own threshold of a TTFT."""
 
+OVERBOOKED = 1.15
+"""What is predicted of a batch over what is counted of it. Nobody knows who ends when, and a seat that stays empty is
+lost, while one promised too many costs a prefill: the pool is looked at again when that ends. By the prediction itself
+3 to 7 % fewer tokens are served within their SLOs than by ``baseline``, with this as many."""
+
 SLOWER = 4.0
 """A full batch's step over that of one sequence, about, where no TPOT is promised."""
 
@@ -67,12 +72,14 @@ class Judge:
             assumed_s = min(promise.tpot_s, float(np.max(at.tpot_s, where=at.decoder, initial=0.0)) * SLOWER)
             lasts_s = flights.lasts_s(EXPECTED_OUTPUT_TOKENS * assumed_s, now=now)
             batches = flights.worst(*now_there, from_s=now + wait_s + HANDOFF_S + LINK_S, lasts_s=lasts_s, now=now)
+            sequences, kv_tokens = batches.sequences / OVERBOOKED, batches.kv_tokens / OVERBOOKED
         else:
             batches = flights.batches(*now_there, at_s=now, lasts_s=inf, now=now)
+            sequences, kv_tokens = batches.sequences, batches.kv_tokens
         base, each, token = at.step_s
-        room: Bools = batches.sequences + 1 <= at.seats
-        room &= batches.kv_tokens + ask.tokens + min(ask.max_new_tokens, EXPECTED_OUTPUT_TOKENS) <= at.capacity
-        return Met(base + each * (batches.sequences + 1) + token * (batches.kv_tokens + ask.tokens), room)
+        room: Bools = sequences + 1 <= at.seats
+        room &= kv_tokens + ask.tokens + min(ask.max_new_tokens, EXPECTED_OUTPUT_TOKENS) <= at.capacity
+        return Met(base + each * (sequences + 1) + token * (kv_tokens + ask.tokens), room)
 
     def refusal(
         self, ask: Ask, at: Forecast, pair: Pair, met: Met, promise: Promise, *, now: float
@@ -112,11 +119,11 @@ class Judge:
         self._shares.had(ask.tenant, float(at.work_s[pair.computes]) + step_s * ask.max_new_tokens, now=now)
 
     def decode_begins(self, request: RequestId, *, now: float) -> Rejection | None:
-        """Under ``baseline``, when a prefill has ended: whether the decode worker still keeps what was promised."""
+        """When a prefill ends: whether the decode worker still keeps what was promised, in modes that check again."""
         beliefs, promise = self._beliefs, self._predictions.promise(request) or self.promise
         beliefs.flights.begun(request, now=now)
         row = beliefs.flights.worker(request)
-        if self.mode is not Admission.BASELINE or row == NOBODY:
+        if not self.mode.checks_again or row == NOBODY:
             return None
         column = beliefs.worker_table.column
         met = beliefs.flights.batches(column("sequences"), column("kv_tokens"), at_s=now, lasts_s=inf, now=now)

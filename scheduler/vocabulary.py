@@ -186,7 +186,7 @@ class Placement:
 
     source: the store from which whoever prefills fetches what its own one lacks of the prefix.
     decision: why another worker prefills, or none.
-    second_check: when the prefill has ended, and before its token is given out, the conductor is to be asked again.
+    second_check: when the prefill ends, and before its token is given out, the conductor is to be asked again.
     promise: what holds for it, so that its workers keep what it was admitted by.
     """
 

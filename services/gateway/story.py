@@ -136,8 +136,6 @@ class Story:
                 enough = await self._give(give, [first.token])
                 return None if enough else FinishReason(first.finish_reason)
             self._happened(Event.FIRST_TOKEN)
-            if placement.second_check:
-                await self._check_again()
             if begun is None:
                 begun = await decoding.enter_async_context(self._decoding(placement))
             begun.begin(first.token)
@@ -171,8 +169,10 @@ class Story:
                 self._cluster.prefill(target.address, wire, timeout_s=self._time_left_s())
             )
             event, begun = await events.next(), None
+            if placement.second_check and event is not None and limits.max_tokens > 1:
+                await self._check_again()  # as the last step begins, or its token has come
             if event is not None and event.HasField("last_step"):
-                if limits.max_tokens > 1 and not placement.second_check:
+                if limits.max_tokens > 1:
                     begun = await decoding.enter_async_context(self._decoding(placement))
                 event = await events.next()
             if event is None or not event.HasField("first"):

@@ -20,6 +20,7 @@ from scheduler.admission import (
     retry_after_s,
 )
 from scheduler.conductor import Conductor
+from scheduler.estimate import step_s
 from scheduler.refusals import told
 from scheduler.shares import Shares
 from scheduler.vocabulary import (
@@ -34,7 +35,7 @@ from scheduler.vocabulary import (
     Role,
     WorkerReport,
 )
-from tests.scheduler.build import ask, names, prompt, store_report, worker_report
+from tests.scheduler.build import CPU, ask, names, prompt, store_report, worker_report
 
 PROMISE = Promise(ttft_s=2.0, tpot_s=0.03)
 MODES = [mode.value for mode in Admission]
@@ -229,16 +230,41 @@ def test_how_long_decodes_last_is_learned_from_those_that_finish() -> None:
     assert flights.lasts_s(30.0, now=64) == pytest.approx((200 * 3 + 100 * 60 + 20 * 30) / 220, rel=0.1)
 
 
-def test_the_baseline_looks_at_the_decode_when_the_prefill_is_done() -> None:
-    made = pools("baseline", running=20)
+@pytest.mark.parametrize("mode", ["baseline", "early", "predictive"])
+def test_the_decode_is_looked_at_again_when_the_prefill_is_done(mode: str) -> None:
+    made = pools(mode)
     assert taken(made, ask("x", tokens=1000))
+    full = worker_report("d", Role.DECODE, sequence=2, running=20, kv_tokens=20_000, seats=64, blocks_free=90_000)
+    made.worker_reported(full, now=0)
     refused = made.decode_begins(RequestId("x"), now=0)
 
     assert refused is not None
     assert refused.reason == "a token predicted every 43.6 ms, promised every 30 ms; its prompt was computed in vain"
-    for idle in (pools("baseline"), pools("early")):
-        assert taken(idle, ask("x", tokens=1000))
-        assert idle.decode_begins(RequestId("x"), now=0) is None
+    assert made.snapshot().prefills_wasted == 1
+    idle = pools(mode)
+    assert taken(idle, ask("x", tokens=1000))
+    assert idle.decode_begins(RequestId("x"), now=0) is None
+
+
+@pytest.mark.parametrize("mode", ["off", "queue"])
+def test_who_promises_no_pace_does_not_look_again(mode: str) -> None:
+    made = pools(mode, running=20)
+    placed = made.place(ask("x", tokens=1000), now=0)
+
+    assert isinstance(placed, Placement)
+    assert not placed.second_check
+    assert made.decode_begins(RequestId("x"), now=0) is None
+
+
+@pytest.mark.parametrize(("counted", "takes"), [(20 / 1.25, False), (20 / 1.1, True)])
+def test_prediction_takes_a_seventh_more_than_it_counts_since_the_pool_is_looked_at_again(
+    counted: float, takes: bool
+) -> None:
+    """20 sequences decode, all of them still at the hand-over; promised is the pace of a smaller batch."""
+    paced = replace(ask(tokens=100), tpot_slo_s=step_s(CPU, counted + 1, 1000 * counted + 100))
+
+    assert taken(pools("predictive", running=20), paced) is takes
+    assert not taken(pools("early", running=20), paced)
 
 
 # -- what was measured ------------------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ def test_a_table_is_the_codes(name: str, following: Mapping[tuple[StrEnum, StrEn
     [
         *((conductor, name) for name in ("INLINE_IDLE_S", "INLINE_BUSY_S", "ADVISE_S")),
         *((costs, name) for name in ("HANDOFF_S", "LINK_BYTES_PER_S", "LINK_S", "SSD_BYTES_PER_S", "FETCH_GAIN")),
-        *((judge, name) for name in ("QUEUE_S", "SLOWER")),
+        *((judge, name) for name in ("QUEUE_S", "OVERBOOKED", "SLOWER")),
         (booking, "BOOKING_TTL_S"),
         (flights, "EXPECTED_OUTPUT_TOKENS"),
         (nobody, "RETRY_AFTER_S"),
