@@ -1,7 +1,6 @@
 """``moonpool loadtest run``: offer a workload to a target, keep what became of each request, and sum it up."""
 
 import asyncio
-import gc
 import json
 import resource
 import signal
@@ -21,6 +20,7 @@ from loadtest import flags
 from loadtest.arguments import Parser
 from loadtest.client.server import Server, ServerError
 from loadtest.doubts import doubts
+from loadtest.garbage import seldom_collected, set_apart
 from loadtest.live import Listener, Live, live
 from loadtest.metrics import Facts, summary
 from loadtest.offered import Offered, block_warning, offered
@@ -34,8 +34,6 @@ from loadtest.traces import Row, TraceError
 
 INTERRUPTED = 130
 NAME = "moonpool loadtest run"
-COLLECT_EVERY = 100_000
-"""Objects between two collections of garbage: a run makes next to none, and looking for it takes milliseconds."""
 
 
 class RunError(Exception):
@@ -138,15 +136,8 @@ def _settled() -> Iterator[None]:
     """What there is now stays: the collector needn't look at it again. As many connections as the system gives."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    before = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(COLLECT_EVERY, *before[1:])
-    try:
+    with set_apart(), seldom_collected():
         yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
 
 
 async def _until_stopped(

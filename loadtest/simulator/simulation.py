@@ -6,12 +6,12 @@ from math import inf
 from typing import TYPE_CHECKING, assert_never
 
 from kvstore.names import BlockName, root_name
+from loadtest.garbage import seldom_collected
 from loadtest.request import Request
 from loadtest.simulator.arrivals import Arrivals
 from loadtest.simulator.crowd import Crowd
 from loadtest.simulator.events import Events
 from loadtest.simulator.faults import Death, Fault, Silence, Slow
-from loadtest.simulator.garbage import seldom_collected
 from loadtest.simulator.hosts import hosts
 from loadtest.simulator.links import Links
 from loadtest.simulator.pools import Sample, sample

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from scheduler.bench import measure
 from services.bench.report import show
-from services.conductor.collector import collect_seldom
 from services.runtime.flags import Parser
+from services.runtime.garbage import collect_seldom
 
 
 def main(argv: Sequence[str]) -> int:

@@ -12,7 +12,6 @@ from prometheus_client import CollectorRegistry
 from scheduler.admission import Promise
 from scheduler.conductor import Conductor
 from scheduler.costs import LINK_BYTES_PER_S
-from services.conductor.collector import collect_seldom
 from services.conductor.metrics import ConductorCollector
 from services.conductor.notices import Notices
 from services.conductor.server import ConductorService
@@ -20,6 +19,7 @@ from services.conductor.settings import ConductorSettings
 from services.registry.directory import directory
 from services.registry.entry import Entry, Kind
 from services.runtime.flags import load
+from services.runtime.garbage import collect_seldom
 from services.runtime.heartbeat import Pulse
 from services.runtime.logs import fields
 from services.runtime.metrics_port import metrics_port

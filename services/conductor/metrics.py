@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from scheduler.conductor import Conductor
-from scheduler.vocabulary import Decision
+from scheduler.vocabulary import Decision, Role
 
 
 class ConductorCollector:
@@ -43,9 +43,33 @@ class ConductorCollector:
         yield CounterMetricFamily(
             "moonpool_drifts", "Digests of a store's names that were not what was believed of it", snapshot.drifts
         )
+        yield CounterMetricFamily(
+            "moonpool_role_changes", "Workers that were told to take the other role", snapshot.role_changes
+        )
+        ratio = GaugeMetricFamily(
+            "moonpool_prediction_ratio",
+            "Measured over predicted, the geometric mean of recent requests, by promise",
+            labels=["slo"],
+        )
+        error = GaugeMetricFamily(
+            "moonpool_prediction_error",
+            "How far predictions are off: the mean of |measured - predicted| / predicted, by promise",
+            labels=["slo"],
+        )
+        accuracy = snapshot.accuracy
+        for slo, mean, off in (
+            ("ttft", accuracy.ttft_ratio, accuracy.ttft_error),
+            ("tpot", accuracy.tpot_ratio, accuracy.tpot_error),
+        ):
+            if mean is not None and off is not None:
+                ratio.add_metric([slo], mean)
+                error.add_metric([slo], off)
+        yield ratio
+        yield error
         workers = GaugeMetricFamily("moonpool_workers", "Live workers", labels=["role"])
-        for role, count in Counter(worker.role for worker in snapshot.workers).items():
-            workers.add_metric([role.value], count)
+        count = Counter(worker.role for worker in snapshot.workers)
+        for role in Role:  # 0, too: an alert can't see what is not there
+            workers.add_metric([role.value], count[role])
         yield workers
         yield GaugeMetricFamily(
             "moonpool_degraded",

@@ -35,6 +35,8 @@ class Choice:
         if self.last_at is None:
             self.first_at = now
             self._metrics.first_token.observe(now - arrived)
+            if (predicted_s := self.story.account.predicted_ttft_s) is not None:
+                self._metrics.predicted_first_token.observe(predicted_s)
             self._metrics.waiting.dec()
             self._metrics.running.inc()
             self.begun.set()

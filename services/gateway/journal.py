@@ -56,6 +56,8 @@ class Journal:
         if status == CLIENT_LEFT:
             self._metrics.cancelled.inc()
         self._metrics.requests.labels(self._endpoint, str(status)).inc()
+        if error is not None:
+            self._metrics.errors.labels(error.code or error.kind).inc()
         level = logging.WARNING if error is not None and error.status >= 500 else logging.DEBUG
         if log.isEnabledFor(level):
             log.log(level, "request", extra=self._fields(usage, now, status, error))

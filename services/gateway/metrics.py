@@ -54,6 +54,12 @@ class Metrics:
         self.first_token = self._histogram(
             "vllm:time_to_first_token_seconds", "From a request's arrival to its first token.", FIRST_TOKEN_S
         )
+        self.predicted_first_token = Histogram(
+            "moonpool_gateway_predicted_ttft_seconds",
+            "What was predicted of the same requests, when they were placed.",
+            buckets=FIRST_TOKEN_S,
+            registry=self.registry,
+        )
         self.between_tokens = self._histogram(
             "vllm:inter_token_latency_seconds", "Between a stream's successive steps.", BETWEEN_TOKENS_S
         )
@@ -89,6 +95,12 @@ class Metrics:
             "moonpool_gateway_requests",
             "HTTP requests for an answer, by status; 499: the client left first.",
             ["endpoint", "status"],
+            registry=self.registry,
+        )
+        self.errors = Counter(
+            "moonpool_gateway_errors",
+            "Requests for an answer that ended with an error, by its code, or its type where it has none.",
+            ["code"],
             registry=self.registry,
         )
         self.http_requests = Counter(

@@ -97,7 +97,7 @@ class StorePeers:
             last_is_short=last_is_short,
             writing=self._node.catalog.written_by(session, names),
             told=told,
-            over=lambda: self._forget(session, call),
+            over=lambda whole: self._forget(session, call),
         )
         pushes[call].begin(self._transfer)
 
@@ -107,15 +107,16 @@ class StorePeers:
         names: Sequence[BlockName],
         *,
         told: Callable[[Sequence[Grant]], None],
-        over: Callable[[], None],
+        over: Callable[[bool], None],
     ) -> None:
         """Push blocks that are sealed here to a store that may evict them again as it likes.
 
-        told: called once, with a grant for each name; over: called once, when nothing of it is under way any more.
+        told: called once, with a grant for each name; over: called once, when nothing of it is under way any more;
+        whether it went as it was granted, and never broke off.
         """
         if self._transfer is None:
             told([Grant.REFUSED] * len(names))
-            over()
+            over(False)
             return
         writing = [None] * len(names)
         Pushing(

@@ -37,11 +37,12 @@ class Pushing:
         last_is_short: bool,
         writing: Sequence[SlotRef | None],
         told: Callable[[Sequence[Grant]], None],
-        over: Callable[[], None],
+        over: Callable[[bool], None],
         keep: bool = True,
     ) -> None:
-        """writing: where the worker itself is writing each name. over: called when nothing is left to be done.
+        """writing: where the worker itself is writing each name.
 
+        over: called when nothing is left to be done; whether it went as it was granted, and never broke off.
         keep: the blocks stay leased there until ``end``; else the push ends itself once they are there.
         """
         self._dealings, self._peer = dealings, peer
@@ -149,7 +150,7 @@ class Pushing:
         if failure is not None and unfinished and failure.reason is not Reason.CLOSED:
             self._dealings.failed("a push broke off", self._peer.store, failure, missing=missing)
         self._answer([Grant.REFUSED] * len(self._names))
-        self._on_over()
+        self._on_over(not self._again and (failure is None or not unfinished))
 
     # Sending
 

@@ -20,8 +20,8 @@ from kvstore.layout import Identity, KvLayout
 from kvstore.ssd import SUFFIX, SsdError, SsdFile
 from kvstore.ssd_scan import Scan
 from kvstore.vocabulary import Answer, Demote, Promote
+from services.runtime.garbage import collector_paused, leave_alone
 from services.runtime.logs import fields
-from services.store.collector import collector_paused, leave_alone
 from services.store.io_threads import IoThreads, Lane
 
 READERS = 4

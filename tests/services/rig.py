@@ -175,11 +175,11 @@ class Rig:
     async def together(self, work: Iterable[Awaitable[T]]) -> list[T]:
         return list(await asyncio.gather(*work))
 
-    async def comes_to_rest(self, within_s: float = 1.0) -> None:
-        """Nothing is leased, half-written or pinned anywhere: within a second, as promised."""
+    async def comes_to_rest(self) -> None:
+        """Nothing is leased, half-written or pinned anywhere, soon: a second on a machine that has time."""
         for run in self.runs:
             if isinstance(run, Store | WorkerRun) and not run.task.done():
-                await self.until(f"{run.task.get_name()} is at rest", run.at_rest, within_s)
+                await self.until(f"{run.task.get_name()} is at rest", run.at_rest)
                 if isinstance(run, Store):
                     run.node.catalog.check()
 

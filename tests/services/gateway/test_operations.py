@@ -213,6 +213,7 @@ async def test_what_happened_can_be_counted(gateway: Gateway, cluster: FakeClust
     counted = await metrics(gateway)
     assert counted["vllm:time_to_first_token_seconds_count",] == 3
     assert counted["moonpool_gateway_ttft_seconds_count",] == 3
+    assert counted["moonpool_gateway_predicted_ttft_seconds_count",] == 3
     assert counted["vllm:inter_token_latency_seconds_count",] == 12
     assert counted["moonpool_gateway_itl_seconds_bucket", "80.0"] == 12
     assert counted["vllm:e2e_request_latency_seconds_count",] == 3
@@ -229,6 +230,7 @@ async def test_what_happened_can_be_counted(gateway: Gateway, cluster: FakeClust
     assert counted["moonpool_gateway_retries_total",] == 1
     assert counted["moonpool_gateway_resumed_total",] == 1
     assert counted["http_requests_total", "/v1/completions", "POST", "4xx"] == 1
+    assert ("moonpool_gateway_errors_total", "invalid_request_error") not in counted, "it never came to be a request"
     assert counted["http_requests_total", "none", "GET", "4xx"] == 1
     assert "process_cpu_seconds_total" in {key[0] for key in counted}
 

@@ -46,6 +46,12 @@ def early(**promise: float) -> Conductor:
     return Conductor(admission="early", promise=Promise(**promise), report_ttl_s=1000.0)
 
 
+async def counted(gateway: Gateway, what: str) -> dict[str, str]:
+    """Labelled counters whose names begin like that."""
+    lines = (await gateway.http.get("/metrics")).text.splitlines()
+    return dict(line.rsplit(" ", 1) for line in lines if line.startswith(what) and "_total{" in line)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("way", ["header", "body"])
 async def test_a_request_that_wants_it_sooner_than_it_can_be_is_refused(
@@ -65,6 +71,14 @@ async def test_a_request_that_wants_it_sooner_than_it_can_be_is_refused(
     assert f"First token predicted in {predicted}, asked for within 100 ms;" in answer.json()["error"]["message"]
     assert 0 < int(answer.headers["retry-after-ms"]) <= 60_000
     assert int(answer.headers["retry-after"]) >= 1
+
+
+async def test_refusals_are_counted_by_their_code(cluster: FakeCluster, text: Text) -> None:
+    async with promising(cluster, text, early(ttft_s=0.1)) as gateway:
+        assert (await gateway.http.post("/v1/completions", json=ASK)).status_code == 429
+        assert (await counted(gateway, "moonpool_gateway_errors"))[
+            'moonpool_gateway_errors_total{code="slo_unattainable"}'
+        ] == "1.0"
 
 
 async def test_a_request_may_be_content_with_less_than_is_promised(cluster: FakeCluster, text: Text) -> None:
@@ -132,17 +146,13 @@ async def test_where_nothing_is_promised_workers_are_told_so(cluster: FakeCluste
 
 
 async def test_what_was_promised_is_counted_by_whether_it_was_kept(cluster: FakeCluster, text: Text) -> None:
-    async def counted(gateway: Gateway) -> dict[str, str]:
-        lines = (await gateway.http.get("/metrics")).text.splitlines()
-        return dict(line.rsplit(" ", 1) for line in lines if line.startswith("moonpool_slo_") and "_total{" in line)
-
     async with promising(cluster, text, Conductor(report_ttl_s=1000.0)) as gateway:
         await gateway.http.post("/v1/completions", json=ASK)
-        assert await counted(gateway) == {}
+        assert await counted(gateway, "moonpool_slo_") == {}
         await gateway.http.post("/v1/completions", json=ASK | {"slo": {"ttft_ms": 60_000, "tpot_ms": 0.001}})
-        assert await counted(gateway) == {
+        assert await counted(gateway, "moonpool_slo_") == {
             'moonpool_slo_met_total{slo="ttft"}': "1.0",
             'moonpool_slo_missed_total{slo="tpot"}': "1.0",
         }
         await gateway.http.post("/v1/completions", json=ASK | {"slo": {"ttft_ms": 0.001}})
-        assert (await counted(gateway))['moonpool_slo_missed_total{slo="ttft"}'] == "1.0"
+        assert (await counted(gateway, "moonpool_slo_"))['moonpool_slo_missed_total{slo="ttft"}'] == "1.0"

@@ -190,7 +190,7 @@ class Pair:
         """Neither store has anything leased or half-written, for anybody."""
         for host in (self.here, self.there):
             if not host.store.task.done():
-                await self.rig.until(f"{host.node.name} is at rest", host.store.at_rest, 5.0)
+                await self.rig.until(f"{host.node.name} is at rest", host.store.at_rest)
                 host.node.catalog.check()
                 await self.rig.until("nothing is under way", host.nothing_under_way)
 

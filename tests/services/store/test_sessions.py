@@ -151,7 +151,7 @@ async def test_what_a_dead_worker_held_is_free_again(tmp_path: Path, lock: Sessi
             await worker.seal(slots[:2])
             assert store.node.catalog.snapshot().leases == 2
             lock.release()  # as the kernel does when a process dies
-        await it.until("its slots are free", store.at_rest, 1.0)
+        await it.until("its slots are free", store.at_rest)
         assert store.node.catalog.snapshot().sealed == 2, "what was complete stays"
         store.node.catalog.check()
 
@@ -167,7 +167,7 @@ async def test_what_a_living_worker_held_is_set_aside_until_it_dies(tmp_path: Pa
         counts = store.node.catalog.snapshot()
         assert (counts.writing, counts.leases) == (2, 2)
         lock.release()
-        await it.until("its slots are free", store.at_rest, 1.0)
+        await it.until("its slots are free", store.at_rest)
 
 
 async def test_a_second_process_of_the_same_name_is_kept_out_while_the_first_lives(
@@ -300,6 +300,6 @@ async def test_an_arena_too_small_for_one_block_refuses_to_serve(tmp_path: Path,
         with pytest.raises(PeerUnavailable, match="larger --dram"):
             await worker.ask(hello=hello(engine, lock))
         with pytest.raises(BaseExceptionGroup) as caught:
-            await asyncio.wait_for(store.task, 5)
+            await asyncio.wait_for(store.task, PATIENCE_S)
         assert "larger --dram" in str(caught.value.exceptions[0])
         lock.release()

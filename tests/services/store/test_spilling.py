@@ -3,6 +3,8 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from tests.services.rig import PATIENCE_S
 from tests.services.store.cable import cable
 from tests.services.store.pair import LAYOUT, Host, Pair, names, pair, serve
@@ -70,3 +72,60 @@ async def test_a_lender_that_is_away_costs_nothing_but_its_copies(tmp_path: Path
             blocks = await host.put(names(4, "b"))
             await it.rig.until("it was tried", lambda: host.metric("failures_total", reason="away") > 0, PATIENCE_S)
             assert await host.acquire(names(4, "b")) == blocks
+
+
+async def test_a_lender_that_comes_back_gets_what_it_missed_and_is_still_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.store.spill.PAUSE_S", 0.02)
+    async with pair(tmp_path, there_worker=False) as it, cable(it.there.node.transfer_address) as link:
+        link.dead = True
+        store = await serve(it.rig, "store", dram=8 * LAYOUT.slot_bytes, spill_to=f"there@{link.address}")
+        async with it.attached(store, "worker") as host:
+            await host.put(names(3, "a"))
+            await host.put(names(4, "b"))
+            await it.rig.until("it was tried", lambda: link.connections > 0, PATIENCE_S)
+            await host.put(names(3, "c"))  # for which the tail of the first goes
+            await it.rig.until("it was tried", lambda: link.connections > 2, PATIENCE_S)
+            held = store.node.catalog.held_names()
+            kept = [name for name in names(3, "a") if name in held]
+            assert 0 < len(kept) < 3
+            link.dead = False
+            await copied(it, it.there, {"a": len(kept), "b": 4, "c": 3})
+
+
+async def test_a_copy_that_broke_off_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.store.spill.PAUSE_S", 0.02)
+    async with (
+        pair(tmp_path, there_worker=False) as it,
+        cable(it.there.node.transfer_address, stuck_at=LAYOUT.block_bytes) as link,
+    ):
+        store = await serve(it.rig, "store", dram=64 * LAYOUT.slot_bytes, spill_to=f"there@{link.address}")
+        async with it.attached(store, "worker") as host:
+            await host.put(names(2))
+            await asyncio.wait_for(link.stuck.wait(), PATIENCE_S)
+            link.dead = True  # so the second connection of that push breaks, too
+            link.cut()
+            await it.rig.until("it was tried again", lambda: link.connections > 1, PATIENCE_S)
+            link.stuck_at, link.dead = -1, False
+            await copied(it, it.there, {"a": 2})
+
+
+async def test_a_lender_that_lost_everything_is_offered_it_again_once_that_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.store.spill.PAUSE_S", 0.02)
+    async with pair(tmp_path, there_worker=False) as it, cable(it.there.node.transfer_address) as link:
+        store = await serve(it.rig, "store", dram=64 * LAYOUT.slot_bytes, spill_to=f"there@{link.address}")
+        async with it.attached(store, "worker") as host:
+            for story in "abc":
+                await host.put(names(4, story))
+            await copied(it, it.there, dict.fromkeys("abc", 4))
+            link.dead = True
+            link.cut()
+            await it.rig.until("nothing is leased there", it.there.store.at_rest, PATIENCE_S)
+            await it.there.node.reset()
+            await host.put(names(1, "d"))
+            await it.rig.until("it was tried", lambda: link.connections > 1, PATIENCE_S)
+            link.dead = False
+            await copied(it, it.there, {**dict.fromkeys("abc", 4), "d": 1})

@@ -130,7 +130,7 @@ async def two_hosts(
                 for store, run, line in zip(stores, runs, (near, far), strict=True)
             ]
             yield Hosts(it, *hosts)
-            await it.comes_to_rest(within_s=2.0)
+            await it.comes_to_rest()
             for run in reversed(it.runs):
                 await run.stop()
 

@@ -45,7 +45,7 @@ class Host:
         for run in self.runs:
             link = run.worker.link
             assert link is not None
-            await self.it.until("the session is back", lambda link=link: link.session is not None, 3.0)  # type: ignore[misc]
+            await self.it.until("the session is back", lambda link=link: link.session is not None)  # type: ignore[misc]
 
     async def told(self, each: Asked, *, handed_over: bool) -> Story:
         """By a worker that found it, or by another that it was handed to."""

@@ -146,4 +146,4 @@ async def test_whatever_goes_wrong_the_text_is_the_same(tmp_path: Path, seed: in
         finally:
             over.set()
             await troubled  # not cancelled: it may be restarting the store
-        await it.comes_to_rest(within_s=3.0)
+        await it.comes_to_rest()

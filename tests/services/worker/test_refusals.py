@@ -10,7 +10,7 @@ from services.runtime.process import Refusal
 from services.wire.errors import PeerBusy, PeerFailed, PeerRefused, PeerUnavailable, rpc_errors
 from services.wire.pb import common_pb2, worker_pb2
 from tests.services.gated import GatedToy
-from tests.services.rig import BLOCK_TOKENS, Rig, read_story, rig, root, toy
+from tests.services.rig import BLOCK_TOKENS, PATIENCE_S, Rig, read_story, rig, root, toy
 from tests.services.worker.prompts import prompt
 
 
@@ -99,7 +99,7 @@ async def test_a_worker_of_another_model_is_refused_by_the_conductor_with_what_d
         await known(it, workers=1)
         stranger = await it.worker("worker-1", conductors=["conductor-0"], engine=toy(seed=1))
         with pytest.raises(BaseExceptionGroup) as caught:
-            await asyncio.wait_for(stranger.task, 5)
+            await asyncio.wait_for(stranger.task, PATIENCE_S)
         assert "model weights" in str(only(caught.value))
 
 
@@ -120,7 +120,7 @@ async def test_an_ending_worker_takes_nothing_new_and_finishes_what_runs(tmp_pat
             pass
         engine.gate.open()
         assert len((await read_story(call)).tokens) == 16
-        await asyncio.wait_for(run.task, 5)
+        await asyncio.wait_for(run.task, PATIENCE_S)
 
 
 async def test_a_stream_that_outlasts_the_drain_ends_as_unavailable(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ async def test_a_stream_that_outlasts_the_drain_ends_as_unavailable(tmp_path: Pa
         run.stopping.set()
         with pytest.raises(PeerUnavailable):
             await read_story(call)
-        await asyncio.wait_for(run.task, 5)
+        await asyncio.wait_for(run.task, PATIENCE_S)
 
 
 async def test_an_engine_that_fails_ends_its_streams_as_failed_and_its_process(
@@ -150,7 +150,7 @@ async def test_an_engine_that_fails_ends_its_streams_as_failed_and_its_process(
         assert isinstance(caught.value.__cause__, grpc.aio.AioRpcError)
         assert caught.value.__cause__.code() is grpc.StatusCode.INTERNAL
         with pytest.raises(BaseExceptionGroup, match="unhandled"):
-            await asyncio.wait_for(run.task, 5)
+            await asyncio.wait_for(run.task, PATIENCE_S)
         assert "on fire" in caplog.text
 
 

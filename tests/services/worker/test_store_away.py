@@ -36,7 +36,7 @@ async def test_a_store_that_restarts_is_found_again_with_a_new_arena(tmp_path: P
         for run in (prefill_run, decode_run):
             link = run.worker.link
             assert link is not None
-            await it.until("the session is back", lambda link=link: link.session is not None, 3.0)  # type: ignore[misc]
+            await it.until("the session is back", lambda link=link: link.session is not None)  # type: ignore[misc]
         two = await hand_over(prefill, decode, prompt(40))
         assert two.tokens == one.tokens
         assert two.missing_blocks == 0
@@ -133,6 +133,6 @@ async def test_a_session_that_breaks_while_its_worker_lives_is_set_aside_until_i
         assert SessionId("worker-0/1") in store.node.catalog.set_aside
         engine.gate.open()
         assert (await client.first(call)).token >= 0
-        await it.until("it has said hello again", lambda: link.session is not None, 3.0)
+        await it.until("it has said hello again", lambda: link.session is not None)
         call.cancel()
         await it.comes_to_rest()
