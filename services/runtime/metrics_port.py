@@ -14,8 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from threading import Thread
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from services.runtime.heartbeat import Pulse
 from services.runtime.logs import fields
@@ -85,8 +85,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         match self.path.partition("?")[0]:
             case "/metrics":
-                encode, kind = choose_encoder(self.headers.get("Accept", ""))
-                self._answer(HTTPStatus.OK, kind, encode(self.server.registry))
+                # Never OpenMetrics, though Prometheus likes that better: there the library writes vllm_ for vllm:.
+                self._answer(HTTPStatus.OK, CONTENT_TYPE_PLAIN_0_0_4, generate_latest(self.server.registry))
             case "/health" if (silent_s := self.server.pulse.silent_s) > SILENT_S:
                 self._answer(HTTPStatus.SERVICE_UNAVAILABLE, PLAIN, b"no sign of life for %d s\n" % silent_s)
             case "/health":

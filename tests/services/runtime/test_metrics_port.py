@@ -38,6 +38,7 @@ class Silent(Pulse):
 def serving(*, silent_s: float = 0.0, tls: Tls | None = None, **settings: object) -> Iterator[int]:
     registry = CollectorRegistry()
     Counter("moonpool_things", "Things that were counted", registry=registry).inc(3)
+    Counter("vllm:things", "Things that others count, too", registry=registry).inc()
     given = CalledSettings.model_validate({"metrics_port": 0, **settings})
     with metrics_port(given, registry, pulse=Silent(silent_s), tls=tls) as port:
         assert port is not None
@@ -57,6 +58,16 @@ def test_metrics_are_served_as_prometheus_reads_them() -> None:
     with serving() as port:
         assert "moonpool_things_total 3.0" in get(f"http://127.0.0.1:{port}/metrics")[1]
         assert get(f"http://127.0.0.1:{port}/elsewhere") == (404, "there are /metrics and /health\n")
+
+
+def test_names_of_vllm_keep_their_colon_whatever_format_is_liked_best() -> None:
+    """Prometheus 2 asks for OpenMetrics, in which the library would write an underscore."""
+    likes = {"Accept": "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"}
+    with serving() as port:
+        asked = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers=likes)
+        with urllib.request.urlopen(asked, timeout=10) as answer:
+            assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+            assert "\nvllm:things_total 1.0" in answer.read().decode()
 
 
 def test_a_process_that_beats_is_healthy_and_one_that_is_silent_is_not(capsys: pytest.CaptureFixture[str]) -> None:
