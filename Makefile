@@ -35,6 +35,7 @@ check: $(EVERYTHING) ## format, lint, types, import arrows, generated code and p
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m services.runtime.reference --check
+	$(BIN)/python -m deploy.grafana --check
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && $(call PROTOC,"$$fresh") \
 		&& for file in "$$fresh"/services/wire/pb/*; do \
 			diff -u "services/wire/pb/$${file##*/}" "$$file" || { echo "stale: run make proto"; exit 1; }; \
@@ -48,8 +49,9 @@ bench: $(RUNTIME) ## measure each part against this machine's limits
 proto: $(EVERYTHING) ## generate services/wire/pb from proto/
 	$(call PROTOC,.)
 
-docs: $(EVERYTHING) ## generate docs/settings.md and docs/metrics.md
+docs: $(EVERYTHING) ## generate docs/settings.md, docs/metrics.md and the dashboards
 	$(BIN)/python -m services.runtime.reference
+	$(BIN)/python -m deploy.grafana
 
 clean: ## remove .venv and everything that was generated but is not committed
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -13,7 +13,7 @@ from services.runtime.setting_rows import describe
 ROOT = Path(__file__).parents[2]
 DOCS = {path.name: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]}
 PARTS = ["architecture", "glossary", "style", "settings", "metrics"]
-PARTS += ["kvstore", "engine", "scheduling", "gateway", "worker", "simulator", "loadtest"]
+PARTS += ["kvstore", "engine", "scheduling", "gateway", "worker", "simulator", "loadtest", "deploy"]
 
 
 @pytest.fixture(autouse=True)

@@ -22,13 +22,20 @@ PLACEHOLDERS = {"N": "1", "NAME": "random", "DIR": ".", "FILE": "trace.jsonl", "
 """What stands for a value in a sentence; ``FLAGS``, ``..`` and what is in brackets stands for nothing."""
 
 THEIRS = {
+    "--gpus",
     "--save-detailed",
+    "--scale",
+    "--volumes",
     "balancing_threshold",
+    "ca_file",
+    "cert_file",
+    "key_file",
     "probe_*",
     "rps_change_events",
     "sock_recv_into",
     "spec_decode_*",
     "THP_MEM_ALLOC_ENABLE",
+    "tls_config",
 }
 """Names and flags in the pages that other people's software has."""
 
@@ -57,7 +64,7 @@ def tracked() -> list[str]:
 
 def source() -> str:
     """Everything that is no page."""
-    kinds = (".py", ".proto", ".c", ".h", ".toml", ".json", "Makefile")
+    kinds = (".py", ".proto", ".c", ".h", ".toml", ".json", ".yml", "Makefile", "Dockerfile")
     return "\n".join((ROOT / path).read_text(encoding="utf-8") for path in tracked() if path.endswith(kinds))
 
 
