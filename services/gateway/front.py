@@ -12,6 +12,7 @@ from services.gateway.errors import ApiError, bad_request, busy, no_such_model, 
 from services.gateway.metrics import Metrics
 from services.gateway.order import Deployment
 from services.gateway.patience import Patience
+from services.gateway.roll import Gone, Roll
 from services.gateway.text import Text
 from services.wire.cluster_codec import Cluster
 from services.wire.errors import PeerUnavailable
@@ -24,6 +25,7 @@ LAST_WORDS_S = 1.0
 """How long a request that has been ended may take to say so."""
 
 STOPPING = "This gateway is shutting down."
+NOBODY = "No worker is ready: each joins when it has loaded its model."
 
 ResultT = TypeVar("ResultT")
 
@@ -52,6 +54,8 @@ class Front:
         self.cluster = cluster
         self.metrics = Metrics(settings.model)
         self.metrics.watch(lambda: self.cluster.known)
+        self.roll = Roll()
+        self._clock = asyncio.get_running_loop().time
         self.told = 0
         self.draining = False
         self.ended = False
@@ -61,6 +65,11 @@ class Front:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
+
+    @property
+    def gone(self) -> list[Gone]:
+        """Who was there and is not any more."""
+        return self.roll.gone(now=self._clock())
 
     @property
     def longest(self) -> int | None:
@@ -73,7 +82,7 @@ class Front:
         if self._deployment is None:
             await self.refresh()
         if self._deployment is None:
-            raise unavailable("No worker has joined yet.")
+            raise unavailable(NOBODY)
         return self._deployment
 
     async def refresh(self) -> None:
@@ -85,6 +94,7 @@ class Front:
 
     def learn(self, cluster: Cluster) -> None:
         """Once nobody lives the last deployment is kept: who comes back is probably of the same."""
+        self.roll.call(cluster, now=self._clock())
         if cluster.identity is None or not cluster.workers:
             return
         longest = min(worker.max_model_len for worker in cluster.workers)

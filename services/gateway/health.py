@@ -1,6 +1,6 @@
 """Whether a request would be served now, and if not, why: a sentence for people and probes."""
 
-from services.gateway.front import STOPPING, Front
+from services.gateway.front import NOBODY, STOPPING, Front
 from services.wire.cluster_codec import Cluster
 from services.wire.errors import PeerUnavailable
 
@@ -20,7 +20,7 @@ async def why_not(front: Front) -> str | None:
 def why_nobody_serves(cluster: Cluster) -> str | None:
     """None if one of the workers does: where one role is left, it does the work of both."""
     if not cluster.workers:
-        return "No worker lives."
+        return NOBODY
     if all(worker.draining for worker in cluster.workers):
         return "Every worker is shutting down."
     return None

@@ -7,6 +7,7 @@ from scheduler.degraded import degraded
 from scheduler.vocabulary import HitsReport, StoreReport, WorkerReport
 from services.gateway.errors import unavailable
 from services.gateway.front import Front
+from services.gateway.health import why_nobody_serves
 
 
 async def status(front: Front) -> dict[str, Any]:
@@ -25,7 +26,9 @@ async def status(front: Front) -> dict[str, Any]:
         "max_model_len": front.longest,
         "handoffs": cluster.handoffs,
         "placements": dict(cluster.placements),
+        "not_serving": why_nobody_serves(cluster),
         "degraded": degraded(cluster.workers),
+        "gone": [{"id": gone.id, "role": gone.role, "for_s": round(gone.for_s, 1)} for gone in front.gone],
         "workers": [_worker(worker) for worker in cluster.workers],
         "stores": [_store(store) for store in cluster.stores],
         "conductors": [{"id": each.conductor, "pid": each.pid} for each in clusters],

@@ -5,11 +5,12 @@ import os
 import sys
 import time
 from argparse import BooleanOptionalAction
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.live import Live
+from rich.text import Text
 
 from services.runtime.flags import Parser
 from services.runtime.http import get
@@ -28,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
     asked = _parser().parse_args(list(argv))
     try:
         if asked.watch:
-            _watch(asked.url, as_json=asked.json)
+            _watch(asked.url, as_json=asked.json, again=lambda: time.sleep(REFRESH_S))
         elif asked.json:
             print(json.dumps(ask(asked.url), indent=2))
         else:
@@ -64,16 +65,30 @@ def _message(document: Any) -> str:  # Any: whatever JSON a stranger may answer 
     return str(error.get("message")) if isinstance(error, dict) else json.dumps(document)[:200]
 
 
-def _watch(url: str, *, as_json: bool) -> None:
-    """Until Ctrl-C: a table that renews itself, or one JSON document per line."""
+def _watch(url: str, *, as_json: bool, again: Callable[[], None]) -> None:
+    """Until Ctrl-C: a table that renews itself, or one JSON document per line.
+
+    Whoever is there at first is waited for when it goes away, as a gateway that restarts comes back.
+    """
+    document: Document | str = ask(url)
     if as_json:
         while True:
-            print(json.dumps(ask(url)), flush=True)
-            time.sleep(REFRESH_S)
-    with Live(tables(ask(url)), auto_refresh=False, screen=sys.stdout.isatty()) as live:
+            print(json.dumps({"error": document} if isinstance(document, str) else document), flush=True)
+            again()
+            document = _ask_again(url)
+    with Live(auto_refresh=False, screen=sys.stdout.isatty()) as live:
         while True:
-            time.sleep(REFRESH_S)
-            live.update(tables(ask(url)), refresh=True)
+            live.update(Text(document) if isinstance(document, str) else tables(document), refresh=True)
+            again()
+            document = _ask_again(url)
+
+
+def _ask_again(url: str) -> Document | str:
+    """Or the sentence that says why there is none."""
+    try:
+        return ask(url)
+    except StatusError as error:
+        return str(error)
 
 
 def _parser() -> Parser:

@@ -15,7 +15,7 @@ Column = tuple[str, Callable[[Row], str]]
 
 
 def tables(document: Document) -> RenderableType:
-    """One line about the deployment, then workers, stores with their tiers and owners, and who else there is."""
+    """How the deployment is, then workers, stores with their tiers and owners, and who else there is."""
     stores: list[Row] = document.get("stores", [])
     owners: list[Row] = [
         {**owner, "store": store.get("id", "")} for store in stores for owner in store.get("owners", [])
@@ -33,10 +33,20 @@ def tables(document: Document) -> RenderableType:
 def _headline(document: Document) -> str:
     fingerprint = str(document.get("fingerprint") or "none yet")
     model, handoffs = document.get("model") or "no model yet", document.get("handoffs", 0)
-    degraded = f"\ndegraded: {document['degraded']}" if document.get("degraded") else ""
+    lines = [f"{model}  {_state(document)}  fingerprint {fingerprint[:16]}  handoffs {handoffs}"]
+    lines += [str(document[why]) for why in ("not_serving", "degraded") if document.get(why)]
+    gone: list[Row] = document.get("gone", [])
+    if gone:
+        lines.append("gone: " + ", ".join(f"{each.get('id')} ({each.get('for_s', 0):.0f} s)" for each in gone))
     placements: Mapping[str, int] = document.get("placements") or {}
-    decided = "".join(f"\nplacements: {count} {why}" for why, count in sorted(placements.items()))
-    return f"{model}  fingerprint {fingerprint[:16]}  handoffs {handoffs}{decided}{degraded}"
+    lines += [f"placements: {count} {why}" for why, count in sorted(placements.items())]
+    return "\n".join(lines)
+
+
+def _state(document: Document) -> str:
+    if document.get("not_serving"):
+        return "not serving"
+    return "degraded" if document.get("degraded") else "serving"
 
 
 def _plain(key: str) -> Column:
@@ -47,10 +57,15 @@ def _of(label: str, part: str, whole: str) -> Column:
     return label, lambda row: f"{row.get(part, '')} / {row.get(whole, '')}"
 
 
+def _slots(row: Row) -> str:
+    """A store cuts its arena when it knows how large a block is, from its first worker."""
+    return f"{row.get('slots_free', '')} / {row['slots_total']}" if row.get("slots_total") else "no worker yet"
+
+
 def _ssd(row: Row) -> str:
     ssd = row.get("ssd")
     if not ssd:
-        return "none"
+        return "no SSD"
     if ssd.get("state") == "on":
         return f"{ssd.get('slots_held', '')} / {ssd.get('slots_total', '')}"
     return f"{ssd.get('state', '')}: {ssd['reason']}" if ssd.get("reason") else str(ssd.get("state", ""))
@@ -67,6 +82,7 @@ def _rate(tier: str) -> Column:
 WORKER_COLUMNS = (
     _plain("id"),
     _plain("role"),
+    ("state", lambda row: "draining" if row.get("draining") else "serving"),
     _plain("pid"),
     _plain("store"),
     _plain("running"),
@@ -76,16 +92,16 @@ WORKER_COLUMNS = (
 STORE_COLUMNS = (
     _plain("id"),
     _plain("pid"),
-    _of("slots free", "slots_free", "slots_total"),
+    ("slots free", _slots),
     ("writing", lambda row: str(row.get("slots_writing", ""))),
     ("sealed", lambda row: str(row.get("slots_sealed", ""))),
     _plain("leases"),
 )
 TIER_COLUMNS = (
     _plain("id"),
-    ("ssd held", _ssd),
+    ("ssd blocks", _ssd),
     ("ssd pending", lambda row: str(row.get("ssd_pending", ""))),
-    ("asked", lambda row: str(row.get("hits", {}).get("asked", ""))),
+    ("looked up", lambda row: str(row.get("hits", {}).get("asked", ""))),
     _rate("dram"),
     _rate("ssd"),
     _rate("peer"),

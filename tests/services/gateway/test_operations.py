@@ -28,7 +28,7 @@ async def test_health_is_200_and_empty_when_a_request_would_be_served(gateway: G
 
 @pytest.mark.parametrize(
     ("roles", "draining", "why"),
-    [([], False, "No worker lives."), ([Role.DECODE], True, "shutting down")],
+    [([], False, "No worker is ready: "), ([Role.DECODE], True, "shutting down")],
 )
 async def test_health_says_why_a_request_would_not_be_served(
     gateway: Gateway, cluster: FakeCluster, roles: list[Role], draining: bool, why: str
@@ -86,6 +86,18 @@ async def test_status_has_what_the_command_prints(gateway: Gateway) -> None:
     assert store["slots_free"] + store["slots_writing"] + store["slots_sealed"] == store["slots_total"]
     assert {"id", "pid", "leases"} <= store.keys()
     assert (store["ssd"], store["ssd_pending"], store["owners"]) == (None, 0, [])
+
+
+async def test_status_says_why_nobody_serves_and_who_is_gone(gateway: Gateway, cluster: FakeCluster) -> None:
+    document = (await gateway.http.get("/status")).json()
+    assert (document["not_serving"], document["gone"]) == (None, [])
+    clock = asyncio.get_running_loop().time
+    gateway.front._clock = lambda: clock() + 100.0
+    cluster.conductor.workers = []
+    document = (await gateway.http.get("/status")).json()
+    assert document["not_serving"].startswith("No worker is ready")
+    assert {each["id"]: each["role"] for each in document["gone"]} == {"prefill-0": "prefill", "decode-0": "decode"}
+    assert all(100.0 <= each["for_s"] < 110.0 for each in document["gone"])
 
 
 async def test_status_tells_of_tiers_and_owners(gateway: Gateway, cluster: FakeCluster) -> None:
@@ -303,4 +315,4 @@ async def test_before_anybody_has_joined_a_request_is_503(cluster: FakeCluster, 
     async with running(cluster, text) as gateway:
         answer = await gateway.http.post("/v1/completions", json=ASK)
     assert answer.status_code == 503
-    assert "No worker has joined yet" in answer.json()["error"]["message"]
+    assert "No worker is ready" in answer.json()["error"]["message"]

@@ -1,15 +1,16 @@
 """``moonpool status`` against a small HTTP server: tables, JSON, and sentences where there is no status."""
 
 import json
+import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
 
-from services.status.main import main
+from services.status.main import _watch, main
 
 STATUS = {
     "model": "m",
@@ -97,7 +98,7 @@ def test_tables_show_tiers_and_who_holds_leases(
     stores = {row[0]: row[1:] for row in rows if row and row[0].startswith("store-")}  # the last table that names it
     assert stores["store-0"] == ["120 / 4096", "3", "1000", "50.0%", "12.5%", "0.0%"]
     assert stores["store-1"][:2] == ["off: disk full", "0"]
-    assert stores["store-2"] == ["none", "0", "", "", "", ""]
+    assert stores["store-2"] == ["no SSD", "0", "", "", "", ""]
     assert ["decode-7", "store-0", "31", "2", "broken"] in rows
 
 
@@ -105,6 +106,62 @@ def test_a_deployment_that_has_nothing_yet_is_shown_too(capsys: pytest.CaptureFi
     with gateway({"model": None, "fingerprint": None, "handoffs": 0}) as url:
         assert main(["--url", url]) == 0
     assert "no model yet" in capsys.readouterr().out
+
+
+def test_how_it_is_comes_first(capsys: pytest.CaptureFixture[str]) -> None:
+    for change, state, lines in (
+        ({}, "serving", []),
+        ({"degraded": "No prefill worker lives."}, "degraded", ["No prefill worker lives."]),
+        ({"not_serving": "No worker is ready yet."}, "not serving", ["No worker is ready yet."]),
+        ({"gone": [{"id": "decode-1", "for_s": 12.3}]}, "serving", ["gone: decode-1 (12 s)"]),
+    ):
+        with gateway(STATUS | change) as url:
+            assert main(["--url", url]) == 0
+        said = capsys.readouterr().out.splitlines()
+        assert said[0].startswith(f"m  {state}  fingerprint abab")
+        assert said[1 : 1 + len(lines)] == lines
+
+
+def test_who_drains_and_a_store_without_workers_are_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    workers = [{"id": "d0", "draining": True}, {"id": "d1", "draining": False}]
+    with gateway({"workers": workers, "stores": [{"id": "store-0", "slots_free": 0, "slots_total": 0}]}) as url:
+        assert main(["--url", url]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"d0 +│ +│ draining", out)
+    assert re.search(r"d1 +│ +│ +serving", out)
+    assert "no worker yet" in out
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_watching_goes_on_while_the_gateway_is_away(capsys: pytest.CaptureFixture[str], as_json: bool) -> None:
+    looks = 0
+
+    def again() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            stack.close()
+        else:
+            raise KeyboardInterrupt
+
+    with ExitStack() as stack, pytest.raises(KeyboardInterrupt):
+        _watch(stack.enter_context(gateway(STATUS)), as_json=as_json, again=again)
+    out = capsys.readouterr().out
+    assert "no gateway answers at http://" in out
+    if as_json:
+        first, second = map(json.loads, out.splitlines())
+        assert first == STATUS
+        assert set(second) == {"error"}
+
+
+def test_watching_whoever_never_answered_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    with gateway(STATUS) as url:
+        pass
+    assert main(["--url", url, "--watch"]) == 1
+    assert "no gateway answers" in capsys.readouterr().err
 
 
 def test_nobody_there_is_a_sentence_and_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
