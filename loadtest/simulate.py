@@ -27,9 +27,10 @@ from loadtest.simulator.spec import REPORT_S, Coupled, Spec
 from loadtest.trace_file import read
 from loadtest.traces import TraceError, requests
 from loadtest.workload.tiled import tile_s, tiled
-from scheduler.admission import Admission, Promise
+from scheduler.admission import Admission
 from scheduler.conductor import Conductor
 from scheduler.policies import POLICIES
+from scheduler.vocabulary import Promise
 
 Summary = dict[str, Any]  # JSON
 

@@ -18,7 +18,6 @@ from enum import Enum, StrEnum
 from math import inf, log
 
 from scheduler.vocabulary import Ask, Priority
-from scheduler.vocabulary import Promise as Promise
 
 
 class Admission(StrEnum):

@@ -25,11 +25,9 @@ from scheduler.budget import Budget
 from scheduler.progress import BatcherSnapshot, BatchLimits, FirstToken, Progress
 from scheduler.queue import Oldest, Queue, in_turn
 from scheduler.reservation import Load, match_again, reserve
-from scheduler.sequence import AWAITED, Event, Phase, Running, fills, sequence
+from scheduler.sequence import AWAITED, Event, Phase, Running, fills
 from scheduler.tempo import MOST_SKIPPED, held_until_s, tempo
 from scheduler.vocabulary import Profile, RequestId
-
-__all__ = ["BatchLimits", "Batcher", "BatcherSnapshot", "FirstToken", "Load", "Progress", "Running", "sequence"]
 
 _ARRIVAL = attrgetter("arrival")
 _NOTHING: frozenset[int] = frozenset()

@@ -11,8 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from math import exp, inf, log
 
-from scheduler.admission import Promise
-from scheduler.vocabulary import Measured, RequestId
+from scheduler.vocabulary import Measured, Promise, RequestId
 
 KEPT = 1000
 """Predictions that are shown."""

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from math import inf
 
 from scheduler import estimate
-from scheduler.admission import Promise
 from scheduler.beliefs import Beliefs, WorkerBelief
-from scheduler.vocabulary import Role, WorkerId
+from scheduler.vocabulary import Promise, Role, WorkerId
 
 SHORT = 0.8
 """Load from which a pool is short: a fifth of what was promised is left."""

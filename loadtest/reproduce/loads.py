@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from loadtest.reproduce.table import Chart, Panel, Series
 from loadtest.simulator.pools import Sample
-from scheduler.admission import Promise
+from scheduler.vocabulary import Promise
 
 
 def loads(cluster: str, speed: float, promise: Promise, sampled: Mapping[str, Sequence[Sample]]) -> Chart:

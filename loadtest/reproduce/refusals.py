@@ -10,7 +10,7 @@ from loadtest.reproduce.loads import loads
 from loadtest.reproduce.table import Cell, Table
 from loadtest.simulator.pools import Sample
 from loadtest.simulator.spec import Spec
-from scheduler.admission import Promise
+from scheduler.vocabulary import Promise
 
 PAPER = {"baseline": 4183, "early": 3771, "predictive": 3589}
 """arXiv 2407.00079 Table 3: refused of 23,000 requests, 8P+8D, replayed at twice the speed."""

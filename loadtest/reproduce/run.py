@@ -10,9 +10,8 @@ from loadtest.simulator.record import Record
 from loadtest.simulator.simulation import Simulation
 from loadtest.simulator.spec import Spec
 from loadtest.traces import Row, requests
-from scheduler.admission import Promise
 from scheduler.conductor import Conductor
-from scheduler.vocabulary import NO_PROMISE
+from scheduler.vocabulary import NO_PROMISE, Promise
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from math import inf
 
 from prometheus_client import CollectorRegistry
 
-from scheduler.admission import Promise
 from scheduler.conductor import Conductor
 from scheduler.costs import LINK_BYTES_PER_S
+from scheduler.vocabulary import Promise
 from services.conductor.metrics import ConductorCollector
 from services.conductor.notices import Notices
 from services.conductor.server import ConductorService

@@ -14,8 +14,11 @@ from kvstore.device import DeviceBlocks
 from kvstore.layout import KvLayout
 from kvstore.names import BlockName, root_name
 from scheduler.batch import Batch, Copy
-from scheduler.batching import Batcher, BatchLimits, Load, Progress, sequence
+from scheduler.batching import Batcher
 from scheduler.estimate import FREE
+from scheduler.progress import BatchLimits, Progress
+from scheduler.reservation import Load
+from scheduler.sequence import sequence
 from scheduler.vocabulary import FinishReason, Limits, RequestId, Sampling
 
 SIZE = 8

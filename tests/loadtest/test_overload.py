@@ -15,9 +15,8 @@ from loadtest.simulator.simulation import Simulation
 from loadtest.workload import poisson, shared_prefixes
 from loadtest.workload.lengths import Lengths
 from loadtest.workload.prefixes import Mix
-from scheduler.admission import Promise
 from scheduler.conductor import Conductor
-from scheduler.vocabulary import Profile, Rejection, RequestId
+from scheduler.vocabulary import Profile, Promise, Rejection, RequestId
 from tests.loadtest.build import machine, simulation, spec
 
 MIX = Mix(

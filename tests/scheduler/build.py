@@ -7,8 +7,10 @@ from kvstore.device import DeviceBlocks
 from kvstore.layout import Identity
 from kvstore.names import BlockName, block_names, root_name
 from scheduler.batch import Batch
-from scheduler.batching import Batcher, BatchLimits, Progress, Running, sequence
+from scheduler.batching import Batcher
 from scheduler.estimate import FREE
+from scheduler.progress import BatchLimits, Progress
+from scheduler.sequence import Running, sequence
 from scheduler.vocabulary import (
     Ask,
     Digests,

@@ -5,9 +5,8 @@ from random import Random
 
 import pytest
 
-from scheduler.admission import Promise
 from scheduler.predictions import SURE_TPOT, SURE_TTFT, WIDEST, Predictions
-from scheduler.vocabulary import Measured, RequestId
+from scheduler.vocabulary import Measured, Promise, RequestId
 
 PROMISE = Promise(ttft_s=2.0, tpot_s=0.05)
 

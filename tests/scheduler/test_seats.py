@@ -2,7 +2,7 @@
 
 import pytest
 
-from scheduler.batching import BatchLimits
+from scheduler.progress import BatchLimits
 from scheduler.vocabulary import RequestId
 from tests.scheduler.build import SIZE, admitted, ask_for, batcher, names, prompt, ran, step
 

@@ -11,8 +11,8 @@ from random import Random
 
 from kvstore.names import BlockName, child_name
 from scheduler.batch import Batch, Fill
-from scheduler.batching import Load
 from scheduler.estimate import FREE
+from scheduler.reservation import Load
 from scheduler.vocabulary import FinishReason, Priority, Profile, RequestId
 from tests.scheduler.build import ROOT, SIZE, ask_for, batcher, names
 

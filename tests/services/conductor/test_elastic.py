@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from engine.toy import ToyEngine
-from scheduler.admission import Promise
 from scheduler.conductor import Conductor
 from scheduler.roles import COOL_DOWN_S
-from scheduler.vocabulary import Profile, Role
+from scheduler.vocabulary import Profile, Promise, Role
 from services.conductor.notices import Notices
 from services.conductor.server import ConductorService
 from services.wire.channel import serve

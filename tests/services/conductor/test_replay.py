@@ -7,10 +7,10 @@ from random import Random
 import pytest
 
 from kvstore.names import BlockName
-from scheduler.admission import Admission, Promise
+from scheduler.admission import Admission
 from scheduler.conductor import Conductor
 from scheduler.journal import Begins, Journal, replay
-from scheduler.vocabulary import Ask, Measured, Outcome, Placement, Rejection, RequestId, Role
+from scheduler.vocabulary import Ask, Measured, Outcome, Placement, Promise, Rejection, RequestId, Role
 from services.conductor.server import ConductorService
 from services.wire import placement_codec
 from services.wire.channel import open_channel, serve

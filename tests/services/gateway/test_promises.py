@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from scheduler.admission import Promise
 from scheduler.conductor import Conductor
 from scheduler.refusals import told
-from scheduler.vocabulary import Priority, Profile, Urgency
+from scheduler.vocabulary import Priority, Profile, Promise, Urgency
 from services.conductor.server import ConductorService
 from services.gateway.text import Text
 from services.wire.codec import urgency_from_wire

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from scheduler.admission import Promise
 from scheduler.conductor import Conductor
-from scheduler.vocabulary import Outcome, Profile, Rejection, RejectionCode, RequestId, StoreId, WorkerReport
+from scheduler.vocabulary import Outcome, Profile, Promise, Rejection, RejectionCode, RequestId, StoreId, WorkerReport
 from services.conductor.server import ConductorService
 from services.gateway.patience import Patience
 from services.gateway.text import Text
