@@ -25,6 +25,11 @@ def tables(document: Document) -> RenderableType:
         _table("workers", document.get("workers", []), WORKER_COLUMNS),
         _table("stores", stores, STORE_COLUMNS),
         _table("tiers", stores, TIER_COLUMNS),
+        *(
+            Text(f"{store.get('id', '')} is without its SSD: {reason}")
+            for store in stores
+            if (reason := _ssd_off(store))
+        ),
         *([_table("who holds what", owners, OWNER_COLUMNS)] if owners else []),
         _table("others", [*document.get("conductors", []), *document.get("gateways", [])], OTHER_COLUMNS),
     )
@@ -68,7 +73,12 @@ def _ssd(row: Row) -> str:
         return "no SSD"
     if ssd.get("state") == "on":
         return f"{ssd.get('slots_held', '')} / {ssd.get('slots_total', '')}"
-    return f"{ssd.get('state', '')}: {ssd['reason']}" if ssd.get("reason") else str(ssd.get("state", ""))
+    return str(ssd.get("state", ""))
+
+
+def _ssd_off(row: Row) -> str:
+    """Why, in a line of its own: a column is too narrow for a sentence with a path in it."""
+    return str((row.get("ssd") or {}).get("reason", ""))
 
 
 def _rate(tier: str) -> Column:

@@ -1,5 +1,6 @@
 """What a store can be told."""
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -54,7 +55,7 @@ class StoreSettings(CalledSettings):
     """HOST:PORT by which other stores reach it, where that is not what it listens at; port 0: the one it listens at.
     Unset where it listens at every address of the host: that of --advertise."""
 
-    spill_to: str | None = Field(default=None, pattern=r"^[\w.-]+@.+:\d+$")
+    spill_to: str | None = None
     """ID@HOST:PORT of a store that lends its room (its --id and --transfer-listen): it gets a copy of every block
     sealed here, from which what was evicted is fetched back."""
 
@@ -70,6 +71,16 @@ class StoreSettings(CalledSettings):
         if address is not None:
             split_address(address)
         return address
+
+    @field_validator("spill_to")
+    @classmethod
+    def _lender(cls, lender: str | None) -> str | None:
+        if lender is not None:
+            store, _, address = lender.partition("@")
+            if not re.fullmatch(r"[\w.-]+", store) or not address:
+                raise ValueError("has to be like lender@10.0.0.2:7201, a store's --id and --transfer-listen")
+            split_address(address)
+        return lender
 
     @field_validator("data_dir")
     @classmethod

@@ -65,6 +65,16 @@ BY_STATUS: dict[grpc.StatusCode, type[PeerError]] = {
 """Every other status (INTERNAL, UNKNOWN, DATA_LOSS) is a PeerFailed."""
 
 
+UNCONNECTED = {
+    "Hostname Verification": "its certificate does not have the name or address that it was called by",
+    "certificate has expired": "its certificate has expired",
+    "CERTIFICATE_VERIFY_FAILED": "its certificate is not of the authority in --tls-ca",
+    "WRONG_VERSION_NUMBER": "it does not speak TLS, and this process was given certificates",
+    "Socket closed": "it hung up at once, as one does that wants TLS and a certificate of its own authority",
+}
+"""Why there is no connection, in our words, by what gRPC's say of it."""
+
+
 BY_NUMBER = {status.value[0]: error for status, error in BY_STATUS.items()}
 
 
@@ -85,5 +95,7 @@ def rpc_errors() -> Iterator[None]:
 def _sentence(error: grpc.aio.AioRpcError) -> str:
     """Its details; of a connection that can't be made only why, not grpc's address thrice and a status of its own."""
     details = error.details() or error.code().name
-    unconnected = details.startswith("failed to connect to all addresses")
-    return f"no connection: {details.rpartition('error: ')[2]}" if unconnected else details
+    if not details.startswith("failed to connect to all addresses"):
+        return details
+    known = (words for mark, words in UNCONNECTED.items() if mark in details)
+    return f"no connection: {next(known, details.rpartition('error: ')[2])}"
