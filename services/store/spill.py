@@ -60,7 +60,9 @@ class Spill:
         """Until cancelled."""
         async with asyncio.TaskGroup() as group:
             while True:
-                await asyncio.sleep(self._pause_s if self._failed else LOOK_S)
+                await asyncio.sleep(LOOK_S)
+                if self._failed:
+                    await asyncio.sleep(self._pause_s)
                 for leaf in self._due():
                     await self._room()
                     if self._failed:
@@ -76,7 +78,9 @@ class Spill:
 
     @property
     def _copies(self) -> int:
-        return max(1, min(COPIES, self._node.catalog.slots.total // SHARE))
+        """One, as long as the last that ended went wrong: each would say so in the log."""
+        most = COPIES if self._pause_s == PAUSE_S else 1
+        return max(1, min(most, self._node.catalog.slots.total // SHARE))
 
     def _due(self) -> Iterable[BlockName]:
         """The ends of the prefixes to be offered now: those that have grown, then some of those that were known."""

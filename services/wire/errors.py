@@ -70,6 +70,7 @@ UNCONNECTED = {
     "certificate has expired": "its certificate has expired",
     "CERTIFICATE_VERIFY_FAILED": "its certificate is not of the authority in --tls-ca",
     "WRONG_VERSION_NUMBER": "it does not speak TLS, and this process was given certificates",
+    "Connection refused": "nobody listens there",
     "Socket closed": "it hung up at once, as one does that wants TLS and a certificate of its own authority",
 }
 """Why there is no connection, in our words, by what gRPC's say of it."""

@@ -34,7 +34,10 @@ async def test_what_was_evicted_here_is_fetched_back_from_the_store_that_lends(t
             assert await host.acquire(names(4, "b"), source=it.there) == second
 
 
-async def test_copies_on_their_way_leave_room_for_what_is_written(tmp_path: Path) -> None:
+async def test_copies_on_their_way_leave_room_for_what_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.store.spill.PAUSE_S", 0.02)
     async with (
         pair(tmp_path, there_worker=False) as it,
         cable(it.there.node.transfer_address, stuck_at=LAYOUT.block_bytes) as link,
