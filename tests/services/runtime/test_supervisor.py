@@ -92,12 +92,19 @@ async def stand(
         pauses_s=pauses_s,
     )
     told: asyncio.Queue[tuple[str, str, int]] = asyncio.Queue()
+    listening: set[asyncio.Event] = set()
 
     async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        async for line in reader:
-            what, name, pid = line.decode().split()
-            told.put_nowait((what, name, int(pid)))
-        writer.close()
+        heard_all = asyncio.Event()
+        listening.add(heard_all)
+        try:
+            async for line in reader:
+                what, name, pid = line.decode().split()
+                told.put_nowait((what, name, int(pid)))
+        finally:
+            writer.close()
+            await writer.wait_closed()
+            heard_all.set()
 
     async with await asyncio.start_unix_server(listen, place):
         made = Stand(supervisor, stopping, asyncio.create_task(supervisor.run(stopping)), told)
@@ -105,6 +112,8 @@ async def stand(
             yield made
         finally:
             await made.stop()
+            for heard_all in listening:  # all are dead, and a server does not wait for its connections
+                await asyncio.wait_for(heard_all.wait(), WAIT_S)
             assert psutil.Process().children() == before
 
 
