@@ -8,8 +8,8 @@ that fills it was applied, and never written while anyone else could read it.
            (queue.py) seat and blocks               one batch in flight at a time
 
 A step spends its budgets in order: first one token for every decoding sequence, then prefill
-chunks, as queue.py orders them, with the tokens and the seconds that are left, and as the promises of those
-who decode allow (tempo.py). Chunks start on block boundaries, so that the arithmetic of a tile does not
+chunks (chunks.py), as queue.py orders them, with the tokens and the seconds that are left, and as the promises of
+those who decode allow (tempo.py). Chunks start on block boundaries, so that the arithmetic of a tile does not
 depend on how a prompt was cut.
 """
 
@@ -21,12 +21,12 @@ from operator import attrgetter
 from kvstore.device import DeviceBlocks
 from kvstore.names import block_names
 from scheduler.batch import Batch, Fill, Slice
-from scheduler.budget import Budget
+from scheduler.chunks import Chunks
 from scheduler.progress import BatcherSnapshot, BatchLimits, FirstToken, Progress
-from scheduler.queue import Oldest, Queue, in_turn
-from scheduler.reservation import Load, match_again, reserve
+from scheduler.queue import Queue
+from scheduler.reservation import Load, reserve
 from scheduler.sequence import AWAITED, Event, Phase, Running, fills
-from scheduler.tempo import MOST_SKIPPED, held_until_s, tempo
+from scheduler.tempo import held_until_s
 from scheduler.vocabulary import Profile, RequestId
 
 _ARRIVAL = attrgetter("arrival")
@@ -42,7 +42,8 @@ class Batcher:
         self._block_tokens = block_tokens
         self._limits = limits
         # Every seat may decode and one block can still be prefilled: less would starve prefills behind decodes.
-        self._max_tokens = max(limits.max_num_batched_tokens, limits.max_num_seqs + block_tokens)
+        max_tokens = max(limits.max_num_batched_tokens, limits.max_num_seqs + block_tokens)
+        self._chunks = Chunks(blocks, block_tokens=block_tokens, max_tokens=max_tokens, max_step_s=limits.max_step_s)
         self._longest = min(limits.max_model_len, blocks.total * block_tokens)
         self._live: dict[RequestId, Running] = {}
         self._waiting = Queue()
@@ -55,8 +56,6 @@ class Batcher:
         self._arrivals = 0
         self._preemptions = 0
         self._stuck: tuple[Running, int] | None = None
-        self._oldest = Oldest()  # of those who prefill
-        self._skipped = 0  # steps in a row in which somebody should have had a chunk and had none
 
     # -- coming and going ---------------------------------------------------------------------------------------
 
@@ -250,46 +249,20 @@ class Batcher:
         self._preemptions += 1
 
     def _prefill(self, slices: list[Slice], filled: list[Fill], kv_tokens: int, now: float) -> None:
-        """Spend what the decodes left on chunks, in turn; a block at least, where it is not for the next step to do."""
-        size, decodes = self._block_tokens, len(slices)
-        owed = tempo(self._decoding, now=now)
-        most_s = min(self._limits.max_step_s, owed.step_s)
-        budget = Budget(self._max_tokens, most_s, self.profile, size)
-        budget.charge_decodes(decodes, kv_tokens)
-        oldest, served = self._prefilling[0], False
-        for running in in_turn(self._prefilling, self._oldest, self.profile, now=now):
-            match_again(running, self._device, size)
-            start, total = running.computed, len(running.tokens)
-            end = budget.chunk_end(start, total)
-            if end == start:
-                if len(slices) > decodes:
-                    break
-                end = min(total, start + size)
-                if self._skipped < MOST_SKIPPED and most_s + budget.overspent_s(start, end) > owed.wait_s:
-                    break
+        """What decodes have left is spent on chunks."""
+        chunks = self._chunks.cut(self._prefilling, self._decoding, self.profile, kv_tokens=kv_tokens, now=now)
+        for running, start, end in chunks:
             # As far as whoever lowers them can tell, a handoff's blocks are filled by its own steps: all of them.
-            filled += fills(running, running.filled if running.hand_over else start, end, size)
+            filled += fills(running, running.filled if running.hand_over else start, end, self._block_tokens)
             running.filled = end
             if running.started_s is None:
                 running.started_s = now
-            done = end == total
+            done = end == len(running.tokens)
             sampling = running.sampling if done else None
             forbidden = running.forbidden if done else _NOTHING
             piece = running.tokens[start:end]
             slices.append(Slice(running.request, piece, start, running.blocks, sampling, forbidden))
             self._flying.append(running)
-            served = served or running is oldest
-            if not done:
-                break
-            budget.charge_chunk(start, end)
-        if len(slices) == decodes:
-            self._skipped += 1
-            return
-        self._skipped = 0
-        if served:
-            self._oldest.had_its_turn()
-        else:
-            self._oldest.passed(oldest)
 
     # -- what became of it --------------------------------------------------------------------------------------
 
