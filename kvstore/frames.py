@@ -14,6 +14,9 @@ from enum import IntEnum
 from kvstore.layout import Identity, KvLayout
 from kvstore.names import BlockName
 
+SHARING = 65_535
+"""More connections than that are told as so many."""
+
 NAMES = 16_000
 """Names in one call: a million tokens in blocks of 64."""
 
@@ -96,13 +99,17 @@ class Granted:
 
 @dataclass(frozen=True, slots=True)
 class Slices:
-    """Layers ``first_layer`` and so on of these blocks. Their bytes follow, block after block: ``bulk_bytes``."""
+    """Layers ``first_layer`` and so on of these blocks. Their bytes follow, block after block: ``bulk_bytes``.
+
+    sharing: on how many connections the sender sends slices just now, this one included.
+    """
 
     call: int
     positions: tuple[int, ...]
     first_layer: int
     layers: int
     bulk_bytes: int
+    sharing: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ from kvstore.layout import Identity, KvLayout
 from kvstore.names import NAME_BYTES, BlockName
 
 MAGIC = b"MPkv"
-VERSION = 1
+VERSION = 2
 HEADER_BYTES = 48
 BODY_BYTES = 256 << 10
 """The longest body: that many names and a flag are 250 KiB, that many positions with checksums 188 KiB."""
@@ -129,8 +129,8 @@ def _encode(frame: Frame) -> tuple[Kind, int, bytes]:
             return Kind.OFFER, call, bytes([last_is_short]) + b"".join(names)
         case Granted(call, grants):
             return Kind.GRANTED, call, bytes(grants)
-        case Slices(call, positions, first_layer, layers, _):
-            return Kind.SLICES, call, struct.pack("<HH", first_layer, layers) + _numbers("I", positions)
+        case Slices(call, positions, first_layer, layers, _, sharing):
+            return Kind.SLICES, call, struct.pack("<HHH", first_layer, layers, sharing) + _numbers("I", positions)
         case Done(call, positions, checksums):
             return Kind.DONE, call, _numbers("I", positions) + _numbers("Q", checksums)
         case Sealed(call, positions, sealed):
@@ -184,8 +184,9 @@ def _granted(header: Header, body: bytes) -> Granted:
 
 
 def _slices(header: Header, body: bytes) -> Slices:
-    first_layer, layers = struct.unpack_from("<HH", body)
-    return Slices(header.call, _positions(body[4:]), first_layer, layers, header.bulk_bytes)
+    first_layer, layers, sharing = struct.unpack_from("<HHH", body)
+    _check(sharing > 0, "a count of connections")
+    return Slices(header.call, _positions(body[6:]), first_layer, layers, header.bulk_bytes, sharing)
 
 
 def _done(header: Header, body: bytes) -> Done:

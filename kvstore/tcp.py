@@ -1,7 +1,8 @@
 """Transfers over TCP: one connection for each peer and direction, opened by whoever asks, a thread at each end of it.
 
 ``tcp_wire`` is the socket, ``tcp_lane`` a connection and its thread, ``tcp_sides`` how it begins, ``tcp_calls`` what
-happens in a call. Connections are opened when first used and end after some minutes without calls.
+happens in a call, ``tcp_pace`` how fast bytes come. Connections are opened when first used and end after some minutes
+without calls.
 """
 
 import socket
@@ -18,7 +19,7 @@ from kvstore.names import BlockName
 from kvstore.tcp_calls import Incoming, Outgoing
 from kvstore.tcp_lane import Connection, Side, Traffic
 from kvstore.tcp_sides import Accepting, Opening, join_address, split_address
-from kvstore.transfer import Host, InflowEvents, OutflowEvents, TransferCounts
+from kvstore.transfer import Came, Host, InflowEvents, OutflowEvents, TransferCounts
 from kvstore.vocabulary import Peer
 
 STALL_S = 10.0
@@ -77,6 +78,9 @@ class TcpTransfer:
     @property
     def counts(self) -> TransferCounts:
         return TransferCounts(self._traffic.sent, self._traffic.received, len(self._opened) + len(self._accepted))
+
+    def came(self) -> tuple[Came, ...]:
+        return self._traffic.meter.take()
 
     def push(
         self, peer: Peer, names: Sequence[BlockName], *, last_is_short: bool, deadline_s: float, events: OutflowEvents

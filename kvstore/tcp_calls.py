@@ -11,7 +11,7 @@ from functools import partial
 
 from kvstore.arriving import Arriving, parcels
 from kvstore.checksum import slot_checksum
-from kvstore.frames import Done, End, Frame, GivenUp, Grant, Granted, Offer, Release, Sealed, Slices, Want
+from kvstore.frames import SHARING, Done, End, Frame, GivenUp, Grant, Granted, Offer, Release, Sealed, Slices, Want
 from kvstore.framing import BadFrame, encode
 from kvstore.layout import KvLayout
 from kvstore.names import BlockName
@@ -110,9 +110,11 @@ class Outgoing:
             return
         arena, slot_bytes = self._connection.arena, self._connection.layout.slot_bytes
         begins = [slot * slot_bytes + start for slot in slots]
-        frame = Slices(self._number, positions, layers.start, len(layers), size * len(positions))
-        self._connection.send([encode(frame), *[arena[begin : begin + size] for begin in begins]])
-        self._connection.traffic.add(sent=frame.bulk_bytes)
+        traffic, bulk_bytes = self._connection.traffic, size * len(positions)
+        with traffic.meter.sending() as sharing:
+            frame = Slices(self._number, positions, layers.start, len(layers), bulk_bytes, min(sharing, SHARING))
+            self._connection.send([encode(frame), *[arena[begin : begin + size] for begin in begins]])
+        traffic.add(sent=bulk_bytes)
 
     def _finish(self, frame: Done) -> None:
         if not self._over:
@@ -211,11 +213,12 @@ class Incoming:
         begins = [self._slot(position) * layout.slot_bytes + start for position in frame.positions]
         digests = [self._arriving.expect(position, layers) for position in frame.positions]
         views = [connection.arena[begin : begin + size] for begin in begins]
-        for parcel in parcels(list(zip(digests, views, strict=True))):
-            connection.receive([view for _, view in parcel])
-            for digest, view in parcel:
-                if digest is not None:
-                    digest.update(view)
+        with connection.flowing(frame):
+            for parcel in parcels(list(zip(digests, views, strict=True))):
+                connection.receive([view for _, view in parcel])
+                for digest, view in parcel:
+                    if digest is not None:
+                        digest.update(view)
         connection.traffic.add(received=frame.bulk_bytes)
 
     def _arrived(self, positions: Sequence[int], checksums: Sequence[int]) -> None:

@@ -7,14 +7,15 @@ connection, and what goes the other way is small, so the two sides can't both be
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from threading import RLock, Thread
 from typing import Protocol, TypeVar
 
 from kvstore.frames import Declined, Frame, Hello, Offer, Slices, Want, Welcome
 from kvstore.framing import HEADER_BYTES, BadFrame, decode_body, decode_header, encode
 from kvstore.layout import KvLayout
+from kvstore.tcp_pace import Meter, Run
 from kvstore.tcp_wire import Wire, WireFailure
 from kvstore.transfer import Failure, Reason
 
@@ -46,7 +47,10 @@ class Side(Protocol):
     """Who opened the connection makes all the difference at its beginning. Called by its thread."""
 
     def open(self, connection: "Connection") -> Wire:
-        """Connect or accept, and exchange hellos; sets the connection's ``layout``. Raises WireFailure, BadFrame."""
+        """Connect or accept, and exchange hellos; sets the connection's ``layout`` and ``peer``.
+
+        Raises WireFailure, BadFrame.
+        """
 
     def called(self, connection: "Connection", frame: Offer | Want) -> Call:
         """The peer begins a call. Raises BadFrame where it is not its turn."""
@@ -56,6 +60,7 @@ class Traffic:
     """Bytes of blocks moved by all connections."""
 
     def __init__(self) -> None:
+        self.meter = Meter()
         self._lock = RLock()
         self.sent = self.received = 0
 
@@ -83,6 +88,7 @@ class Connection:
         self.arena, self.traffic = arena, traffic
         self._side = side
         self.layout: KvLayout
+        self.peer = ""
         self.unanswered = 0
         """Blocks sent whole that the peer has not answered for."""
         self._stall_s, self._idle_s, self._on_end = stall_s, idle_s, on_end
@@ -93,6 +99,7 @@ class Connection:
         self._wire: Wire | None = None
         self._closing = self._ended = False
         self._heard = self._used = time.monotonic()
+        self._frames = Run(traffic.meter, "")
         self.thread = Thread(target=self._run, name=name, daemon=True)
 
     # From any thread
@@ -144,6 +151,18 @@ class Connection:
         assert self._wire is not None, "frames come on an open connection"
         self._wire.receive(views)
 
+    @contextmanager
+    def flowing(self, frame: Slices) -> Iterator[None]:
+        """The bytes behind this frame, which was read just now, are received."""
+        assert self._wire is not None, "frames come on an open connection"
+        self._frames.begins(now=self._heard, waiting_bytes=self._wire.waiting_bytes)
+        try:
+            yield
+        except BaseException:
+            self._frames.breaks(now=time.monotonic())
+            raise
+        self._frames.ends(frame.bulk_bytes, sharing=frame.sharing, now=time.monotonic())
+
     def expect(self, answers: int) -> None:
         """So many blocks more are to be answered for (or less, where they were)."""
         if not self.unanswered:
@@ -185,6 +204,7 @@ class Connection:
 
     def _pump(self, wire: Wire) -> None:
         self._heard = self._used = time.monotonic()
+        self._frames = Run(self.traffic.meter, self.peer)
         while not self._closing:
             command = self._take()
             if command is not None:
@@ -237,7 +257,8 @@ class Connection:
             case _ if not 0 < frame.call <= self._highest:
                 raise BadFrame(f"there is no call {frame.call}")
             case Slices():
-                self._throw_away(frame.bulk_bytes)
+                with self.flowing(frame):
+                    self._throw_away(frame.bulk_bytes)
 
     def _welcome_call(self, frame: Offer | Want, number: int) -> None:
         if number <= self._highest or len(self._calls) >= CALLS:

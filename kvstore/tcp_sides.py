@@ -42,7 +42,7 @@ class Opening:
         except ValueError as error:
             raise WireFailure(Reason.AWAY, str(error)) from error
         wire = connection.adopt(connect(name, port, self.tls, timeout_s=OPEN_S, stall_s=min(HELLO_S, self.stall_s)))
-        connection.layout = ours.layout
+        connection.layout, connection.peer = ours.layout, self.peer.store
         wire.send([encode(Hello(self.lane, ours.store, ours.incarnation, ours.identity, ours.layout))])
         match read(wire):
             case Welcome(self.peer.store, _):
@@ -84,7 +84,7 @@ class Accepting:
         except TransferRefused as error:
             decline(wire, str(error))
             raise WireFailure(Reason.REFUSED, f"{hello.store} was refused: {error}") from error
-        connection.layout = ours.layout
+        connection.layout, connection.peer = ours.layout, hello.store
         self._introduce(connection, hello.store, hello.lane)
         wire.send([encode(Welcome(ours.store, ours.incarnation))])
         return wire

@@ -5,11 +5,13 @@ moves them one by one. Every wait is bounded. Only ``wake`` and ``shut`` may be 
 """
 
 import contextlib
+import fcntl
 import os
 import select
 import socket
 import ssl
 import struct
+import termios
 import time
 from collections.abc import Iterator, Sequence
 
@@ -23,6 +25,9 @@ FRAME_S = 60.0
 
 KEEPALIVE = {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
 """A host that vanished is noticed after 25 s of silence; one that vanished while we send to it, by the stall."""
+
+
+INT = struct.Struct("i")
 
 
 class WireFailure(Exception):
@@ -96,6 +101,11 @@ class Wire:
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._waker)
         return self._socket.fileno() in ready
+
+    def waiting_bytes(self) -> int:
+        """What has come and was not read yet; about, with TLS, as it is encrypted."""
+        (count,) = INT.unpack(fcntl.ioctl(self._socket.fileno(), termios.FIONREAD, bytes(INT.size)))
+        return int(count) + (0 if self._tls is None else self._tls.pending())
 
     def wake(self) -> None:
         """Make ``wait`` return; the wire must not be closed yet."""

@@ -72,6 +72,15 @@ class TransferCounts:
     connections: int
 
 
+@dataclass(frozen=True, slots=True)
+class Came:
+    """Bytes of blocks that came from one store, and the seconds in which they flowed, as if nothing else did."""
+
+    source: str
+    size_bytes: int
+    seconds: float
+
+
 class Outflow(Protocol):
     """The end of a call where blocks leave. A block is called by its position among the call's names."""
 
@@ -155,6 +164,9 @@ class Transfer(Protocol):
 
     @property
     def counts(self) -> TransferCounts: ...
+
+    def came(self) -> tuple[Came, ...]:
+        """From each store since this was last asked, as far as it could be measured."""
 
     def push(
         self, peer: Peer, names: Sequence[BlockName], *, last_is_short: bool, deadline_s: float, events: OutflowEvents

@@ -18,8 +18,10 @@ from kvstore.layout import Identity
 from kvstore.vocabulary import IdentityMismatch
 from scheduler import estimate
 from scheduler.coming import Coming, ComingIndex
+from scheduler.costs import Costs
 from scheduler.flights import Flights
 from scheduler.links import Copy, Links
+from scheduler.paces import Paces
 from scheduler.prefixes import NO_STORE, PrefixIndex
 from scheduler.table import NOBODY, Table
 from scheduler.vocabulary import (
@@ -72,8 +74,19 @@ WORKER = np.dtype(
 NO_WORKER = (-np.inf, False, False, False, False, NOBODY, *(0.0,) * 18)
 """An empty row: silent for ever."""
 
-STORE = np.dtype([("heard_s", "f8"), ("place", "i8"), ("reachable", "?"), ("sends_s", "f8"), ("receives_s", "f8")])
-NO_STORES = (-np.inf, NO_STORE, False, 0.0, 0.0)
+STORE = np.dtype(
+    [
+        ("heard_s", "f8"),
+        ("place", "i8"),
+        ("reachable", "?"),
+        ("sends_s", "f8"),
+        ("receives_s", "f8"),
+        ("send_byte_s", "f8"),
+        ("receive_byte_s", "f8"),
+        ("read_byte_s", "f8"),
+    ]
+)
+NO_STORES = (-np.inf, NO_STORE, False, *(0.0,) * 5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +167,7 @@ class StoreBelief:
 class Beliefs:
     """Facts in, with the time they were learned; the conductor reads what follows from them."""
 
-    def __init__(self, report_ttl_s: float) -> None:
+    def __init__(self, report_ttl_s: float, costs: Costs = Costs()) -> None:  # noqa: B008 - a value
         self.identity: Identity | None = None
         self.since_s = -np.inf
         """When the first of those who live was heard."""
@@ -165,6 +178,7 @@ class Beliefs:
         self.prefixes = PrefixIndex()
         self.coming = ComingIndex()
         self.links = Links(self.store_table)
+        self.paces = Paces(self.store_table, costs)
         self.flights = Flights()
         self.report_ttl_s = report_ttl_s
         self.drifts = 0
@@ -244,10 +258,12 @@ class Beliefs:
         self.prefixes.lost(report.store, report.ssd_lost, ssd=True)
         lost_track = self._lost_track(report, known)
         self.drifts += lost_track is Resync.DRIFT and (known is None or known.lost_track is None)
-        if report.gained or report.lost or report.ssd_gained or report.ssd_lost:
-            report = replace(report, gained=(), lost=(), ssd_gained=(), ssd_lost=())
+        carried = report.carried
+        if report.gained or report.lost or report.ssd_gained or report.ssd_lost or carried:
+            report = replace(report, gained=(), lost=(), ssd_gained=(), ssd_lost=(), carried=())
         self.stores[report.store] = StoreBelief(report, now, lost_track)
         self._describe(report, now)
+        self.paces.carried(report.store, carried)
         return lost_track
 
     def _lost_track(self, report: StoreReport, known: StoreBelief | None) -> Resync | None:
@@ -269,6 +285,7 @@ class Beliefs:
         rows["heard_s"][row], rows["reachable"][row] = now, bool(report.transfer_address)
         rows["place"][row] = self.prefixes.place(report.store)
         if new:
+            self.paces.came(report.store)
             for worker, belief in self.workers.items():
                 if belief.report.store == report.store:
                     self._recount(worker)
@@ -362,6 +379,7 @@ class Beliefs:
         self._booked = {request: at for request, at in self._booked.items() if self._stands(request, at)}
         self.catch_up(now=now)
         self.flights.expire(now=now)
+        self.paces.look(now=now)
         self.prefixes.sweep()
         if not self.workers and not self.stores:
             self.identity = None
@@ -384,6 +402,7 @@ class Beliefs:
     def _forget_store(self, store: StoreId) -> None:
         del self.stores[store]
         self.prefixes.forget(store)
+        self.paces.leaves(store)
         self.store_table.remove(store)
         for worker, belief in self.workers.items():
             if belief.report.store == store:

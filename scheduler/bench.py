@@ -13,6 +13,7 @@ from kvstore.names import BlockName
 from scheduler.conductor import Conductor
 from scheduler.vocabulary import (
     Ask,
+    Carried,
     Outcome,
     Placement,
     Profile,
@@ -33,6 +34,9 @@ PROFILE = Profile((0.004, 5e-5, 1e-10), (0.012, 2e-4, 1e-7), (1e-4, 4e-11))
 BLOCK_BYTES = 20 << 20  # 64 tokens of 320 KB
 CHUNK = 4096
 """Names in a report."""
+
+SOURCES = 4
+"""From which a store has received something since its report before."""
 
 Clock = Callable[[], float]
 
@@ -77,9 +81,16 @@ class Cluster:
             self.conductor.worker_reported(report, now=self.now)
         for store in self.stores:
             name = self.rng.randbytes(16)
-            report_ = replace(store, sequence=self.reports, snapshot=False, gained=(BlockName(name),))
+            carried = tuple(self._carried() for _ in range(SOURCES))
+            report_ = replace(store, sequence=self.reports, snapshot=False, gained=(BlockName(name),), carried=carried)
             self.conductor.store_reported(report_, now=self.now)
         self.conductor.tick(now=self.now)
+
+    def _carried(self) -> Carried:
+        """From any store, or from one's own SSD: some blocks at one to five GB/s."""
+        size_bytes = self.rng.randrange(1, 9) * BLOCK_BYTES
+        source = self.rng.choice(self.stores).store if self.rng.randrange(SOURCES) else None
+        return Carried(source, size_bytes, size_bytes / self.rng.uniform(1e9, 5e9))
 
 
 def cluster(workers: int, blocks: int, rng: Random, clock: Clock) -> tuple[Cluster, float]:

@@ -44,11 +44,15 @@ class Booker:
         if here is not None:
             coming.append(Coming(here, ask.names[int(at.reach[computes]) :], now + ttft_s))
             if source is not None:
-                copies.append(Copy(source, here, float(at.copied_s[computes])))
+                copies.append(self._copy(source, here, float(at.copied_bytes[computes])))
         if here is not None and there is not None and here != there:
             coming.append(Coming(there, ask.names[int(at.reach[pair.decode]) :], now + ttft_s + pair.push_s))
-            copies.append(Copy(here, there, float(at.lacked_s[pair.decode])))
+            copies.append(self._copy(here, there, float(at.lacked_bytes[pair.decode])))
         return coming, copies
+
+    def _copy(self, source: StoreId, target: StoreId, size_bytes: float) -> Copy:
+        send_byte_s, receive_byte_s = self.beliefs.paces.ends(source, target)
+        return Copy(source, target, size_bytes * send_byte_s, size_bytes * receive_byte_s)
 
     def _store(self, at: Forecast, row: int) -> StoreId | None:
         """The store of the worker of this row, while it is alive."""

@@ -12,6 +12,7 @@ owns no clock, socket or task, so the gRPC service and the simulator run this ve
 """
 
 from collections import Counter
+from dataclasses import replace
 from math import inf
 from random import Random
 
@@ -69,14 +70,14 @@ ADVISE_S = 1.0
 class Conductor:
     """See the module.
 
-    inline_max_tokens: the most uncached tokens that are prefilled inline; None: by cost alone; 0: none,
-    while a worker that could hand over lives. report_ttl_s: who is silent for longer is believed dead.
-    link_bytes_per_s: between two hosts' stores. ssd_bytes_per_s: of a store's SSD, read. policy: see
+    inline_max_tokens: the most uncached tokens that are prefilled inline; None: by cost alone; 0: none, while a worker
+    that could hand over lives. report_ttl_s: who is silent for longer is believed dead. link_bytes_per_s: between two
+    hosts' stores, and ssd_bytes_per_s: of a store's SSD, read; until stores have measured it. policy: see
     ``scheduler.policies``; seed: of the one that draws lots. admission: see ``scheduler.admission``; promise: to
     whoever does not say what it wants; queue_s: the longest predicted TTFT under ``queue``. elastic: whether workers
-    are told to change their roles; advises: whether ``role_advice`` says what they would be told, otherwise.
-    replicate: whether stores are told to fetch hot prefixes. settles_s: for so long after the first report nobody is
-    placed, as others are still to tell of themselves.
+    are told to change their roles; advises: whether ``role_advice`` says what they would be told, otherwise. replicate:
+    whether stores are told to fetch hot prefixes. settles_s: for so long after the first report nobody is placed, as
+    others are still to tell of themselves.
     """
 
     def __init__(
@@ -97,9 +98,8 @@ class Conductor:
         settles_s: float = 0.0,
     ) -> None:
         self._inline_max_tokens = inline_max_tokens
-        self._costs = Costs(1.0 / link_bytes_per_s, 1.0 / ssd_bytes_per_s)
         self._policy = policy_of(policy, Random(seed))
-        self._beliefs = Beliefs(report_ttl_s)
+        self._beliefs = Beliefs(report_ttl_s, Costs(1.0 / link_bytes_per_s, 1.0 / ssd_bytes_per_s))
         self._predictions = Predictions()
         self._judge = Judge(Admission(admission), promise, queue_s, self._beliefs, self._predictions)
         self._booker = Booker(self._beliefs)
@@ -109,7 +109,7 @@ class Conductor:
         self._advised_s = -inf
         self._roles = Roles()
         self._replicate = replicate
-        self._replication = Replication(1.0 / link_bytes_per_s)
+        self._replication = Replication()
         self._settles_s = settles_s
         self._handoffs = 0
         self._decisions: Counter[Decision] = Counter()
@@ -166,6 +166,7 @@ class Conductor:
 
     def snapshot(self) -> ClusterSnapshot:
         beliefs = self._beliefs
+        links, disks = beliefs.paces.agreements()
         return ClusterSnapshot(
             beliefs.identity,
             self._handoffs,
@@ -173,13 +174,14 @@ class Conductor:
             tuple(belief.report for _, belief in sorted(beliefs.stores.items())),
             dict(self._decisions),
             self._judge.refused,
-            self._predictions.accuracy(),
+            replace(self._predictions.accuracy(), links=links, disks=disks),
             self._roles.changes,
             self.degraded,
             self._replication.ordered,
             self._replication.done,
             self._judge.prefills_wasted,
             beliefs.drifts,
+            beliefs.paces.paces(),
         )
 
     # -- decisions ----------------------------------------------------------------------------------------------
@@ -195,7 +197,7 @@ class Conductor:
             reason = "the conductor has just started, and is still hearing which workers there are"
             return Rejection(ask.request, RejectionCode.UNAVAILABLE, reason, self._settles_s)
         self._demand.asked(now=now)
-        at = forecast(beliefs, ask, self._costs, fetches=self._policy.fetches, demand=self._demand, now=now)
+        at = forecast(beliefs, ask, fetches=self._policy.fetches, demand=self._demand, now=now)
         promise = judge.promise.to(ask)
         met = judge.met(ask, at, promise, now=now)
         pair = choose(at, self._policy, self._terms(ask, promise), tpot_s=met.tpot_s * self._predictions.tpot_bound)

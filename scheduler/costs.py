@@ -22,7 +22,7 @@ FETCH_GAIN = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """link_s, ssd_s: for a byte from store to store, and from the SSD."""
+    """As told, until stores have measured it. link_s, ssd_s: for a byte from store to store, and from the SSD."""
 
     link_s: float = 1.0 / LINK_BYTES_PER_S
     ssd_s: float = 1.0 / SSD_BYTES_PER_S

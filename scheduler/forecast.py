@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scheduler.beliefs import Beliefs
-from scheduler.costs import FETCH_GAIN, LINK_S, Costs
+from scheduler.costs import FETCH_GAIN, LINK_S
 from scheduler.demand import Demand
 from scheduler.table import NOBODY, Bools, Floats, Ints
 from scheduler.vocabulary import Ask, WorkerId
@@ -26,8 +26,8 @@ class Forecast:
 
     prefiller, decoder: may be given this request's prefill, its decode. store: row of its store; linked: that is
     alive; reachable: others can push to it and fetch from it while it is. cached: blocks not computed, of those held;
-    fetched from the store of row source (NOBODY: nothing is fetched), copied_s over the link. wait_s: until it could
-    begin. work_s: what it is busy for then. near_ttft_s: without fetching.
+    fetched from the store of row source (NOBODY: nothing is fetched), copied_bytes over the link. wait_s: until it
+    could begin. work_s: what it is busy for then. near_ttft_s: without fetching.
     """
 
     prefiller: Bools
@@ -50,7 +50,7 @@ class Forecast:
     """Leading blocks that some store holds, at most those that need not be computed."""
     cached: Ints
     source: Ints
-    copied_s: Floats
+    copied_bytes: Floats
     wait_s: Floats
     work_s: Floats
     ttft_s: Floats
@@ -63,14 +63,17 @@ class Forecast:
     room: Bools
     lift_s: Floats
     """Of the whole prompt, at d."""
-    lacked_s: Floats
-    """Of the link, for what the worker's store lacks of the whole prompt."""
+    lacked_bytes: Floats
+    """Of the whole prompt, that the worker's store lacks."""
     sends_s: Floats
     receives_s: Floats
     """What the links of the worker's store have to do already."""
+    send_byte_s: Floats
+    receive_byte_s: Floats
+    """What a byte takes of them; from one to another it takes the slower's time."""
 
 
-def forecast(beliefs: Beliefs, ask: Ask, costs: Costs, *, fetches: bool, demand: Demand, now: float) -> Forecast:
+def forecast(beliefs: Beliefs, ask: Ask, *, fetches: bool, demand: Demand, now: float) -> Forecast:
     """fetches: whether prefixes may come from other stores."""
     assert beliefs.identity is not None, "somebody lives"
     table, stores, size, tokens = beliefs.worker_table, beliefs.store_table, beliefs.identity.block_tokens, ask.tokens
@@ -82,6 +85,7 @@ def forecast(beliefs: Beliefs, ask: Ask, costs: Costs, *, fetches: bool, demand:
     store_alive: Bools = stores.column("heard_s") >= now - beliefs.report_ttl_s
     store_reachable: Bools = stores.column("reachable")  # whether it is alive is asked besides
     sends_s, receives_s = stores.column("sends_s"), stores.column("receives_s")
+    send_byte_s, receive_byte_s = stores.column("send_byte_s"), stores.column("receive_byte_s")[store]
     linked = store_alive[store]
     block_bytes: Floats = column("block_bytes")
     wait_s: Floats = column("queue_s") + column("under_way_s")
@@ -108,25 +112,28 @@ def forecast(beliefs: Beliefs, ask: Ask, costs: Costs, *, fetches: bool, demand:
         return seconds
 
     near_work_s = work_s(near)
-    read_s = costs.ssd_s * block_bytes
+    read_byte_s: Floats = stores.column("read_byte_s")
+    read_s = read_byte_s[store] * block_bytes
     near_ttft_s = np.maximum(wait_s, read_s * near_ssd) + near_work_s
     cached, work, ttft_s = near, near_work_s, near_ttft_s
-    source, copied_s = np.full(len(store), NOBODY), np.zeros(len(store))
+    source, copied_bytes = np.full(len(store), NOBODY), np.zeros(len(store))
     if fetches:
         for row in _sources(held, on_ssd, store_reachable, sends_s, stores.ranks()):
             able = linked & (store != row) & (near < held[row])
             if not able.any():
                 continue
-            link_s = costs.link_s * block_bytes * (held[row] - near)
+            far_bytes = block_bytes * (held[row] - near)
+            link_s = np.maximum(send_byte_s[row], receive_byte_s) * far_bytes
             backlog_s = np.maximum(sends_s[row], receives_s[store])
             share = (held[row] - near) / held[row]  # of the source's blocks, and so, about, of those on its SSD
-            fetched_s = LINK_S + backlog_s + link_s + read_s * (near_ssd + share * on_ssd[row])
+            far_read_s = read_byte_s[row] * block_bytes * share * on_ssd[row]
+            fetched_s = LINK_S + backlog_s + link_s + read_s * near_ssd + far_read_s
             far_work_s = work_s(np.full(len(store), held[row]))
             far_ttft_s = np.maximum(wait_s, fetched_s) + far_work_s
             better = able & (far_ttft_s < np.minimum(ttft_s, (1.0 - FETCH_GAIN) * near_ttft_s))
             cached, work = np.where(better, held[row], cached), np.where(better, far_work_s, work)
             ttft_s, source = np.where(better, far_ttft_s, ttft_s), np.where(better, row, source)
-            copied_s = np.where(better, link_s, copied_s)
+            copied_bytes = np.where(better, far_bytes, copied_bytes)
 
     fits = alive & (tokens < column("context"))
     sequences, blocks = column("sequences"), -(-(tokens + 1) // size)  # of the prompt and the first token
@@ -152,7 +159,7 @@ def forecast(beliefs: Beliefs, ask: Ask, costs: Costs, *, fetches: bool, demand:
         shared=int(held.max()),
         cached=cached,
         source=source,
-        copied_s=copied_s,
+        copied_bytes=copied_bytes,
         wait_s=wait_s,
         work_s=work,
         ttft_s=ttft_s,
@@ -163,9 +170,11 @@ def forecast(beliefs: Beliefs, ask: Ask, costs: Costs, *, fetches: bool, demand:
         tpot_s=step_s[0] + step_s[1] * (sequences + 1) + step_s[2] * (kv_tokens + tokens),
         room=(sequences < seats) & (blocks <= column("blocks_free")),
         lift_s=lift_base + lift_byte * blocks,
-        lacked_s=costs.link_s * block_bytes * np.maximum(0, blocks - held[store]),
+        lacked_bytes=block_bytes * np.maximum(0, blocks - held[store]),
         sends_s=sends_s[store],
         receives_s=receives_s[store],
+        send_byte_s=send_byte_s[store],
+        receive_byte_s=receive_byte_s,
     )
 
 

@@ -17,11 +17,17 @@ NOTHING_S = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """So many seconds of the link between two stores."""
+    """What a copy takes of the sender's link and of the receiver's: a fast one is busy for less time than a slow."""
 
     source: StoreId
     target: StoreId
-    seconds: float
+    sends_s: float
+    receives_s: float
+
+    @property
+    def seconds(self) -> float:
+        """What it takes alone."""
+        return max(self.sends_s, self.receives_s)
 
 
 class Links:
@@ -36,7 +42,7 @@ class Links:
     def book(self, request: RequestId, copies: list[Copy], *, now: float) -> None:
         """Each ends once those booked before it at either end, and it itself, are through."""
         for copy in copies:
-            self._add(copy, copy.seconds)
+            self._add(copy, 1.0)
             through_s = max(self._backlog_s(copy.source, "sends_s"), self._backlog_s(copy.target, "receives_s"))
             self._count += 1
             heapq.heappush(self._ends, (now + max(through_s, copy.seconds), self._count, request, copy))
@@ -44,7 +50,7 @@ class Links:
 
     def unbook(self, request: RequestId) -> None:
         for copy in self._booked.pop(request, ()):
-            self._add(copy, -copy.seconds)
+            self._add(copy, -1.0)
 
     def expire(self, *, now: float) -> None:
         """Take away what should be over by now."""
@@ -53,7 +59,7 @@ class Links:
             copies = self._booked.get(request, [])
             if copy in copies:
                 copies.remove(copy)
-                self._add(copy, -copy.seconds)
+                self._add(copy, -1.0)
                 if not copies:
                     del self._booked[request]
 
@@ -61,9 +67,12 @@ class Links:
         row = self._stores.row(store)
         return 0.0 if row == NOBODY else float(self._stores.rows[end][row])
 
-    def _add(self, copy: Copy, seconds: float) -> None:
-        for store, end in ((copy.source, "sends_s"), (copy.target, "receives_s")):
+    def _add(self, copy: Copy, times: float) -> None:
+        for store, end, seconds in (
+            (copy.source, "sends_s", copy.sends_s),
+            (copy.target, "receives_s", copy.receives_s),
+        ):
             row = self._stores.row(store)
             if row != NOBODY:  # its host may have gone, and come back with nothing to send
-                left = self._stores.rows[end][row] + seconds
+                left = self._stores.rows[end][row] + times * seconds
                 self._stores.rows[end][row] = left if left > NOTHING_S else 0.0

@@ -147,7 +147,8 @@ def _best_pair(
     possible = (shared | (at.reachable[ps][:, None] & at.reachable[ds])) & (ps[:, None] != ds)
     # The links are busy with others' blocks for a while; they may be until the prefill begins.
     backlog_s = np.maximum(at.sends_s[ps][:, None], at.receives_s[ds]) - at.wait_s[ps][:, None]
-    left_s = np.maximum(backlog_s, 0.0) + at.lacked_s[ds] - at.work_s[ps][:, None]
+    link_s = np.maximum(at.send_byte_s[ps][:, None], at.receive_byte_s[ds]) * at.lacked_bytes[ds]
+    left_s = np.maximum(backlog_s, 0.0) + link_s - at.work_s[ps][:, None]
     push_s = np.where(shared, 0.0, terms.push_s + np.maximum(left_s, 0.0))
     cost_s = np.where(possible, rank[ps][:, None] + push_s + after_s[ds], np.inf)
     best = int(np.argmin(cost_s))

@@ -8,6 +8,7 @@ decides anything. Both correct what is read, never the record: one that fed on i
 """
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import exp, inf, log
 
@@ -58,15 +59,26 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class Agreement:
+    """Of predictions of one kind. ratio: geometric mean of measured over predicted. error: mean of
+    |measured - predicted| / predicted. None: nothing was measured yet."""
+
+    count: int = 0
+    ratio: float | None = None
+    error: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Accuracy:
-    """Of the predictions that are kept. ttft_ratio, tpot_ratio: geometric mean of measured over predicted.
-    ttft_error, tpot_error: mean of |measured - predicted| / predicted. None: nothing was measured yet."""
+    """Of the predictions that are kept, see ``Agreement``. links, disks: of what stores have told of their carrying."""
 
     count: int = 0
     ttft_ratio: float | None = None
     ttft_error: float | None = None
     tpot_ratio: float | None = None
     tpot_error: float | None = None
+    links: Agreement = Agreement()
+    disks: Agreement = Agreement()
 
 
 NOTHING_KNOWN = Accuracy()
@@ -186,13 +198,15 @@ class Predictions:
     def accuracy(self) -> Accuracy:
         ttfts = [(each.ttft_s, each.measured.ttft_s) for each in self.kept]
         tpots = [(each.tpot_s, each.measured.tpot_s) for each in self.kept]
-        return Accuracy(len(self.kept), *_compare(ttfts), *_compare(tpots))
+        ttft, tpot = agreement(ttfts), agreement(tpots)
+        return Accuracy(len(self.kept), ttft.ratio, ttft.error, tpot.ratio, tpot.error)
 
 
-def _compare(pairs: list[tuple[float, float | None]]) -> tuple[float | None, float | None]:
-    """Geometric mean of the ratios, and mean relative error."""
+def agreement(pairs: Sequence[tuple[float, float | None]]) -> Agreement:
+    """Of what was predicted with what was measured, where it was."""
     known = [(predicted, measured) for predicted, measured in pairs if measured and predicted > 0.0]
     if not known:
-        return None, None
+        return Agreement()
     ratio = exp(sum(log(measured / predicted) for predicted, measured in known) / len(known))
-    return ratio, sum(abs(measured - predicted) / predicted for predicted, measured in known) / len(known)
+    error = sum(abs(measured - predicted) / predicted for predicted, measured in known) / len(known)
+    return Agreement(len(known), ratio, error)

@@ -114,13 +114,12 @@ class Sites:
 class Replication:
     """Told of every ask and looked after now and then; orders wait here until their stores have carried them out.
 
-    link_s: for a byte, between two stores. ordered, done: copies since the beginning.
+    ordered, done: copies since the beginning.
     """
 
-    def __init__(self, link_s: float) -> None:
+    def __init__(self) -> None:
         self.ordered = 0
         self.done = 0
-        self._link_s = link_s
         self._heat: OrderedDict[BlockName, Heat] = OrderedDict()
         self._hot: OrderedDict[BlockName, None] = OrderedDict()
         """Prefixes that are worth a look, the next one first."""
@@ -194,7 +193,9 @@ class Replication:
         keys = beliefs.store_table.keys
         target_store, source_store = keys[target], beliefs.reachable(keys[source], now)
         assert target_store is not None and source_store is not None, "both were looked at"  # noqa: PT018
-        block_s = self._link_s * float(sites.block_bytes[target])
+        block_bytes = float(sites.block_bytes[target])
+        send_byte_s, receive_byte_s = beliefs.paces.ends(source_store.store, target_store)
+        block_s = max(send_byte_s, receive_byte_s) * block_bytes
         names = heat.names[: int(MOST_S / block_s)] if block_s else heat.names
         if not names:
             return
@@ -202,14 +203,14 @@ class Replication:
         under_way = UnderWay(CopyOrder(self.ordered, names, source_store, WITHIN_S), target_store, now + WITHIN_S)
         self._under_way.append(under_way)
         heat.short_since_s, heat.rests_until_s = None, now + COOL_DOWN_S
-        seconds = block_s * len(names)
+        seconds, size_bytes = block_s * len(names), block_bytes * len(names)
         stores = beliefs.store_table
         backlog_s = max(float(stores.column("sends_s")[source]), float(stores.column("receives_s")[target]))
         beliefs.book(
             under_way.request,
             {},
             coming=(Coming(target_store, names, now + backlog_s + seconds),),
-            copies=[Copy(source_store.store, target_store, seconds)],
+            copies=[Copy(source_store.store, target_store, send_byte_s * size_bytes, receive_byte_s * size_bytes)],
             now=now,
         )
 

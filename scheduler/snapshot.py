@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kvstore.layout import Identity
+from scheduler.paces import StorePace
 from scheduler.predictions import NOTHING_KNOWN, Accuracy
 from scheduler.vocabulary import Decision, StoreReport, WorkerReport
 
@@ -31,3 +32,5 @@ class ClusterSnapshot:
     """Of requests that were refused when their prefill had ended."""
     drifts: int = 0
     """How often a digest has shown that what was believed of a store was wrong."""
+    paces: tuple[StorePace, ...] = ()
+    """Of each store, as believed."""

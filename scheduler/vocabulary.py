@@ -327,6 +327,16 @@ class OwnerReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Carried:
+    """Bytes of blocks that came to a store, and the seconds in which they flowed, at the pace of whoever flows alone:
+    time that several shared is divided among them. source: the store that sent them; None: its own SSD."""
+
+    source: StoreId | None
+    size_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Digests:
     """What a store's names come to: in DRAM, and on the SSD."""
 
@@ -341,7 +351,8 @@ class StoreReport:
     A gap in ``sequence`` makes the conductor ask for a snapshot. Short blocks are never named here.
     gained, lost: in DRAM; ssd_gained, ssd_lost: on the SSD. transfer_address: where other stores push
     to and fetch from, empty where they can't. ssd None: the store was given none. digests: of all names that it
-    holds with this report, now and then, so that whoever believes otherwise finds out.
+    holds with this report, now and then, so that whoever believes otherwise finds out. carried: since the report
+    before, one of each source; what a lost report told is lost.
     """
 
     store: StoreId
@@ -366,3 +377,4 @@ class StoreReport:
     hits: HitsReport = HitsReport()
     owners: tuple[OwnerReport, ...] = ()
     digests: Digests | None = None
+    carried: tuple[Carried, ...] = ()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from scheduler.conductor import Conductor
+from scheduler.snapshot import ClusterSnapshot
 from scheduler.vocabulary import Decision, Role
 
 
@@ -66,6 +67,7 @@ class ConductorCollector:
                 error.add_metric([slo], off)
         yield ratio
         yield error
+        yield from _paces(snapshot)
         workers = GaugeMetricFamily("moonpool_workers", "Live workers", labels=["role"])
         count = Counter(worker.role for worker in snapshot.workers)
         for role in Role:  # 0, too: an alert can't see what is not there
@@ -77,3 +79,31 @@ class ConductorCollector:
             snapshot.degraded is not None,
         )
         yield GaugeMetricFamily("moonpool_stores", "Live stores", len(snapshot.stores))
+
+
+def _paces(snapshot: ClusterSnapshot) -> Iterator[Metric]:
+    """Of links and SSDs, and how well they were predicted, as far as something was measured."""
+    paces = GaugeMetricFamily(
+        "moonpool_store_pace_bytes_per_second",
+        "What a store sends, receives, and reads from its SSD alone, as believed: as told until it is measured",
+        labels=["store", "way"],
+    )
+    for pace in snapshot.paces:
+        for way in ("sends", "receives", "reads"):
+            paces.add_metric([pace.store, way], getattr(pace, way))
+    yield paces
+    ratio = GaugeMetricFamily(
+        "moonpool_pace_ratio",
+        "Measured over predicted seconds of what stores have carried, geometric mean of recent reports: links, SSDs",
+        labels=["of"],
+    )
+    error = GaugeMetricFamily(
+        "moonpool_pace_error",
+        "How far these predictions are off: the mean of |measured - predicted| / predicted",
+        labels=["of"],
+    )
+    for of, agreement in (("links", snapshot.accuracy.links), ("disks", snapshot.accuracy.disks)):
+        if agreement.ratio is not None and agreement.error is not None:
+            ratio.add_metric([of], agreement.ratio)
+            error.add_metric([of], agreement.error)
+    yield from (ratio, error)

@@ -23,7 +23,7 @@ class ConductorSettings(CalledSettings):
     """How prefill workers are chosen: by predicted TTFT, with or without prefixes of other stores, or by less."""
 
     link_rate: Size | None = Field(default=None, gt=0)
-    """Bytes per second between the stores of two hosts; unset: 3 GB/s, which is 25 Gbit/s Ethernet."""
+    """Bytes per second between two hosts' stores until they have measured it; unset: 3 GB/s (25 Gbit/s Ethernet)."""
 
     admission: Literal["off", "queue", "baseline", "early", "predictive"] = "off"
     """Refuse what would be later than promised: looking at the prefill pool, at both pools, or at both as predicted."""

@@ -102,6 +102,7 @@ async def _serve(
                 address=entry.address,
                 ssd=node.ssd,
                 transfer_address=node.transfer_address,
+                came=peers.came,
             )
             await door.open()
             server = await serve(

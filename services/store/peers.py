@@ -11,7 +11,7 @@ from concurrent.futures import CancelledError
 from kvstore.frames import NAMES, Grant
 from kvstore.layout import Identity, KvLayout
 from kvstore.names import BlockName
-from kvstore.transfer import Greeting, Inflow, Outflow, Transfer, TransferRefused
+from kvstore.transfer import Came, Greeting, Inflow, Outflow, Transfer, TransferRefused
 from kvstore.vocabulary import Fetch, Peer, SessionId, SlotRef
 from services.runtime.logs import fields
 from services.store.node import NoSession, StoreNode
@@ -49,6 +49,10 @@ class StorePeers:
         self._transfer = transfer
         self.metrics.watch(transfer, self._coming, self._going)
         self._node.peers = self
+
+    def came(self) -> tuple[Came, ...]:
+        """See ``Transfer``."""
+        return () if self._transfer is None else self._transfer.came()
 
     async def close(self) -> None:
         """End every transfer; no slot is touched any more."""

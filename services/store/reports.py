@@ -5,13 +5,15 @@ A ledger that grows beyond reason, or a report that may be lost, is settled by a
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from weakref import WeakSet
 
 from kvstore.catalog import Catalog
 from kvstore.names import BlockName
+from kvstore.transfer import Came
 from kvstore.vocabulary import Changes, DiskSnapshot
-from scheduler.vocabulary import Digests, HitsReport, OwnerReport, SsdReport, StoreId, StoreReport
+from scheduler.vocabulary import Carried, Digests, HitsReport, OwnerReport, SsdReport, StoreId, StoreReport
 from services.store.ssd_tier import SsdTier
 
 DIGEST_EVERY = 50
@@ -42,13 +44,18 @@ class Told:
         return len(self.gained) + len(self.lost)
 
 
+SOURCES = 256
+"""Of which a ledger knows what they carried; a link that is passed over once is measured again."""
+
+
 @dataclass(slots=True, eq=False, weakref_slot=True)
 class Ledger:
-    """What one conductor has not been told yet. behind: it needs a snapshot."""
+    """What one conductor has not been told yet. behind: it needs a snapshot. carried: by source."""
 
     dram: Told = field(default_factory=Told)
     ssd: Told = field(default_factory=Told)
     behind: bool = False
+    carried: dict[StoreId | None, Carried] = field(default_factory=dict)
 
     def add(self, changes: Changes) -> None:
         coming = sum(map(len, (changes.gained, changes.lost, changes.ssd_gained, changes.ssd_lost)))
@@ -61,6 +68,19 @@ class Ledger:
         if len(self.dram) + len(self.ssd) > LONGEST:
             self.clear()
             self.behind = True
+
+    def carry(self, more: Carried) -> None:
+        known = self.carried.get(more.source)
+        if known is not None:
+            size_bytes, seconds = known.size_bytes + more.size_bytes, known.seconds + more.seconds
+            self.carried[more.source] = Carried(more.source, size_bytes, seconds)
+        elif len(self.carried) < SOURCES:
+            self.carried[more.source] = more
+
+    def take_carried(self) -> tuple[Carried, ...]:
+        """It is told once; if that is lost, the next is as good."""
+        carried, self.carried = self.carried, {}
+        return tuple(carried.values())
 
     def changes(self) -> Changes:
         return Changes(tuple(self.dram.gained), tuple(self.dram.lost), tuple(self.ssd.gained), tuple(self.ssd.lost))
@@ -82,14 +102,17 @@ class StoreReports:
         address: str,
         ssd: SsdTier | None = None,
         transfer_address: str = "",
+        came: Callable[[], tuple[Came, ...]] = tuple,
         digest_every: int = DIGEST_EVERY,
     ) -> None:
+        """came: see ``Transfer``."""
         self._catalog = catalog
         self._store = store
         self._incarnation = incarnation
         self._address = address
         self._ssd = ssd
         self._transfer_address = transfer_address
+        self._came = came
         self._digest_every = digest_every
         self._ledgers: WeakSet[Ledger] = WeakSet()  # whoever reports has it, and a conductor may be gone for good
 
@@ -101,9 +124,19 @@ class StoreReports:
 
     def gather(self) -> None:
         """Bring every ledger up to date."""
-        changes = self._catalog.changes()
+        changes, carried = self._catalog.changes(), self._carried()
         for each in self._ledgers:
             each.add(changes)
+            for more in carried:
+                each.carry(more)
+
+    def _carried(self) -> list[Carried]:
+        carried = [Carried(StoreId(it.source), it.size_bytes, it.seconds) for it in self._came()]
+        if self._ssd is not None:
+            size_bytes, seconds = self._ssd.reading.take()
+            if size_bytes and seconds > 0.0:
+                carried.append(Carried(None, size_bytes, seconds))
+        return carried
 
     def compose(self, ledger: Ledger, sequence: int, snapshot: bool) -> StoreReport:
         """The next report to this ledger's conductor, which counts as told now."""
@@ -139,6 +172,7 @@ class StoreReports:
             hits=HitsReport(counts.hits.asked, counts.hits.dram, counts.hits.ssd, counts.hits.peer),
             digests=None if sequence % self._digest_every else Digests(*self._catalog.digests()),
             owners=tuple(OwnerReport(it.owner, it.leases, it.writing, it.set_aside) for it in counts.owners),
+            carried=ledger.take_carried(),
         )
 
 

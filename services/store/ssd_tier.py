@@ -22,6 +22,7 @@ from kvstore.ssd_scan import Scan
 from kvstore.vocabulary import Answer, Demote, Promote
 from services.runtime.garbage import collector_paused, leave_alone
 from services.runtime.logs import fields
+from services.store.busy import Busy
 from services.store.io_threads import IoThreads, Lane
 
 READERS = 4
@@ -95,6 +96,7 @@ class SsdTier:
         self.state = SsdState.OPENING
         self.reason = ""
         self.scan: Scan | None = None
+        self.reading = Busy()
         self.written = Traffic()
         self.read = Traffic()
         self._catalog = catalog
@@ -276,13 +278,18 @@ class SsdTier:
                     file.write(move.target.slot, move.name, move.checksum, move.tokens, payload)
                 intact = True
             case Promote():
-                with self._slot(move.target.slot) as target:
+                with self._slot(move.target.slot) as target, self.reading.request(self._layout.block_bytes):
                     intact = file.read(move.source.slot, move.name, move.checksum, target)
         return intact, time.perf_counter() - start
 
-    def _slot(self, slot: int) -> memoryview:
+    @property
+    def _layout(self) -> KvLayout:
         layout = self._catalog.layout
-        assert layout is not None
+        assert layout is not None, "there are no moves before there is a layout"
+        return layout
+
+    def _slot(self, slot: int) -> memoryview:
+        layout = self._layout
         return self._arena.view[slot * layout.slot_bytes : (slot + 1) * layout.slot_bytes]
 
     def _completed(self, move: Demote | Promote, result: Moved | Exception) -> list[Answer]:

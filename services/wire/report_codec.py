@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 from kvstore.digest import Digest
 from scheduler.vocabulary import (
+    Carried,
     CopyOrder,
     Digests,
     HitsReport,
@@ -163,6 +164,7 @@ def store_report_to_wire(report: StoreReport) -> conductor_pb2.StoreReport:
         hits=conductor_pb2.HitsReport(**asdict(report.hits)),
         digests=None if report.digests is None else _digests_to_wire(report.digests),
         owners=[conductor_pb2.OwnerReport(**asdict(owner)) for owner in report.owners],
+        carried=map(_carried_to_wire, report.carried),
     )
 
 
@@ -192,7 +194,18 @@ def store_report_from_wire(wire: conductor_pb2.StoreReport) -> StoreReport:
         hits=HitsReport(wire.hits.asked, wire.hits.dram, wire.hits.ssd, wire.hits.peer),
         digests=_digests_from_wire(wire.digests) if wire.HasField("digests") else None,
         owners=tuple(OwnerReport(each.owner, each.leases, each.writing, each.set_aside) for each in wire.owners),
+        carried=tuple(map(_carried_from_wire, wire.carried)),
     )
+
+
+def _carried_to_wire(carried: Carried) -> conductor_pb2.Carried:
+    return conductor_pb2.Carried(source=carried.source or "", size_bytes=carried.size_bytes, seconds=carried.seconds)
+
+
+def _carried_from_wire(wire: conductor_pb2.Carried) -> Carried:
+    if not (math.isfinite(wire.seconds) and wire.seconds > 0 and wire.size_bytes):
+        raise WireError(f"bytes take more than 0 s to be carried, not {wire.size_bytes} in {wire.seconds} s")
+    return Carried(StoreId(wire.source) if wire.source else None, wire.size_bytes, wire.seconds)
 
 
 def _digests_to_wire(digests: Digests) -> conductor_pb2.Digests:

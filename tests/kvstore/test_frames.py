@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvstore import frames
-from kvstore.framing import BODY_BYTES, BULK_BYTES, HEADER_BYTES, BadFrame, decode_body, decode_header, encode
+from kvstore.framing import BODY_BYTES, BULK_BYTES, HEADER_BYTES, VERSION, BadFrame, decode_body, decode_header, encode
 from kvstore.layout import Identity, KvLayout
 from kvstore.names import NAME_BYTES, BlockName
 from tests.kvstore.builders import IDENTITY, LAYOUT
@@ -49,7 +49,13 @@ any_frame: st.SearchStrategy[frames.Frame] = st.one_of(
     st.builds(frames.Offer, calls, block_names, st.booleans()),
     st.builds(frames.Granted, calls, st.lists(st.sampled_from(frames.Grant), max_size=20).map(tuple)),
     st.builds(
-        frames.Slices, calls, positions(), st.integers(0, 65535), st.integers(0, 65535), st.integers(0, BULK_BYTES)
+        frames.Slices,
+        calls,
+        positions(),
+        st.integers(0, 65535),
+        st.integers(0, 65535),
+        st.integers(0, BULK_BYTES),
+        st.integers(1, frames.SHARING),
     ),
     answers(),
     st.builds(frames.GivenUp, calls, positions()),
@@ -163,12 +169,14 @@ def test_the_longest_call_fits_into_a_frame() -> None:
 def test_another_version_is_told_as_such() -> None:
     said = bytearray(encode(frames.Release(1)))
     said[4] = 9
-    with pytest.raises(BadFrame, match="version 9 instead of 1"):
+    with pytest.raises(BadFrame, match="version 9 instead of 2"):
         decode_header(bytes(said[:HEADER_BYTES]))
 
 
 def header_of(kind: frames.Kind, body_bytes: int, bulk_bytes: int = 0, body: bytes = b"") -> bytes:
-    head = struct.pack("<4sBBHQIIQQ", b"MPkv", 1, kind, 0, 1, body_bytes, 0, bulk_bytes, xxhash.xxh3_64_intdigest(body))
+    head = struct.pack(
+        "<4sBBHQIIQQ", b"MPkv", VERSION, kind, 0, 1, body_bytes, 0, bulk_bytes, xxhash.xxh3_64_intdigest(body)
+    )
     return head + struct.pack("<Q", xxhash.xxh3_64_intdigest(head))
 
 

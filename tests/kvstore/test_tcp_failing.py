@@ -103,7 +103,7 @@ def test_whoever_speaks_something_else_is_told_and_left(tmp_path: Path) -> None:
     with ends(tmp_path, "here") as (here,):
         for said, sentence in (
             (b"GET / HTTP/1.1\r\nHost: here\r\n\r\n" + bytes(30), "no store's transfer connection"),
-            (bytes(old), "version 7 instead of 1"),
+            (bytes(old), "version 7 instead of 2"),
             (encode(Release(1)), "begins with Hello"),
         ):
             with calling(here.peer.address, None) as stranger:

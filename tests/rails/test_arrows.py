@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SHELL = {"arena", "bench", "conversations", "sealing", "ssd", "ssd_scan"}
-SHELL |= {"tcp", "tcp_calls", "tcp_lane", "tcp_sides", "tcp_wire"}
+SHELL |= {"tcp", "tcp_calls", "tcp_lane", "tcp_pace", "tcp_sides", "tcp_wire"}
 """What touches the world, and the benchmark with its workload; all else in kvstore decides: it is in the contract."""
 
 

@@ -13,6 +13,7 @@ from scheduler.progress import BatchLimits, Progress
 from scheduler.sequence import Running, sequence
 from scheduler.vocabulary import (
     Ask,
+    Carried,
     Digests,
     Limits,
     Priority,
@@ -163,6 +164,7 @@ def store_report(
     ssd_gained: Sequence[BlockName] = (),
     ssd_lost: Sequence[BlockName] = (),
     digests: Digests | None = None,
+    carried: Iterable[Carried] = (),
 ) -> StoreReport:
     """transfer: other stores can push to it and fetch from it."""
     return StoreReport(
@@ -184,6 +186,7 @@ def store_report(
         ssd_gained=tuple(ssd_gained),
         ssd_lost=tuple(ssd_lost),
         digests=digests,
+        carried=tuple(carried),
     )
 
 

@@ -25,8 +25,8 @@ def backlog(table: Table[StoreId], store: StoreId) -> tuple[float, float]:
 
 def test_a_copy_loads_both_ends_until_those_before_it_are_through() -> None:
     booked, table = links()
-    booked.book(RequestId("x"), [Copy(A, B, 2.0)], now=10)
-    booked.book(RequestId("y"), [Copy(A, C, 3.0)], now=10)
+    booked.book(RequestId("x"), [Copy(A, B, 2.0, 2.0)], now=10)
+    booked.book(RequestId("y"), [Copy(A, C, 3.0, 3.0)], now=10)
 
     assert [backlog(table, store) for store in (A, B, C)] == [(5, 0), (0, 2), (0, 3)]
     booked.expire(now=12)
@@ -37,9 +37,9 @@ def test_a_copy_loads_both_ends_until_those_before_it_are_through() -> None:
 
 def test_a_host_that_left_and_came_back_owes_nothing() -> None:
     booked, table = links()
-    booked.book(RequestId("x"), [Copy(A, B, 2.0)], now=0)
+    booked.book(RequestId("x"), [Copy(A, B, 2.0, 2.0)], now=0)
     table.remove(A)
-    booked.book(RequestId("y"), [Copy(A, B, 1.0)], now=0)
+    booked.book(RequestId("y"), [Copy(A, B, 1.0, 1.0)], now=0)
     table.add(A)
     booked.unbook(RequestId("x"))
 
@@ -57,7 +57,7 @@ def test_whatever_was_booked_nothing_is_left_in_the_end(
 ) -> None:
     booked, table = links()
     for now, (request, (source, target, _), seconds, ends) in enumerate(facts):
-        booked.book(RequestId(request), [Copy(source, target, seconds)], now=now)
+        booked.book(RequestId(request), [Copy(source, target, seconds, seconds / 2)], now=now)
         assert all(value >= 0 for store in (A, B, C) for value in backlog(table, store))
         if ends:
             booked.unbook(RequestId(request))

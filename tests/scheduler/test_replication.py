@@ -181,7 +181,7 @@ def test_without_replication_nothing_is_copied() -> None:
 
 
 def test_what_is_remembered_is_bounded_and_what_is_hot_is_kept() -> None:
-    replication, chance = Replication(0.0), Random(1)
+    replication, chance = Replication(), Random(1)
     for number in range(3 * KEPT):
         cold = [BlockName(chance.randbytes(16))]
         replication.asked(cold, 1, 0.1, now=number / 1000)

@@ -435,6 +435,7 @@ class StoreReport(_message.Message):
     HITS_FIELD_NUMBER: _builtins.int
     OWNERS_FIELD_NUMBER: _builtins.int
     DIGESTS_FIELD_NUMBER: _builtins.int
+    CARRIED_FIELD_NUMBER: _builtins.int
     store: _builtins.str
     incarnation: _builtins.int
     sequence: _builtins.int
@@ -470,6 +471,10 @@ class StoreReport(_message.Message):
     def digests(self) -> Global___Digests:
         """now and then: what all names come to, this report's changes included"""
 
+    @_builtins.property
+    def carried(self) -> _containers.RepeatedCompositeFieldContainer[Global___Carried]:
+        """since the report before, one of each source; what a lost report told is lost"""
+
     def __init__(
         self,
         *,
@@ -495,10 +500,11 @@ class StoreReport(_message.Message):
         hits: Global___HitsReport | None = ...,
         owners: _abc.Iterable[Global___OwnerReport] | None = ...,
         digests: Global___Digests | None = ...,
+        carried: _abc.Iterable[Global___Carried] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_digests", b"_digests", "_identity", b"_identity", "_ssd", b"_ssd", "digests", b"digests", "hits", b"hits", "identity", b"identity", "ssd", b"ssd"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_digests", b"_digests", "_identity", b"_identity", "_ssd", b"_ssd", "address", b"address", "digests", b"digests", "gained", b"gained", "hits", b"hits", "identity", b"identity", "incarnation", b"incarnation", "leases", b"leases", "lost", b"lost", "owners", b"owners", "pid", b"pid", "sequence", b"sequence", "sessions", b"sessions", "slots_free", b"slots_free", "slots_sealed", b"slots_sealed", "slots_total", b"slots_total", "slots_writing", b"slots_writing", "snapshot", b"snapshot", "ssd", b"ssd", "ssd_gained", b"ssd_gained", "ssd_lost", b"ssd_lost", "store", b"store", "transfer_address", b"transfer_address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_digests", b"_digests", "_identity", b"_identity", "_ssd", b"_ssd", "address", b"address", "carried", b"carried", "digests", b"digests", "gained", b"gained", "hits", b"hits", "identity", b"identity", "incarnation", b"incarnation", "leases", b"leases", "lost", b"lost", "owners", b"owners", "pid", b"pid", "sequence", b"sequence", "sessions", b"sessions", "slots_free", b"slots_free", "slots_sealed", b"slots_sealed", "slots_total", b"slots_total", "slots_writing", b"slots_writing", "snapshot", b"snapshot", "ssd", b"ssd", "ssd_gained", b"ssd_gained", "ssd_lost", b"ssd_lost", "store", b"store", "transfer_address", b"transfer_address"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__digests: _TypeAlias = _typing.Literal["digests"]  # noqa: Y015
     _WhichOneofArgType__digests: _TypeAlias = _typing.Literal["_digests", b"_digests"]  # noqa: Y015
@@ -514,6 +520,34 @@ class StoreReport(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__ssd) -> _WhichOneofReturnType__ssd | None: ...
 
 Global___StoreReport: _TypeAlias = StoreReport  # noqa: Y015
+
+@_typing.final
+class Carried(_message.Message):
+    """Bytes of blocks that came to a store, and the seconds in which they flowed; time that several shared is divided."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """the store that sent them; empty: this store's own SSD"""
+    size_bytes: _builtins.int
+    seconds: _builtins.float
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+        seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["seconds", b"seconds", "size_bytes", b"size_bytes", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Carried: _TypeAlias = Carried  # noqa: Y015
 
 @_typing.final
 class Digests(_message.Message):

@@ -7,9 +7,10 @@ from kvstore.catalog import Catalog
 from kvstore.digest import Digest, digest_of
 from kvstore.layout import Identity
 from kvstore.names import BlockName
+from kvstore.transfer import Came
 from kvstore.vocabulary import Changes, SessionId, Write
-from scheduler.vocabulary import Digests, StoreId, StoreReport
-from services.store.reports import Ledger, StoreReports
+from scheduler.vocabulary import Carried, Digests, StoreId, StoreReport
+from services.store.reports import SOURCES, Ledger, StoreReports
 from tests.services.rig import toy
 
 SESSION = SessionId("s")
@@ -97,3 +98,33 @@ def test_a_ledger_that_nobody_empties_is_bounded_and_settled_by_a_snapshot() -> 
         ledger.add(Changes(some, (), some, ()))
         assert len(ledger.dram) + len(ledger.ssd) <= 65_536
     assert ledger.behind
+
+
+def test_each_conductor_is_told_once_of_all_that_came_since_it_was_told_before() -> None:
+    came: list[Came] = []
+
+    def take() -> tuple[Came, ...]:
+        taken = tuple(came)
+        came.clear()
+        return taken
+
+    source = StoreReports(catalog(), store=StoreId("store-0"), incarnation=3, address="unix:s", came=take)
+    often, seldom = source.ledger(), source.ledger()
+    told = []
+    for number in range(1, 4):
+        came.append(Came("store-1", 10 * number, 1.0))
+        told.append(source.compose(often, number, False).carried)
+    told.append(source.compose(often, 4, True).carried)
+
+    assert told == [*((Carried(StoreId("store-1"), 10 * number, 1.0),) for number in range(1, 4)), ()]
+    assert source.compose(seldom, 1, True).carried == (Carried(StoreId("store-1"), 60, 3.0),)
+    assert source.ledger().carried == {}, "what was before a conductor is not told to it"
+
+
+def test_sources_that_nobody_is_told_of_are_bounded() -> None:
+    ledger = Ledger()
+    for number in range(2 * SOURCES):
+        ledger.carry(Carried(StoreId(f"store-{number}"), 1, 1.0))
+
+    assert len(ledger.take_carried()) == SOURCES
+    assert ledger.take_carried() == ()

@@ -25,7 +25,7 @@ from services.store.metrics import StoreMetrics
 from services.store.reports import StoreReports
 from services.store.ssd_tier import SsdState
 from tests.services.rig import Rig, rig
-from tests.services.store.shop import STRIDE, Shop, name, names, open_plainly, shop
+from tests.services.store.shop import LAYOUT, STRIDE, Shop, name, names, open_plainly, shop
 
 FEW = range(1, 5)
 
@@ -49,6 +49,21 @@ async def test_what_memory_has_no_room_for_is_read_back_from_the_disk(tmp_path: 
         assert it.ssd.read.blocks >= 30
         assert it.counts.hits.ssd == it.ssd.read.blocks
         assert it.counts.hits.asked == 40
+
+
+async def test_reads_are_told_to_conductors_with_the_seconds_in_which_the_disk_was_reading(tmp_path: Path) -> None:
+    async with shop(tmp_path, slots=8) as it:
+        for start in range(0, 40, 4):
+            it.put(range(start, start + 4))
+            await it.written_behind()
+        reports = StoreReports(it.node.catalog, store=StoreId("shop"), incarnation=1, address="unix:s", ssd=it.ssd)
+        ledger = reports.ledger()
+        assert reports.compose(ledger, 1, False).carried == (), "writes are no reads"
+        await it.served(range(4))
+        (carried,) = reports.compose(ledger, 2, False).carried
+        assert (carried.source, carried.size_bytes) == (None, it.ssd.read.blocks * LAYOUT.block_bytes)
+        assert 0.0 < carried.seconds <= it.ssd.read.seconds + 0.01
+        assert reports.compose(ledger, 3, False).carried == ()
 
 
 async def test_a_clean_restart_finds_every_block_by_its_index(tmp_path: Path) -> None:

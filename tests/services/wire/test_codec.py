@@ -11,6 +11,7 @@ from kvstore.layout import Identity, KvLayout
 from kvstore.names import BlockName
 from scheduler.vocabulary import (
     Ask,
+    Carried,
     Decision,
     Digests,
     Limits,
@@ -126,6 +127,9 @@ store_reports = st.builds(
     lost=names,
     sessions=st.lists(ids, max_size=3).map(tuple),
     digests=st.none() | st.builds(Digests, one_digest, one_digest),
+    carried=st.lists(
+        st.builds(Carried, st.none() | ids.map(StoreId), st.integers(1, 2**64 - 1), st.floats(1e-9, 1e6)), max_size=3
+    ).map(tuple),
 )
 clusters = st.builds(
     cluster_codec.Cluster,
@@ -214,6 +218,14 @@ def test_names_of_a_wrong_length_are_refused() -> None:
 def test_impossible_sampling_is_refused_by_name(sampling: common_pb2.Sampling, sentence: str) -> None:
     with pytest.raises(WireError, match=sentence):
         codec.sampling_from_wire(sampling)
+
+
+@pytest.mark.parametrize(("size_bytes", "took_s"), [(0, 1.0), (1, 0.0), (1, -1.0), (1, math.nan), (1, math.inf)])
+def test_bytes_that_were_carried_in_no_time_are_refused(size_bytes: int, took_s: float) -> None:
+    carried = conductor_pb2.Carried(source="store-1", size_bytes=size_bytes, seconds=took_s)
+
+    with pytest.raises(WireError, match="more than 0 s to be carried"):
+        report_codec.store_report_from_wire(conductor_pb2.StoreReport(store="store-0", carried=[carried]))
 
 
 def test_a_message_without_what_it_must_have_is_refused() -> None:
