@@ -18,7 +18,7 @@ from services.runtime.supervisor import Supervisor
 from services.runtime.up_plan import DRAIN_S, Child, Stage
 
 PROGRAM = """
-import os, signal, socket, sys
+import os, signal, socket, sys, time
 behaviour, name, place = sys.argv[1:]
 if behaviour == "refuse":
     sys.exit(2)
@@ -28,7 +28,7 @@ if behaviour == "dies":
 line = socket.socket(socket.AF_UNIX)
 line.connect(place)
 def tell(what):
-    line.sendall(f"{what} {name} {os.getpid()}\\n".encode())
+    line.sendall(f"{what} {name} {os.getpid()} {time.monotonic_ns()}\\n".encode())
 def ended(*_):
     tell("ended")
     if behaviour != "stubborn":
@@ -37,7 +37,7 @@ signal.signal(signal.SIGTERM, ended)
 beat = int(os.environ["MOONPOOL_HEARTBEAT_FD"])
 if behaviour == "ready":
     os.write(beat, b"!")
-tell("started")  # after which the supervisor has heard the beat, too
+tell("started")
 if behaviour == "hangs":
     os.write(beat, b".")
 while behaviour == "beats":
@@ -56,14 +56,19 @@ class Stand:
     supervisor: Supervisor
     stopping: asyncio.Event
     running: "asyncio.Task[None]"
-    told: "asyncio.Queue[tuple[str, str, int]]" = field(default_factory=asyncio.Queue)
+    told: "asyncio.Queue[tuple[str, str, int, int]]" = field(default_factory=asyncio.Queue)
 
     async def next(self, what: str) -> tuple[str, int]:
         """Name and pid of the next child that tells that."""
+        _, name, pid = await self.next_at(what)
+        return name, pid
+
+    async def next_at(self, what: str) -> tuple[int, str, int]:
+        """The same after when it did, as children may be heard in another order."""
         while True:
-            said, name, pid = await asyncio.wait_for(self.told.get(), WAIT_S)
+            said, name, pid, at_ns = await asyncio.wait_for(self.told.get(), WAIT_S)
             if said == what:
-                return name, pid
+                return at_ns, name, pid
 
     async def awaits(self, *names: str) -> None:
         """Returns once the supervisor awaits just these: what a child beats may be heard after what it tells."""
@@ -97,7 +102,7 @@ async def stand(
         hang_s=hang_s,
         pauses_s=pauses_s,
     )
-    told: asyncio.Queue[tuple[str, str, int]] = asyncio.Queue()
+    told: asyncio.Queue[tuple[str, str, int, int]] = asyncio.Queue()
     listening: set[asyncio.Event] = set()
 
     async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -105,8 +110,8 @@ async def stand(
         listening.add(heard_all)
         try:
             async for line in reader:
-                what, name, pid = line.decode().split()
-                told.put_nowait((what, name, int(pid)))
+                what, name, pid, at_ns = line.decode().split()
+                told.put_nowait((what, name, int(pid), int(at_ns)))
         finally:
             writer.close()
             await writer.wait_closed()
@@ -162,7 +167,8 @@ async def test_stages_drain_one_after_the_other(tmp_path: Path) -> None:
     async with stand(tmp_path, *((name, stage, "live") for name, stage in stages.items())) as made:
         assert {(await made.next("started"))[0] for _ in stages} == set(stages)
         await made.stop()
-        assert [(await made.next("ended"))[0] for _ in stages] == ["gateway-0", "decode-0", "store-0", "conductor-0"]
+        ends = sorted([await made.next_at("ended") for _ in stages])
+        assert [name for _, name, _ in ends] == ["gateway-0", "decode-0", "store-0", "conductor-0"]
         assert made.supervisor.given_up is None
 
 
