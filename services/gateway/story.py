@@ -12,8 +12,8 @@ Text is none of its business: who listens says when it is enough.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
 from typing import assert_never
 
@@ -28,17 +28,15 @@ from scheduler.vocabulary import (
     Rejection,
     RejectionCode,
     RequestId,
-    StoreTarget,
     Target,
     Urgency,
-    WorkerId,
 )
 from services.gateway.cluster import ClusterClient, Decoding
 from services.gateway.errors import unavailable
 from services.gateway.generation import Account, Generation
+from services.gateway.leg import Leg, decode_request, leg, prefill_request
 from services.gateway.pace import Pace
 from services.gateway.patience import Patience, Troubles
-from services.wire.codec import limits_to_wire, sampling_to_wire, store_target_to_wire, urgency_to_wire
 from services.wire.errors import (
     PeerError,
     PeerFailed,
@@ -48,16 +46,6 @@ from services.wire.pb import worker_pb2
 
 Give = Callable[[Sequence[int]], Awaitable[bool]]
 """Takes the next tokens; True: that is enough, the stream ends here."""
-
-
-class Leg(Exception):
-    """One worker's part in a story failed. taken: it had begun to work on it."""
-
-    def __init__(self, worker: WorkerId, trouble: PeerError, *, taken: bool) -> None:
-        super().__init__(f"{worker}: {trouble}")
-        self.worker = worker
-        self.trouble = trouble
-        self.taken = taken
 
 
 class TakenBack(Exception):
@@ -113,11 +101,11 @@ class Story:
             placement = await self._place()
             try:
                 return await self._attempt(placement, give)
-            except Leg as leg:
+            except Leg as failed:
                 self._happened(Event.LOST)
-                self.account.failed.append(leg.worker)
+                self.account.failed.append(failed.worker)
                 begun, now = bool(self.output), self._clock()
-                self._troubles.failed(leg.worker, leg.trouble, taken=leg.taken, begun=begun, now=now)
+                self._troubles.failed(failed.worker, failed.trouble, taken=failed.taken, begun=begun, now=now)
             except TakenBack as taken_back:
                 self._happened(Event.LOST)
                 pause_s = self._troubles.rejected(taken_back.rejection, begun=False, now=self._clock())
@@ -147,32 +135,16 @@ class Story:
         self, decoding: AsyncExitStack, handoff: AsyncExitStack, placement: Placement, target: Target
     ) -> tuple[Decoding | None, worker_pb2.FirstToken]:
         """The first token, and its decode where that was called already. The prefill stays open with ``handoff``."""
-        generation, output = self._generation, self.output
-        # What was given out before is prompt to this worker; the limits it gets are what is left of them.
-        limits = replace(
-            generation.limits,
-            max_tokens=generation.limits.max_tokens - len(output),
-            min_tokens=max(0, generation.limits.min_tokens - len(output)),
-        )
-        wire = worker_pb2.PrefillRequest(
-            request=placement.request,
-            root=generation.root,
-            prompt=[*generation.prompt, *output],
-            sampling=sampling_to_wire(generation.sampling),
-            limits=limits_to_wire(limits),
-            push_to=store_target_to_wire(_elsewhere(placement.decode, than=target)),
-            source=store_target_to_wire(placement.source),
-            urgency=urgency_to_wire(self._urgency(placement)),
-        )
-        with _leg(target):
+        wire = prefill_request(self._generation, self.output, placement, target, self._urgency(placement))
+        with leg(target):
             events = await handoff.enter_async_context(
                 self._cluster.prefill(target.address, wire, timeout_s=self._time_left_s())
             )
             event, begun = await events.next(), None
-            if placement.second_check and event is not None and limits.max_tokens > 1:
+            if placement.second_check and event is not None and wire.limits.max_tokens > 1:
                 await self._check_again()  # as the last step begins, or its token has come
             if event is not None and event.HasField("last_step"):
-                if limits.max_tokens > 1:
+                if wire.limits.max_tokens > 1:
                     begun = await decoding.enter_async_context(self._decoding(placement))
                 event = await events.next()
             if event is None or not event.HasField("first"):
@@ -192,20 +164,8 @@ class Story:
 
     def _decoding(self, placement: Placement) -> AbstractAsyncContextManager[Decoding]:
         """The call to who decodes; of a handoff, without its first token."""
-        generation, target, prefilled = self._generation, placement.decode, placement.prefill
-        source = placement.source if prefilled is None else _elsewhere(prefilled, than=target)
-        wire = worker_pb2.DecodeRequest(
-            request=placement.request,
-            root=generation.root,
-            prompt=generation.prompt,
-            output=self.output,
-            sampling=sampling_to_wire(generation.sampling),
-            limits=limits_to_wire(generation.limits),
-            handed_over=prefilled is not None,
-            source=store_target_to_wire(source),
-            urgency=urgency_to_wire(self._urgency(placement)),
-        )
-        return self._cluster.decode(target.address, wire, timeout_s=self._time_left_s())
+        wire = decode_request(self._generation, self.output, placement, self._urgency(placement))
+        return self._cluster.decode(placement.decode.address, wire, timeout_s=self._time_left_s())
 
     async def _decode(
         self, handoff: AsyncExitStack, placement: Placement, events: Decoding, give: Give
@@ -341,17 +301,3 @@ class Story:
 
     def _time_left_s(self) -> float:
         return max(0.001, self._ends_at - self._clock())
-
-
-def _elsewhere(target: Target, *, than: Target) -> StoreTarget | None:
-    """The store of a worker, where it is another than that of ``than``: what is for it has a way to go."""
-    return None if target.store == than.store else target.store
-
-
-@contextmanager
-def _leg(target: Target) -> Iterator[None]:
-    """Around a part of a story that one worker plays: its failures are a Leg's."""
-    try:
-        yield
-    except PeerError as trouble:
-        raise Leg(target.worker, trouble, taken=isinstance(trouble, PeerFailed)) from trouble
