@@ -104,13 +104,20 @@ def retry_after_s(
     """When asking again may help: queues drain a second each second, batches by 1 / t_d of themselves (lasts_s)."""
     if mode is Admission.QUEUE:
         return _bounded(ttft_s - queue_s)
-    if loads.prefill_alone > most or (mode.looks_at_decode and loads.decode_alone > most):
+    if futile(mode, loads, most):
         return LONGEST_RETRY_S  # unless its prefix is cached by then, or it asks for less
     prefill_s = ttft_s * (1.0 - most / loads.prefill) if loads.prefill > most else 0.0
     decode_s = 0.0
     if mode.looks_at_decode and loads.decode > most:
         decode_s = lasts_s * (log(loads.decode / most) if loads.decode < inf else 1.0)
     return _bounded(max(prefill_s, decode_s))
+
+
+def futile(mode: Admission, loads: Loads, most: float) -> bool:
+    """Whether waiting is no use to what is refused: no wait makes a prefill, or a lone step, shorter."""
+    return mode is not Admission.QUEUE and (
+        loads.prefill_alone > most or (mode.looks_at_decode and loads.decode_alone > most)
+    )
 
 
 def _bounded(seconds: float) -> float:

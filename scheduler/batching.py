@@ -89,7 +89,7 @@ class Batcher:
         if tokens >= self._longest:
             return f"{tokens} tokens can never fit: this worker's KV cache holds {self._longest} tokens"
         if self.full:
-            return f"the queue is full: {len(self._waiting)} sequences are waiting"
+            return f"this worker's queue is full ({len(self._waiting)} waiting)"
         return None
 
     def cancel(self, request: RequestId) -> None:

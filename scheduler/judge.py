@@ -10,7 +10,7 @@ from math import inf
 import numpy as np
 
 from scheduler import estimate, refusals
-from scheduler.admission import Admission, Loads, limit, refused, retry_after_s
+from scheduler.admission import Admission, Loads, futile, limit, refused, retry_after_s
 from scheduler.beliefs import Beliefs
 from scheduler.costs import HANDOFF_S, LINK_S
 from scheduler.flights import EXPECTED_OUTPUT_TOKENS
@@ -100,7 +100,8 @@ class Judge:
         lasts_s = self._beliefs.flights.lasts_s(EXPECTED_OUTPUT_TOKENS * min(promise.tpot_s, 1.0), now=now)
         after_s = retry_after_s(self.mode, loads, most, ttft_s=ttft_s, queue_s=self._queue_s, lasts_s=lasts_s)
         reason = refusals.sentence(why, ask, loads, most, promise, ttft_s=ttft_s, queue_s=self._queue_s)
-        return Rejection(ask.request, RejectionCode.UNATTAINABLE, reason, after_s, ttft_s)
+        no_use = futile(self.mode, loads, most)
+        return Rejection(ask.request, RejectionCode.UNATTAINABLE, reason, after_s, ttft_s, no_use)
 
     def _loads(self, ask: Ask, at: Forecast, pair: Pair, met: Met, promise: Promise) -> Loads:
         """Corrected by what most of those that are near their promise have really taken."""

@@ -223,13 +223,15 @@ class RejectionCode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """An honest no. reason is a sentence for the client. predicted_ttft_s: by which it was judged, if it was."""
+    """An honest no. reason is a sentence for the client. predicted_ttft_s: by which it was judged, if it was.
+    futile: the same request would be refused by an idle cluster, too."""
 
     request: RequestId
     code: RejectionCode
     reason: str
     retry_after_s: float
     predicted_ttft_s: float | None = None
+    futile: bool = False
 
 
 class Outcome(StrEnum):

@@ -15,7 +15,11 @@ SERVER = "server_error"
 
 @dataclass(slots=True, eq=False)  # not frozen: context managers set an exception's traceback
 class ApiError(Exception):
-    """An answer that is an error. retry_after_s: None where trying again would not help. about: more headers."""
+    """An answer that is an error. retry_after_s: None where trying again would not help. about: more headers.
+
+    futile: when asking again may help is told, for other requests; but this one would hear the same, so that a client
+    is not to come back of itself.
+    """
 
     status: int
     message: str
@@ -24,6 +28,7 @@ class ApiError(Exception):
     code: str | None = None
     retry_after_s: float | None = None
     about: Mapping[str, str] = field(default_factory=dict)
+    futile: bool = False
 
     def __str__(self) -> str:
         return self.message
@@ -39,7 +44,8 @@ class ApiError(Exception):
             return {**self.about, "x-should-retry": "false"} if self.status >= 500 else self.about
         seconds = max(1, math.ceil(self.retry_after_s))
         milliseconds = max(1, round(self.retry_after_s * 1000))
-        return {**self.about, "retry-after": str(seconds), "retry-after-ms": str(milliseconds)}
+        again = {"x-should-retry": "false"} if self.futile else {}
+        return {**self.about, "retry-after": str(seconds), "retry-after-ms": str(milliseconds), **again}
 
 
 def sentence(clause: str) -> str:
@@ -75,9 +81,9 @@ def too_many_tokens(param: str, *, longest: int, prompt_tokens: int, wanted: int
     return bad_request(message, param, "context_length_exceeded")
 
 
-def busy(message: str, *, retry_after_s: float, code: str = "rate_limit_exceeded") -> ApiError:
+def busy(message: str, *, retry_after_s: float, code: str = "rate_limit_exceeded", futile: bool = False) -> ApiError:
     """429: there is work for everyone here already."""
-    return ApiError(429, message, "rate_limit_error", code=code, retry_after_s=retry_after_s)
+    return ApiError(429, message, "rate_limit_error", code=code, retry_after_s=retry_after_s, futile=futile)
 
 
 def unavailable(message: str, *, retry_after_s: float = 1.0, code: str = "service_unavailable") -> ApiError:

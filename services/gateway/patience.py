@@ -83,7 +83,8 @@ class Troubles:
 
     def _no(self, rejection: Rejection, begun: bool) -> ApiError:
         if not begun and rejection.code is RejectionCode.UNATTAINABLE:
-            return busy(sentence(rejection.reason), retry_after_s=rejection.retry_after_s, code=rejection.code.value)
+            after_s, code = rejection.retry_after_s, rejection.code.value
+            return busy(sentence(rejection.reason), retry_after_s=after_s, code=code, futile=rejection.futile)
         if not begun and (self._full is not None or rejection.code is RejectionCode.OVERLOADED):
             return busy(sentence(self._full or rejection.reason), retry_after_s=rejection.retry_after_s)
         return unavailable(sentence(rejection.reason), retry_after_s=rejection.retry_after_s)

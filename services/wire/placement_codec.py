@@ -105,6 +105,7 @@ def _rejection_to_wire(rejection: Rejection) -> conductor_pb2.Rejection:
         reason=rejection.reason,
         retry_after_s=rejection.retry_after_s,
         predicted_ttft_s=rejection.predicted_ttft_s,
+        futile=rejection.futile,
     )
 
 
@@ -114,7 +115,7 @@ def _rejection_from_wire(request: RequestId, wire: conductor_pb2.Rejection) -> R
     except ValueError as error:
         raise WireError(f"no rejection is called {wire.code!r}") from error
     predicted_s = wire.predicted_ttft_s if wire.HasField("predicted_ttft_s") else None
-    return Rejection(request, code, wire.reason, wire.retry_after_s, predicted_s)
+    return Rejection(request, code, wire.reason, wire.retry_after_s, predicted_s, wire.futile)
 
 
 def _placement_to_wire(placement: Placement) -> conductor_pb2.Placement:

@@ -89,7 +89,7 @@ class Loop:
         if self.draining:
             raise Ending("this worker is ending")
         if len(self._tickets) >= self._max_tickets:
-            raise Full(f"{len(self._tickets)} requests are running, waiting or being handed over here")
+            raise Full(f"this worker is full ({len(self._tickets)} requests under way)")
         was_full = self._batcher.full
         refusal = self._batcher.add(sequence, now=self._clock())
         if refusal is not None:

@@ -108,9 +108,11 @@ def test_where_waiting_is_no_use_the_refusal_says_so_and_nobody_is_told_to_come_
         assert isinstance(answer, Rejection)
         assert alone in answer.reason
         assert answer.retry_after_s == LONGEST_RETRY_S
+        assert answer.futile
     answer = pools("early", queued=3000).place(ask(tokens=1000), now=0)
     assert isinstance(answer, Rejection)
     assert "idle" not in answer.reason
+    assert not answer.futile
 
 
 def test_a_request_may_want_other_times_than_are_promised() -> None:

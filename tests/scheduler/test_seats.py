@@ -83,7 +83,7 @@ def test_a_full_queue_refuses_and_says_so() -> None:
     worker.add(ask_for("a", [1]), now=0)
 
     assert worker.full
-    assert worker.add(ask_for("b", [1]), now=0) == "the queue is full: 1 sequences are waiting"
+    assert worker.add(ask_for("b", [1]), now=0) == "this worker's queue is full (1 waiting)"
 
 
 def test_limits_without_room_for_anything_are_refused() -> None:

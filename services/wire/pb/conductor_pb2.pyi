@@ -190,12 +190,15 @@ class Rejection(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_S_FIELD_NUMBER: _builtins.int
     PREDICTED_TTFT_S_FIELD_NUMBER: _builtins.int
+    FUTILE_FIELD_NUMBER: _builtins.int
     code: _builtins.str
     """"unavailable" | "overloaded" | "slo_unattainable" """
     reason: _builtins.str
     retry_after_s: _builtins.float
     predicted_ttft_s: _builtins.float
     """by which it was judged, if it was"""
+    futile: _builtins.bool
+    """the same request would be refused by an idle cluster, too"""
     def __init__(
         self,
         *,
@@ -203,10 +206,11 @@ class Rejection(_message.Message):
         reason: _builtins.str = ...,
         retry_after_s: _builtins.float = ...,
         predicted_ttft_s: _builtins.float | None = ...,
+        futile: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_predicted_ttft_s", b"_predicted_ttft_s", "predicted_ttft_s", b"predicted_ttft_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_predicted_ttft_s", b"_predicted_ttft_s", "code", b"code", "predicted_ttft_s", b"predicted_ttft_s", "reason", b"reason", "retry_after_s", b"retry_after_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_predicted_ttft_s", b"_predicted_ttft_s", "code", b"code", "futile", b"futile", "predicted_ttft_s", b"predicted_ttft_s", "reason", b"reason", "retry_after_s", b"retry_after_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__predicted_ttft_s: _TypeAlias = _typing.Literal["predicted_ttft_s"]  # noqa: Y015
     _WhichOneofArgType__predicted_ttft_s: _TypeAlias = _typing.Literal["_predicted_ttft_s", b"_predicted_ttft_s"]  # noqa: Y015

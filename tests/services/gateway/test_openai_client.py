@@ -108,6 +108,18 @@ async def test_a_retry_after_is_obeyed(client: openai.AsyncOpenAI, cluster: Fake
     assert answer.choices[0].message.content == "a"
 
 
+async def test_what_would_be_refused_by_an_idle_cluster_is_not_asked_again(
+    client: openai.AsyncOpenAI, cluster: FakeCluster
+) -> None:
+    """The client obeys a Retry-After of up to two minutes, twice."""
+    hopeless = Rejection(RequestId("r"), RejectionCode.UNATTAINABLE, "too late", 60.0, futile=True)
+    cluster.conductor.rejections = [hopeless]
+    with pytest.raises(openai.RateLimitError) as refused:
+        await client.with_options(max_retries=2).chat.completions.create(model="toy", messages=HELLO)
+    assert refused.value.response.headers["retry-after"] == "60"
+    assert len(cluster.conductor.asks) == 1
+
+
 async def test_a_stream_that_breaks_raises_and_does_not_just_end(
     client: openai.AsyncOpenAI, cluster: FakeCluster
 ) -> None:

@@ -79,7 +79,9 @@ placements = st.builds(
     promise=st.builds(Promise, promised, promised),
 )
 urgencies = st.builds(Urgency, st.just(math.inf) | st.floats(-1e6, 1e6), promised, st.sampled_from(Priority), u32)
-rejections = st.builds(Rejection, requests, st.sampled_from(RejectionCode), texts, seconds, st.none() | seconds)
+rejections = st.builds(
+    Rejection, requests, st.sampled_from(RejectionCode), texts, seconds, st.none() | seconds, st.booleans()
+)
 profiles = st.builds(
     Profile, st.tuples(seconds, seconds, seconds), st.tuples(seconds, seconds, seconds), st.tuples(seconds, seconds)
 )

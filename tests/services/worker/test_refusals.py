@@ -24,7 +24,7 @@ async def test_one_request_too_many_is_told_that_the_queue_is_full(tmp_path: Pat
         await it.until("one runs", lambda: engine.gate.steps_waiting == 1)
         queued = client.decode_call(prompt(10, 1), request="queued")
         await it.until("one waits", lambda: run.worker.batcher.snapshot().waiting == 1)
-        with pytest.raises(PeerBusy, match="running, waiting"):
+        with pytest.raises(PeerBusy, match=r"full \(2 requests under way\)"):
             await client.decode(prompt(10, 2))
         engine.gate.open()
         assert len((await read_story(running)).tokens) == len((await read_story(queued)).tokens) == 16
