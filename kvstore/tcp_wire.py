@@ -13,7 +13,8 @@ import ssl
 import struct
 import termios
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from types import TracebackType
 
 from kvstore.transfer import Failure, Reason
 
@@ -65,7 +66,7 @@ class Wire:
     def send(self, pieces: Sequence[bytes | memoryview]) -> None:
         """All of it. Raises WireFailure."""
         views = [memoryview(piece) for piece in pieces]
-        with broken():
+        with AsWireFailure():
             if self._tls is not None:
                 for view in views:
                     self._tls.sendall(view)
@@ -79,7 +80,7 @@ class Wire:
     def receive(self, views: Sequence[memoryview]) -> None:
         """Fill all of them. Raises WireFailure."""
         until = time.monotonic() + FRAME_S
-        with broken():
+        with AsWireFailure():
             if self._tls is not None:
                 for view in views:
                     _receive_tls(self._tls, view, until)
@@ -143,7 +144,7 @@ def dress(
 ) -> Wire:
     """A wire of a connected socket, after the TLS handshake where there is to be one. Raises WireFailure."""
     try:
-        with broken():
+        with AsWireFailure():
             plain.settimeout(timeout_s)
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -157,19 +158,31 @@ def dress(
         raise
 
 
-@contextlib.contextmanager
-def broken() -> Iterator[None]:
-    """OS and TLS errors as WireFailure."""
-    try:
-        yield
-    except ssl.SSLCertVerificationError as error:
-        raise WireFailure(Reason.REFUSED, f"the peer's certificate is not good: {error.verify_message}") from error
-    except (BlockingIOError, TimeoutError) as error:
-        raise WireFailure(Reason.STALLED, "nothing came or went for too long") from error
-    except ssl.SSLError as error:
-        raise WireFailure(Reason.REFUSED, f"TLS: {error.reason or error}") from error
-    except OSError as error:
-        raise WireFailure(Reason.BROKEN, f"the connection broke: {error.strerror or error}") from error
+class AsWireFailure:
+    """Around work on a socket: OS and TLS errors as WireFailure.
+
+    A class, as the generator of a ``contextmanager`` would, since Python 3.12, end in a circle of the error and its
+    frames, and views of the arena that those frames hold would live until the garbage collector comes by.
+    """
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        match error:
+            case ssl.SSLCertVerificationError():
+                reason, sentence = Reason.REFUSED, f"the peer's certificate is not good: {error.verify_message}"
+            case BlockingIOError() | TimeoutError():
+                reason, sentence = Reason.STALLED, "nothing came or went for too long"
+            case ssl.SSLError():
+                reason, sentence = Reason.REFUSED, f"TLS: {error.reason or error}"
+            case OSError():
+                reason, sentence = Reason.BROKEN, f"the connection broke: {error.strerror or error}"
+            case _:
+                return
+        raise WireFailure(reason, sentence) from error
 
 
 def _receive_tls(connected: ssl.SSLSocket, view: memoryview, until: float) -> None:

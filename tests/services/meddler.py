@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from enum import Enum
 
+from tests.services.serving import serving
+
 PORTION = 1 << 16
 
 
@@ -95,15 +97,8 @@ class Meddler:
 @asynccontextmanager
 async def meddler(target: str) -> AsyncIterator[Meddler]:
     made = Meddler(target)
-    server = await asyncio.start_server(made.connected, "127.0.0.1", 0)
-    host, port = server.sockets[0].getsockname()
-    made.address = f"{host}:{port}"
-    try:
+    async with serving(made.connected) as made.address:
         yield made
-    finally:
-        server.close()
-        made.close()
-        await server.wait_closed()
 
 
 async def _read(reader: asyncio.StreamReader) -> bytes:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from kvstore.tcp_sides import split_address
+from tests.services.serving import serving
 
 
 @dataclass
@@ -84,8 +85,5 @@ async def cable(
     target: str, *, cut_at: int = -1, flip_at: int = -1, stuck_at: int = -1, back: bool = False
 ) -> AsyncIterator[Cable]:
     laid = Cable(target, cut_at=cut_at, flip_at=flip_at, stuck_at=stuck_at, back=back)
-    server = await asyncio.start_server(laid.connected, "127.0.0.1", 0)
-    host, port = server.sockets[0].getsockname()
-    laid.address = f"{host}:{port}"
-    async with server:
+    async with serving(laid.connected) as laid.address:
         yield laid

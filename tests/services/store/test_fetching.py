@@ -15,6 +15,7 @@ from kvstore.framing import HEADER_BYTES, decode_body, decode_header, encode
 from kvstore.tcp_sides import join_address
 from services.store.peers_loop import LEFT_ALONE_S
 from services.wire.pb import common_pb2
+from tests.services.serving import serving
 from tests.services.store.cable import cable
 from tests.services.store.pair import LAYOUT, REFUSED, WRITE, names, pair
 
@@ -220,9 +221,6 @@ async def peer(said: list[bytes]) -> AsyncIterator[str]:
                 pass
         except asyncio.IncompleteReadError:
             pass
-        finally:
-            writer.transport.abort()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield join_address(*server.sockets[0].getsockname())
+    async with serving(serve) as address:
+        yield address

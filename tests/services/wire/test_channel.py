@@ -22,6 +22,7 @@ from services.wire.errors import (
     rpc_errors,
 )
 from services.wire.pb.common_pb2 import Empty
+from tests.services.serving import serving
 
 
 def always(code: grpc.StatusCode, sentence: str) -> Callable[[grpc.aio.Server], None]:
@@ -133,8 +134,7 @@ class Cable:
 @asynccontextmanager
 async def cable(target: str) -> AsyncIterator[Cable]:
     made = Cable(target)
-    async with await asyncio.start_server(made.connected, "127.0.0.1", 0) as server:
-        made.address = "{}:{}".format(*server.sockets[0].getsockname())
+    async with serving(made.connected) as made.address:
         yield made
 
 
