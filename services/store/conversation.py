@@ -70,7 +70,8 @@ class Conversation:
             raise WireError(f"{len(refs)} slots to seal came with {len(ask.checksums)} checksums")
         sealed, answers = self._node.catalog.seal(self._session.id, refs, ask.checksums, now=self._node.clock())
         self._metrics.sealed(sealed)
-        self._session.send(store_pb2.FromStore(call=call, sealed=store_pb2.Sealed(sealed=sealed)))
+        if call:  # who gives no number has nothing to do with the answer, and would only be woken by it
+            self._session.send(store_pb2.FromStore(call=call, sealed=store_pb2.Sealed(sealed=sealed)))
         self._node.settle(answers)
 
     def _acquire(self, call: int, ask: store_pb2.Acquire) -> None:

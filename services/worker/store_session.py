@@ -135,10 +135,9 @@ class StoreSession:
             self._send(ToStore(wrote=Wrote(slots=refs_to_wire(refs), first_layer=first_layer, layers=layers)))
 
     def seal(self, refs: Sequence[SlotRef], checksums: Sequence[int]) -> None:
-        """Written whole. Whether the store still wanted it is of no consequence here."""
+        """Written whole. Whether the store still wanted it is of no consequence here, so no answer is asked for."""
         if refs:
-            self._last_call += 1
-            self._send(ToStore(call=self._last_call, seal=Seal(slots=refs_to_wire(refs), checksums=checksums)))
+            self._send(ToStore(seal=Seal(slots=refs_to_wire(refs), checksums=checksums)))
 
     def discard(self, refs: Sequence[SlotRef]) -> None:
         """Granted, and not going to be sealed."""

@@ -53,9 +53,9 @@ class StoreServicer:
     def Enter(self, request, context):
         """Where workers of this host have their sessions: one connection per worker to a Unix socket, on which ToStore and
         FromStore travel, each behind its length (u32, little-endian). The first message is Hello, answered by Welcome or
-        Refused. Every other call is answered by the message of the same number, except Wrote, Release, Discard and
-        PushEnd, which have no answer; what breaks the rules is answered by Refused, and the connection ends.
-        When it ends, the session's slots and leases are freed if its lock is free, else set aside.
+        Refused. Every other call is answered by the message of the same number, except Wrote, Release, Discard, PushEnd
+        and a Seal without a number, which have no answer; what breaks the rules is answered by Refused, and the
+        connection ends. When it ends, the session's slots and leases are freed if its lock is free, else set aside.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,9 +35,9 @@ class StoreStub:
     Enter: _grpc.UnaryUnaryMultiCallable[_common_pb2.Empty, _store_pb2.Door]
     """Where workers of this host have their sessions: one connection per worker to a Unix socket, on which ToStore and
     FromStore travel, each behind its length (u32, little-endian). The first message is Hello, answered by Welcome or
-    Refused. Every other call is answered by the message of the same number, except Wrote, Release, Discard and
-    PushEnd, which have no answer; what breaks the rules is answered by Refused, and the connection ends.
-    When it ends, the session's slots and leases are freed if its lock is free, else set aside.
+    Refused. Every other call is answered by the message of the same number, except Wrote, Release, Discard, PushEnd
+    and a Seal without a number, which have no answer; what breaks the rules is answered by Refused, and the
+    connection ends. When it ends, the session's slots and leases are freed if its lock is free, else set aside.
     """
     ResetCache: _grpc.UnaryUnaryMultiCallable[_common_pb2.Empty, _common_pb2.Empty]
     """Drop every sealed block that nobody leases."""
@@ -48,9 +48,9 @@ class StoreAsyncStub(StoreStub):
     Enter: _aio.UnaryUnaryMultiCallable[_common_pb2.Empty, _store_pb2.Door]  # type: ignore[assignment]
     """Where workers of this host have their sessions: one connection per worker to a Unix socket, on which ToStore and
     FromStore travel, each behind its length (u32, little-endian). The first message is Hello, answered by Welcome or
-    Refused. Every other call is answered by the message of the same number, except Wrote, Release, Discard and
-    PushEnd, which have no answer; what breaks the rules is answered by Refused, and the connection ends.
-    When it ends, the session's slots and leases are freed if its lock is free, else set aside.
+    Refused. Every other call is answered by the message of the same number, except Wrote, Release, Discard, PushEnd
+    and a Seal without a number, which have no answer; what breaks the rules is answered by Refused, and the
+    connection ends. When it ends, the session's slots and leases are freed if its lock is free, else set aside.
     """
     ResetCache: _aio.UnaryUnaryMultiCallable[_common_pb2.Empty, _common_pb2.Empty]  # type: ignore[assignment]
     """Drop every sealed block that nobody leases."""
@@ -64,9 +64,9 @@ class StoreServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_store_pb2.Door, _abc.Awaitable[_store_pb2.Door]]:
         """Where workers of this host have their sessions: one connection per worker to a Unix socket, on which ToStore and
         FromStore travel, each behind its length (u32, little-endian). The first message is Hello, answered by Welcome or
-        Refused. Every other call is answered by the message of the same number, except Wrote, Release, Discard and
-        PushEnd, which have no answer; what breaks the rules is answered by Refused, and the connection ends.
-        When it ends, the session's slots and leases are freed if its lock is free, else set aside.
+        Refused. Every other call is answered by the message of the same number, except Wrote, Release, Discard, PushEnd
+        and a Seal without a number, which have no answer; what breaks the rules is answered by Refused, and the
+        connection ends. When it ends, the session's slots and leases are freed if its lock is free, else set aside.
         """
 
     @_abc_1.abstractmethod

@@ -129,6 +129,18 @@ async def test_blocks_are_written_by_one_session_and_read_by_another(tmp_path: P
         lock.release()
 
 
+async def test_a_seal_without_a_number_is_done_and_not_answered(tmp_path: Path, lock: SessionLock) -> None:
+    async with rig(tmp_path) as it, speaking(it) as worker:
+        store = await it.store()
+        await worker.ask(hello=hello(toy(), lock))
+        slots = await worker.write_blocks(NAMES[:2])
+        seal = store_pb2.Seal(slots=store_codec.refs_to_wire(slots), checksums=[1, 2])
+        (await worker.socket()).send(store_pb2.ToStore(seal=seal))
+        await worker.ask(allocate=store_pb2.Allocate())  # its answer is the first that is heard
+        assert store.node.catalog.snapshot().sealed == 2
+        lock.release()
+
+
 async def test_a_wait_ends_with_its_deadline(tmp_path: Path, lock: SessionLock) -> None:
     async with rig(tmp_path) as it, speaking(it) as writer, speaking(it) as reader:
         await it.store()
