@@ -31,7 +31,7 @@ class Booker:
         if not inline:
             bookings[beliefs.worker_at(pair.prefill)] = Booking(expires_s, work_s)
         begins_s = now + ttft_s + (0.0 if inline else HANDOFF_S + pair.push_s)
-        beliefs.flights.placed(ask.request, pair.decode, ask.tokens, begins_s=begins_s)
+        beliefs.flights.placed(ask.request, pair.decode, ask.tokens, begins_s=begins_s, told=not inline)
         coming, copies = self._moves(ask, at, pair, now)
         beliefs.book(ask.request, bookings, coming=tuple(it for it in coming if it.names), copies=copies, now=now)
 

@@ -14,8 +14,8 @@ import numpy as np
 from scheduler.table import NOBODY, Bools, Floats, Table
 from scheduler.vocabulary import RequestId
 
-FLIGHT = np.dtype([("worker", "i8"), ("begins_s", "f8"), ("tokens", "f8")])
-NO_FLIGHT = (NOBODY, -np.inf, 0.0)
+FLIGHT = np.dtype([("worker", "i8"), ("begins_s", "f8"), ("tokens", "f8"), ("told", "?")])
+NO_FLIGHT = (NOBODY, -np.inf, 0.0, False)
 
 EXPECTED_OUTPUT_TOKENS = 343
 """Mean output length of the public conversation trace: for how long a decode lasts until that is known; and it weighs
@@ -49,10 +49,10 @@ class Flights:
         self._table: Table[RequestId] = Table(FLIGHT, NO_FLIGHT)
         self._finished, self._lasted_s = 0.0, 0.0
 
-    def placed(self, request: RequestId, worker: int, tokens: int, *, begins_s: float) -> None:
-        """worker: its row."""
+    def placed(self, request: RequestId, worker: int, tokens: int, *, begins_s: float, told: bool) -> None:
+        """worker: its row. told: whether somebody will tell when it begins; else it has when its time has come."""
         row = self._table.add(request)
-        self._table.rows[row] = (worker, begins_s, tokens)
+        self._table.rows[row] = (worker, begins_s, tokens, told)
 
     def worker(self, request: RequestId) -> int:
         """The row of the worker that decodes it; NOBODY where that is not known."""
@@ -62,7 +62,7 @@ class Flights:
     def begun(self, request: RequestId, *, now: float) -> None:
         row = self._table.row(request)
         if row != NOBODY:
-            self._table.rows["begins_s"][row] = now
+            self._table.rows["begins_s"][row], self._table.rows["told"][row] = now, False
 
     def ended(self, request: RequestId, *, finished: bool, now: float) -> None:
         """finished: by itself, so that it says something of how long decodes last."""
@@ -94,19 +94,22 @@ class Flights:
         only short ones at first.
         """
         begins_s = self._table.column("begins_s")
-        running_s = float(np.sum(now - begins_s, where=(begins_s <= now) & (begins_s > -np.inf)))
+        runs = (begins_s <= now) & (begins_s > -np.inf) & ~self._table.column("told")
+        running_s = float(np.sum(now - begins_s, where=runs))
         return (self._lasted_s + running_s + PRIOR_SAMPLES * assumed_s) / (self._finished + PRIOR_SAMPLES)
 
     def batches(self, sequences: Floats, kv_tokens: Floats, *, at_s: float, lasts_s: float, now: float) -> Batches:
         """What all that is promised (sequences and KV tokens, by worker) comes to at a time from now on.
 
         Those that decode now and those that begin until then leave by and by; those that begin later are not there.
+        Whose prefill takes longer than was predicted has not begun, and may at any moment.
         """
         worker, begins_s = self._table.column("worker"), self._table.column("begins_s")
         tokens, rows = self._table.column("tokens"), len(sequences)
-        coming, begun = begins_s > now, (begins_s <= now) & (worker != NOBODY)
-        since_s = np.where(coming, at_s - begins_s, 0.0)
-        there = np.where(coming & (since_s >= 0.0), np.exp(-np.maximum(0.0, since_s) / lasts_s), 0.0)
+        coming = (worker != NOBODY) & ((begins_s > now) | self._table.column("told"))
+        begun = (worker != NOBODY) & ~coming
+        since_s = np.where(coming, at_s - np.maximum(begins_s, now), 0.0)
+        there = np.where(coming & (since_s > 0.0), np.exp(-np.maximum(0.0, since_s) / lasts_s), 0.0)
 
         def total(of: Bools, each: Floats) -> Floats:
             return np.bincount(worker[of], weights=each[of], minlength=rows).astype(np.float64)

@@ -8,7 +8,7 @@ import pytest
 from kvstore.names import BlockName
 from scheduler.beliefs import Beliefs
 from scheduler.conductor import Conductor
-from scheduler.replication import ASKED, COOL_DOWN_S, KEPT, MOST, SUSTAINED_S, WITHIN_S, Replication
+from scheduler.replication import ASKED, COOL_DOWN_S, KEPT, MOST, MOST_S, SUSTAINED_S, WITHIN_S, Replication
 from scheduler.vocabulary import Ask, CopyOrder, Outcome, Placement, Profile, RequestId, Role, StoreId
 from tests.scheduler.build import SIZE, names, prompt, store_report, worker_report
 
@@ -218,3 +218,34 @@ def test_whatever_happens_a_copy_goes_from_who_has_it_to_who_has_not(seed: int) 
         ordered, done = it.counts
         assert 0 <= done <= ordered
     assert it.counts[1] > 0
+
+
+def test_nothing_is_copied_to_who_is_busier_than_the_holder() -> None:
+    """Whoever is placed there would wait longer than where the prefix is."""
+
+    def copies(queued: int) -> int:
+        it = Cluster(CHAIN)
+        for number, tokens in enumerate((900, queued, queued)):
+            busy = worker_report(
+                f"p{number}",
+                Role.PREFILL,
+                store=f"s{number}",
+                profile=HALF_A_SECOND,
+                sequence=2,
+                waiting=tokens // 100,
+                queued=tokens,
+            )
+            it.conductor.worker_reported(busy, now=0)
+        it.ask(count=12, every_s=1.0)
+        return it.counts[0]
+
+    assert copies(900) == 1
+    assert copies(2000) == 0
+
+
+def test_of_a_prefix_that_would_keep_a_link_for_long_the_beginning_is_copied() -> None:
+    it = Cluster(CHAIN, link_bytes_per_s=1024 * 3 / MOST_S)
+    it.ask(count=80)
+
+    ((order,),) = it.orders.values()
+    assert order.names == CHAIN[:3]

@@ -91,18 +91,35 @@ def test_a_load_that_swings_faster_than_it_lasts_changes_nothing() -> None:
 
 
 def told(
-    *, elastic: bool = True, advises: bool = False, queued: int = 9000, running: int = 0, placed: int = 0
+    *,
+    elastic: bool = True,
+    advises: bool = False,
+    queued: int = 9000,
+    running: int = 0,
+    placed: int = 0,
+    blocks_free: int = 2000,
+    draining: str = "",
+    obeys: bool = True,
+    seconds: int = 30,
 ) -> tuple[Conductor, list[dict[str, Role]]]:
-    """Two workers of each role report every second; what each is told, by second. placed: requests, none begun."""
+    """Two workers of each role report every second; what each is told, by second. placed: requests, none begun.
+    blocks_free: at each decode worker, of 2,000. obeys: who is told to change does."""
     made, answers = Conductor(elastic=elastic, advises=advises), []
     roles = {"p0": P, "p1": P, "d0": D, "d1": D}
-    for now in range(1, 31):
+    for now in range(1, seconds + 1):
         told_now = {}
         made.store_reported(store_report(sequence=now, snapshot=True), now=now)
         for name, role in roles.items():
             tokens, sequences = (queued, 0) if role is P else (0, running + (name == "d0"))
             report = worker_report(
-                name, role, sequence=now, queued=tokens, waiting=1 if tokens else 0, running=sequences
+                name,
+                role,
+                sequence=now,
+                queued=tokens,
+                waiting=1 if tokens else 0,
+                running=sequences,
+                blocks_free=2000 if role is P else blocks_free,
+                draining=name == draining,
             )
             made.worker_reported(report, now=now)
             if name == "d1" and now == 1:
@@ -111,7 +128,8 @@ def told(
             directive = made.directive(WorkerId(name), now=now)
             if directive is not None:
                 told_now[name] = directive
-        roles |= told_now
+        if obeys:
+            roles |= told_now
         answers.append(told_now)
         made.tick(now=now)
     return made, answers
@@ -147,3 +165,20 @@ def test_it_says_why_even_where_nobody_is_told() -> None:
         assert advices == 1
         assert "d1 becomes a prefill worker" in why
         assert "prefill pool has been" in why
+
+
+def test_a_decode_pool_whose_blocks_are_taken_has_nothing_to_give() -> None:
+    assert any(told(blocks_free=1500)[1])
+    assert not any(told(blocks_free=1000)[1])
+
+
+def test_who_is_shutting_down_is_of_no_pool() -> None:
+    """The one decode worker that stays has to."""
+    assert not any(told(draining="d0")[1])
+
+
+def test_who_does_not_do_as_it_is_told_is_not_told_for_ever() -> None:
+    _, answers = told(obeys=False, seconds=int(SUSTAINED_S + COOL_DOWN_S))
+
+    assert answers.count({"d1": P}) == pytest.approx(COOL_DOWN_S / 2, abs=1)
+    assert answers[-1] == {}
