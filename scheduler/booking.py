@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from scheduler.beliefs import Beliefs, Booking
 from scheduler.coming import Coming
 from scheduler.costs import HANDOFF_S
+from scheduler.flights import EXPECTED_OUTPUT_TOKENS
 from scheduler.forecast import Forecast
 from scheduler.links import Copy
 from scheduler.pairing import Pair
@@ -31,7 +32,10 @@ class Booker:
         if not inline:
             bookings[beliefs.worker_at(pair.prefill)] = Booking(expires_s, work_s)
         begins_s = now + ttft_s + (0.0 if inline else HANDOFF_S + pair.push_s)
-        beliefs.flights.placed(ask.request, pair.decode, ask.tokens, begins_s=begins_s, told=not inline)
+        outputs = min(ask.max_new_tokens, EXPECTED_OUTPUT_TOKENS)
+        beliefs.flights.placed(
+            ask.request, pair.decode, ask.tokens, begins_s=begins_s, told=not inline, outputs=outputs
+        )
         coming, copies = self._moves(ask, at, pair, now)
         beliefs.book(ask.request, bookings, coming=tuple(it for it in coming if it.names), copies=copies, now=now)
 

@@ -14,8 +14,8 @@ import numpy as np
 from scheduler.table import NOBODY, Bools, Floats, Table
 from scheduler.vocabulary import RequestId
 
-FLIGHT = np.dtype([("worker", "i8"), ("begins_s", "f8"), ("tokens", "f8"), ("told", "?")])
-NO_FLIGHT = (NOBODY, -np.inf, 0.0, False)
+FLIGHT = np.dtype([("worker", "i8"), ("begins_s", "f8"), ("tokens", "f8"), ("outputs", "f8"), ("told", "?")])
+NO_FLIGHT = (NOBODY, -np.inf, 0.0, 0.0, False)
 
 EXPECTED_OUTPUT_TOKENS = 343
 """Mean output length of the public conversation trace: for how long a decode lasts until that is known; and it weighs
@@ -49,15 +49,23 @@ class Flights:
         self._table: Table[RequestId] = Table(FLIGHT, NO_FLIGHT)
         self._finished, self._lasted_s = 0.0, 0.0
 
-    def placed(self, request: RequestId, worker: int, tokens: int, *, begins_s: float, told: bool) -> None:
-        """worker: its row. told: whether somebody will tell when it begins; else it has when its time has come."""
+    def placed(
+        self, request: RequestId, worker: int, tokens: int, *, begins_s: float, told: bool, outputs: int = 0
+    ) -> None:
+        """worker: its row. told: whether somebody will tell when it begins; else it has when its time has come.
+        outputs: tokens that it is expected to generate."""
         row = self._table.add(request)
-        self._table.rows[row] = (worker, begins_s, tokens, told)
+        self._table.rows[row] = (worker, begins_s, tokens, outputs, told)
 
     def worker(self, request: RequestId) -> int:
         """The row of the worker that decodes it; NOBODY where that is not known."""
         row = self._table.row(request)
         return NOBODY if row == NOBODY else int(self._table.rows["worker"][row])
+
+    def outputs(self, request: RequestId) -> float:
+        """Tokens that it is expected to generate; 0 where it is not known."""
+        row = self._table.row(request)
+        return 0.0 if row == NOBODY else float(self._table.rows["outputs"][row])
 
     def begun(self, request: RequestId, *, now: float) -> None:
         row = self._table.row(request)

@@ -138,7 +138,7 @@ class Judge:
         tpot_s = estimate.step_s(profile, sequences, kv_tokens)
         self._predictions.again(request, tpot_s=tpot_s)
         load = self._predictions.tpot_bound * tpot_s / promise.tpot_s
-        blocks_tokens = kv_tokens + self._unfilled(met.sequences)[row] + EXPECTED_OUTPUT_TOKENS
+        blocks_tokens = kv_tokens + self._unfilled(met.sequences)[row] + beliefs.flights.outputs(request)
         room = sequences <= column("seats")[row]
         room &= blocks_tokens <= column("blocks_total")[row] * beliefs.block_tokens
         if load <= 1.0 and room:
