@@ -31,7 +31,8 @@ from kvstore.vocabulary import Lease, SessionId, Write
 from services.bench.rows import Row
 from services.bench.store_session import identity_of
 from services.store.node import StoreNode
-from services.store.ssd_tier import READERS, WRITERS, SsdOptions, SsdState
+from services.store.ssd_moves import READERS, WRITERS
+from services.store.ssd_tier import SsdOptions, SsdState
 from services.wire.pb.store_pb2 import FromStore
 from services.wire.store_codec import leases_from_wire
 

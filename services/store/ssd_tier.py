@@ -1,12 +1,11 @@
-"""The SSD tier's shell: opens the file, carries out the catalog's moves in threads, gives up when the disk does.
+"""The SSD tier's shell: opens the file, has the catalog's moves carried out, gives up when the disk does.
 
-The catalog decides what is written and read; here that is done, several requests at a time, and
-never in the event loop. The first error of the disk switches the tier off; the service goes on from memory.
+The catalog decides what is written and read; ``SsdMoves`` does it. The first error of the disk switches the tier off;
+the service goes on from memory.
 """
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -23,28 +22,9 @@ from kvstore.vocabulary import Answer, Demote, Promote
 from services.runtime.garbage import collector_paused, leave_alone
 from services.runtime.logs import fields
 from services.store.busy import Busy
-from services.store.io_threads import IoThreads, Lane
-
-READERS = 4
-WRITERS = 4
-"""Requests at a time, each way: two keep a fast disk busy with blocks of 1 MiB, small ones want more."""
-
-BATCH = 8
-"""Writes that the event loop is told of together, half of those under way: a quarter less work for each."""
-
-HANG_S = 10.0
-"""A disk that ends nothing for so long is as good as gone: thousands of times what a request takes."""
-
-READ = "ssd-read"
-WRITE = "ssd-write"
-"""A lane for each: whoever waits for a block does not wait for what is written behind."""
+from services.store.ssd_moves import Moved, SsdMove, SsdMoves
 
 log = logging.getLogger(__name__)
-
-Moved = tuple[bool, float]
-"""Whether the block is intact, and the seconds it took."""
-
-Over = list[tuple[Demote | Promote, Moved | Exception]]
 
 OpenFile = Callable[[Path, int, bytes, KvLayout], SsdFile]
 
@@ -107,11 +87,9 @@ class SsdTier:
         self._file: SsdFile | None = None
         self._adopted: asyncio.Future[tuple[Identity, KvLayout]] = asyncio.get_running_loop().create_future()
         self._opened = asyncio.Event()
-        self._moving = 0
-        self._progress_at = 0.0
         self._progress = asyncio.Event()
         self._opener = ThreadPoolExecutor(1, thread_name_prefix="ssd-open")
-        self._threads: IoThreads[Demote | Promote, Moved] | None = None
+        self._moves: SsdMoves | None = None
 
     @property
     def slot_bytes(self) -> int:
@@ -152,24 +130,26 @@ class SsdTier:
                 await self._open(identity, layout)
         finally:
             self._opened.set()
-        if self._threads is None:
+        moves = self._moves
+        if moves is None:
             return
         while True:
             answers: list[Answer] = []
-            for move, result in await self._ended(self._threads):
+            for move, result in await moves.ended():
                 answers += self._completed(move, result)
-            if self._hangs():
+            if moves.hangs:
                 answers += self._switch_off("the disk does not answer")
             self._settle(answers)
             self._progress.set()
 
-    def carry_out(self, move: Demote | Promote) -> None:
+    def carry_out(self, move: SsdMove) -> None:
         """Begin it; ``run`` tells the catalog when it is over."""
-        assert self._threads is not None, "there are no moves before the file is open"
-        if not self._moving:
-            self._progress_at = self._clock()
-        self._moving += 1
-        self._threads.submit(READ if isinstance(move, Promote) else WRITE, move)
+        assert self._moves is not None, "there are no moves before the file is open"
+        self._moves.begin(move)
+
+    @property
+    def _moving(self) -> bool:
+        return self._moves is not None and self._moves.under_way > 0
 
     async def written_behind(self, within_s: float) -> bool:
         """Wait until nothing is left to be written; False where that takes longer."""
@@ -206,22 +186,10 @@ class SsdTier:
     def close(self) -> None:
         """Waits for the requests that the disk has; nothing else of it is used afterwards."""
         self._opener.shutdown()
-        if self._threads is not None:
-            self._threads.close()
+        if self._moves is not None:
+            self._moves.close()
         if self._file is not None:
             self._file.close()
-
-    async def _ended(self, threads: IoThreads[Demote | Promote, Moved]) -> Over:
-        """Nothing where that takes so long that somebody should look why."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(HANG_S):
-                over = await threads.ended()
-                self._progress_at = self._clock()
-                return over
-        return []
-
-    def _hangs(self) -> bool:
-        return self._moving > 0 and self._clock() - self._progress_at >= HANG_S
 
     async def _more_progress(self) -> None:
         self._progress.clear()
@@ -241,7 +209,7 @@ class SsdTier:
             log.warning("the SSD file is begun anew", extra=fields(path=file.path, reason=file.begun_anew))
         if not file.direct:
             log.warning("no direct I/O here: the SSD file goes through the page cache", extra=fields(path=file.path))
-        self._threads = IoThreads({READ: Lane(READERS), WRITE: Lane(WRITERS, BATCH)}, self._move)
+        self._moves = SsdMoves(file, self._arena, layout, reading=self.reading, clock=self._clock)
         for _ in self._catalog.attaching_disk(file.slots, scan.entries):
             await asyncio.sleep(0)  # whoever asks meanwhile is served from memory
         leave_alone(len(scan.entries))
@@ -265,36 +233,10 @@ class SsdTier:
         self._file = self._open_file(options.path, options.size_bytes, identity.fingerprint, layout)
         return self._file.scan()
 
-    # Moving
+    # Moved
 
-    def _move(self, move: Demote | Promote) -> Moved:
-        """In a thread."""
-        file = self._file
-        assert file is not None
-        start = time.perf_counter()
-        match move:
-            case Demote():
-                with self._slot(move.source.slot) as payload:
-                    file.write(move.target.slot, move.name, move.checksum, move.tokens, payload)
-                intact = True
-            case Promote():
-                with self._slot(move.target.slot) as target, self.reading.request(self._layout.block_bytes):
-                    intact = file.read(move.source.slot, move.name, move.checksum, target)
-        return intact, time.perf_counter() - start
-
-    @property
-    def _layout(self) -> KvLayout:
-        layout = self._catalog.layout
-        assert layout is not None, "there are no moves before there is a layout"
-        return layout
-
-    def _slot(self, slot: int) -> memoryview:
-        layout = self._layout
-        return self._arena.view[slot * layout.slot_bytes : (slot + 1) * layout.slot_bytes]
-
-    def _completed(self, move: Demote | Promote, result: Moved | Exception) -> list[Answer]:
+    def _completed(self, move: SsdMove, result: Moved | Exception) -> list[Answer]:
         """Raises what is no error of the disk: a bug."""
-        self._moving -= 1
         answers: list[Answer] = []
         if isinstance(result, OSError):
             answers += self._switch_off(_words(result))

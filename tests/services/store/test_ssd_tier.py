@@ -20,7 +20,7 @@ from kvstore.ssd_format import FIRST_SLOT
 from kvstore.vocabulary import DiskEntry
 from scheduler.vocabulary import SsdReport, StoreId
 from services.store import node as node_module
-from services.store import ssd_tier as ssd_tier_module
+from services.store import ssd_moves as ssd_moves_module
 from services.store.metrics import StoreMetrics
 from services.store.reports import StoreReports
 from services.store.ssd_tier import SsdState
@@ -315,7 +315,7 @@ class Hanging(Failing):
 async def test_a_disk_that_does_not_answer_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(ssd_tier_module, "HANG_S", 0.02)
+    monkeypatch.setattr(ssd_moves_module, "HANG_S", 0.02)
     Hanging.through.clear()
 
     def open_hanging(path: Path, size_bytes: int, fingerprint: bytes, layout: KvLayout) -> SsdFile:
