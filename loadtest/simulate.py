@@ -120,7 +120,7 @@ def build(asked: Namespace, *, keep_times: bool = False) -> Simulation:
         seed=asked.seed,
         inline_max_tokens=asked.inline_max_tokens,
         replicate=asked.replicate,
-        link_bytes_per_s=machine.link_bytes_per_s,
+        link_bytes_per_s=machine.link_bytes_per_s if asked.link_rate is None else asked.link_rate,
         ssd_bytes_per_s=machine.ssd_bytes_per_s,
     )
     return Simulation(spec, conductor, chance=Random(asked.seed), keep_times=keep_times)
@@ -223,6 +223,12 @@ def _parser() -> Parser:
         choices=tuple(EVICTIONS),
         metavar="NAME",
         help=f"in both tiers: {', '.join(EVICTIONS)} [lru]",
+    )
+    add(
+        "--link-rate",
+        type=size,
+        metavar="SIZE",
+        help="bytes per second between stores that the conductor is told, until they have measured it [the profile's]",
     )
     add("--prefill-seats", type=number, default=8, metavar="N", help="sequences a prefill worker admits at a time [8]")
     add("--deaths", type=number, default=0, metavar="N", help="hosts that die and come back, chosen by the seed [0]")

@@ -4,12 +4,13 @@ Stores report the bytes that came from each other one, and the seconds in which 
 nobody else used: congestion is booked apart (``links``). From these pairs follow columns of the stores' table:
 
 # a pair's pace         seconds over bytes of what was carried lately
-# a store sends at      the best pace of its pairs as the source
-# a store receives at   the best pace of its pairs as the target
+# a store sends at      the best pace of its pairs as the source, where that is not the other end's fault
+# a store receives at   the best pace of its pairs as the target, likewise
 # a copy from a to b    the slower of what a sends at and b receives at
 
-So one slow host makes its own pairs slow and no others, and a pair that was never seen is what its ends are. A store's
-own SSD is its pair with itself. What is not measured for long is forgotten, and as told again: a link that was slow for
+So one slow host makes its own pairs slow and no others, and a pair that was never seen is what its ends are. Who has
+only met slow ones is not known for slow, where those are slow with others, too. A store's own SSD is its pair with
+itself. What is not measured for long is forgotten, and as told again: a link that was slow for
 a bad minute is avoided, so nobody would ever see that it is not any more.
 """
 
@@ -38,6 +39,9 @@ at most."""
 
 MOST_SENDERS = 64
 """To one store that are remembered; of more, those that have carried least are forgotten."""
+
+ALIKE = 1.25
+"""Paces that differ by less are the same."""
 
 LOOK_S = 1.0
 """How often what has only faded is looked at."""
@@ -126,13 +130,14 @@ class Paces:
         byte_s: Floats = pairs["seconds"] / pairs["size_bytes"]
         source, target = pairs["source"], pairs["target"]
         disks = source == target
-        links = ~disks
-        self._typical_s = float(np.median(byte_s[links])) if links.any() else self._told.link_s
+        reads = self._best(target[disks], byte_s[disks])
+        source, target, byte_s = source[~disks], target[~disks], byte_s[~disks]
+        self._typical_s = float(np.median(byte_s)) if len(byte_s) else self._told.link_s
         self._write(
             slice(0, len(self._stores.keys)),
-            self._best(source[links], byte_s[links], self._typical_s),
-            self._best(target[links], byte_s[links], self._typical_s),
-            self._best(target[disks], byte_s[disks], self._told.ssd_s),
+            self._end(source, target, byte_s),
+            self._end(target, source, byte_s),
+            np.where(np.isinf(reads), self._told.ssd_s, reads),
         )
         self._news = False
 
@@ -186,11 +191,29 @@ class Paces:
         """Every row that may have a pair; those that have none any more belong to nobody."""
         return self._pairs.rows[: len(self._pairs.keys)]
 
-    def _best(self, rows: Ints, byte_s: Floats, otherwise_s: float) -> Floats:
-        """By row of the stores' table."""
+    def _end(self, ours: Ints, theirs: Ints, byte_s: Floats) -> Floats:
+        """What a byte takes at one end of these pairs, by row of the stores' table.
+
+        No more than in the best of its pairs. Whether that much, only a pair can say whose other end does better with
+        somebody else, or has met nobody else; without one it is as most are.
+        """
+        best = self._best(ours, byte_s)
+        first = byte_s <= self._best(theirs, byte_s)[theirs]
+        firsts = np.bincount(theirs[first], minlength=len(best))
+        others = np.where(
+            first & (firsts[theirs] == 1),
+            self._best(theirs[~first], byte_s[~first])[theirs],
+            self._best(theirs, byte_s)[theirs],
+        )
+        telling = (byte_s <= ALIKE * best[ours]) & (np.isinf(others) | (ALIKE * others < byte_s))
+        known = np.zeros(len(best), dtype=np.bool_)
+        known[ours[telling]] = True
+        return np.where(known, best, np.minimum(best, self._typical_s))
+
+    def _best(self, rows: Ints, byte_s: Floats) -> Floats:
+        """By row of the stores' table; infinite where there is none."""
         best = np.full(len(self._stores.keys), inf)
         np.minimum.at(best, rows, byte_s)
-        best[np.isinf(best)] = otherwise_s
         return best
 
     def _write(self, at: int | slice, send: float | Floats, receive: float | Floats, read: float | Floats) -> None:

@@ -36,7 +36,12 @@ class Simulation:
     def __init__(self, spec: Spec, conductor: Conductor, *, chance: "Random", keep_times: bool = False) -> None:
         self.events = Events()
         machine = spec.machine
-        self.links = Links(self.events, bytes_per_s=machine.link_bytes_per_s, latency_s=machine.link_latency_s)
+        self.links = Links(
+            self.events,
+            bytes_per_s=machine.link_bytes_per_s,
+            latency_s=machine.link_latency_s,
+            slow=spec.slow_links,
+        )
         self.block_tokens = spec.block_tokens
         made = hosts(spec, self.events, self.links)
         self.stores, self.workers = made.stores, made.workers

@@ -1,6 +1,7 @@
 """What a simulated cluster is to be: how many workers on what machine, with what stores, and how they work."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from math import inf
 
 from loadtest.simulator.disturbed import Disturbed
@@ -37,6 +38,7 @@ class Spec:
     enforced: workers are told what was promised, and order their queues by it.
     hosts: how many stores the workers share, as those of ``moonpool up --hosts`` do; None: each has its own.
     disturbed: how far engines are from their profiles; None: not at all, and nobody corrects them.
+    slow_links: bytes per second of stores whose links carry less than the machine's.
     """
 
     machine: Machine
@@ -58,6 +60,7 @@ class Spec:
     enforced: bool = True
     hosts: int | None = None
     disturbed: Disturbed | None = None
+    slow_links: Mapping[StoreId, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.decode + self.mixed < 1:

@@ -28,7 +28,7 @@ from kvstore.vocabulary import (
 )
 from loadtest.simulator.events import Events
 from loadtest.simulator.links import Links
-from scheduler.vocabulary import CopyOrder, Digests, HitsReport, SsdReport, StoreId, StoreReport, StoreTarget
+from scheduler.vocabulary import Carried, CopyOrder, Digests, HitsReport, SsdReport, StoreId, StoreReport, StoreTarget
 
 DIGEST_EVERY = 50
 """The live store's."""
@@ -50,10 +50,20 @@ class Ssd:
     def __init__(self, events: Events, bytes_per_s: float) -> None:
         self._events, self._bytes_per_s = events, bytes_per_s
         self._read_s = self._written_s = 0.0
+        self._came_bytes = 0
+
+    def came(self) -> tuple[int, float]:
+        """Bytes read since this was last asked, and the seconds in which the disk was reading."""
+        size_bytes, self._came_bytes = self._came_bytes, 0
+        return size_bytes, size_bytes / self._bytes_per_s
 
     def read(self, size_bytes: int, done: Callable[[], None]) -> None:
         self._read_s = max(self._events.now, self._read_s) + size_bytes / self._bytes_per_s
-        self._events.at(self._read_s, done)
+        self._events.at(self._read_s, partial(self._was_read, size_bytes, done))
+
+    def _was_read(self, size_bytes: int, done: Callable[[], None]) -> None:
+        self._came_bytes += size_bytes
+        done()
 
     def write(self, size_bytes: int, done: Callable[[], None]) -> None:
         self._written_s = max(self._events.now, self._written_s) + size_bytes / self._bytes_per_s
@@ -264,7 +274,17 @@ class Store:
             ssd=ssd,
             digests=None if self._reports % DIGEST_EVERY else Digests(*self._catalog.digests()),
             hits=HitsReport(hits.asked, hits.dram, hits.ssd, hits.peer),
+            carried=self._carried(),
         )
+
+    def _carried(self) -> tuple[Carried, ...]:
+        """As much as a live store measures: what is on its way counts as far as it has come."""
+        came: dict[StoreId | None, tuple[int, float]] = {
+            StoreId(source): (it.size_bytes, it.seconds) for source, it in self._links.came(self.name).items()
+        }
+        if self._ssd is not None:
+            came[None] = self._ssd.came()
+        return tuple(Carried(source, size, seconds) for source, (size, seconds) in came.items() if size and seconds)
 
     def held_names(self) -> list[BlockName]:
         """Every whole block in DRAM."""

@@ -51,7 +51,7 @@ def test_a_table_is_the_codes(name: str, following: Mapping[tuple[StrEnum, StrEn
         (booking, "BOOKING_TTL_S"),
         (flights, "EXPECTED_OUTPUT_TOKENS"),
         (nobody, "RETRY_AFTER_S"),
-        *((paces, name) for name in ("SURE_S", "MEMORY_S", "HALF_LIFE_S", "MOST_SENDERS", "LOOK_S")),
+        *((paces, name) for name in ("SURE_S", "MEMORY_S", "HALF_LIFE_S", "MOST_SENDERS", "ALIKE", "LOOK_S")),
         (beliefs, "COMING_S"),
         (admission, "BATCH_LOAD"),
         (admission, "BATCH_PATIENCE_S"),

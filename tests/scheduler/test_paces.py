@@ -101,6 +101,20 @@ def test_one_slow_host_is_slow_both_ways_and_nobody_else_is() -> None:
         assert cluster.link_s(*pair) == pytest.approx(1e-8 if slow in pair else 1e-9), pair
 
 
+def test_who_has_met_only_a_host_that_is_slow_with_everybody_is_not_blamed_for_it() -> None:
+    stores = [StoreId(f"s{number}") for number in range(6)]
+    slow, sender, receiver = stores[:3]
+    cluster = Cluster(*stores)
+    fast = [(source, target) for source in stores[3:] for target in stores[3:] if source != target]
+    met = [(sender, slow), (slow, receiver), (stores[3], slow), (slow, stores[4])]
+    cluster.round(*((*pair, 100 * MB, 0.1) for pair in fast), *((*pair, 30 * MB, 0.3) for pair in met))
+
+    assert cluster.link_s(sender, receiver) == pytest.approx(1e-9)
+    assert cluster.link_s(sender, stores[5]) == pytest.approx(1e-9)
+    assert cluster.link_s(sender, slow) == pytest.approx(1e-8)
+    assert cluster.link_s(slow, receiver) == pytest.approx(1e-8)
+
+
 def test_a_store_that_has_heard_of_the_slow_one_only_is_cleared_by_the_first_other() -> None:
     cluster = Cluster(A, B, C)
     cluster.carry(A, B, 1e-8)
