@@ -91,8 +91,7 @@ def _rate(tier: str) -> Column:
 
 WORKER_COLUMNS = (
     _plain("id"),
-    _plain("role"),
-    ("state", lambda row: "draining" if row.get("draining") else "serving"),
+    ("role", lambda row: str(row.get("role", "")) + (", draining" if row.get("draining") else "")),
     _plain("pid"),
     _plain("store"),
     _plain("running"),
@@ -129,7 +128,7 @@ OTHER_COLUMNS = (_plain("id"), _plain("pid"))
 def _table(title: str, rows: list[Row], columns: tuple[Column, ...]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", expand=False)
     for place, (label, _) in enumerate(columns):
-        table.add_column(label, justify="left" if place == 0 else "right")
+        table.add_column(label, justify="left" if place == 0 else "right", no_wrap=place == 0)
     for row in rows:
         table.add_row(*(show(row) for _, show in columns))
     return table

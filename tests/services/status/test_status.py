@@ -88,6 +88,16 @@ def test_tables_name_everybody(capsys: pytest.CaptureFixture[str]) -> None:
         assert words in out
 
 
+def test_names_are_whole_on_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    worker = {"id": "prefill-10", "role": "prefill", "draining": True, "pid": 1234567, "store": "store-0"}
+    with gateway({"workers": [worker | {"device_blocks_free": 1024, "device_blocks_total": 1024}]}) as url:
+        assert main(["--url", url]) == 0
+    assert "prefill-10" in capsys.readouterr().out
+
+
 def test_tables_show_tiers_and_who_holds_leases(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,12 +138,12 @@ def test_who_drains_and_a_store_without_workers_are_told(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    workers = [{"id": "d0", "draining": True}, {"id": "d1", "draining": False}]
+    workers = [{"id": "d0", "role": "decode", "draining": True}, {"id": "d1", "role": "decode", "draining": False}]
     with gateway({"workers": workers, "stores": [{"id": "store-0", "slots_free": 0, "slots_total": 0}]}) as url:
         assert main(["--url", url]) == 0
     out = capsys.readouterr().out
-    assert re.search(r"d0 +│ +│ draining", out)
-    assert re.search(r"d1 +│ +│ +serving", out)
+    assert re.search(r"d0 +│ +decode, draining", out)
+    assert re.search(r"d1 +│ +decode │", out)
     assert "no worker yet" in out
 
 
