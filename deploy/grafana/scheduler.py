@@ -49,7 +49,7 @@ PREDICTIONS = Row(
         Panel(
             "Error of a prediction",
             "The mean of |measured - predicted| / predicted. Short requests are harder: a millisecond is much of them.",
-            "percentunit",
+            "none",
             one("max by (slo) (moonpool_prediction_error)", "{{slo}}"),
             yellow=0.5,
             red=1,
