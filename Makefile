@@ -61,8 +61,10 @@ clean: ## remove .venv and everything that was generated but is not committed
 $(RUNTIME): pyproject.toml constraints.txt $(wildcard engine/llama/*/*.[ch] kvstore/native/*.c)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Moonpool needs Python 3.11 or newer: make PYTHON=python3.11 ..")'
 	@echo 'Installing into $(VENV), which takes minutes the first time: torch is large.'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@$(PIP) -e .
+	@ls kvstore/native/copy.*so >/dev/null 2>&1 \
+		|| echo 'No C code could be built (is there a compiler?), so the engine is slower. Once there is one: make clean setup'
 	@touch $@
 
 $(EVERYTHING): $(RUNTIME)

@@ -241,7 +241,9 @@ def _open_locked(path: Path) -> int:
     except BaseException as error:
         os.close(descriptor)
         if isinstance(error, BlockingIOError):
-            raise SsdError(f"the SSD file {path} is in use by another store: give each its own --id") from error
+            raise SsdError(
+                f"the SSD file {path} is in use by another store: give each its own --data-dir or --id"
+            ) from error
         raise
     return descriptor
 

@@ -136,7 +136,7 @@ def test_a_slot_that_is_written_again_holds_the_later_block_only(path: Path) -> 
 
 def test_a_second_store_on_the_same_file_is_refused_in_a_sentence(path: Path) -> None:
     file = open_file(path)
-    with pytest.raises(SsdError, match=r"in use by another store: give each its own --id"):
+    with pytest.raises(SsdError, match=r"in use by another store: give each its own --data-dir or --id"):
         open_file(path)
     assert path.exists()
     file.close()

@@ -22,6 +22,31 @@ def test_plain_make_prints_every_target() -> None:
     assert {"setup", "up", "test", "test-all", "check", "bench", "proto", "clean"} <= set(targets)
 
 
+def made(target: str, tmp_path: Path, python: str) -> tuple[str, str]:
+    """What ``make`` tells, where an environment lies half made, and how it called a Python that is this script."""
+    stand_in, half_made = tmp_path / "python", tmp_path / "venv"
+    stand_in.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n{python}\n')
+    stand_in.chmod(0o755)
+    (half_made / "bin").mkdir(parents=True)
+    (half_made / "bin" / "python").symlink_to("/bin/false")  # as Debian leaves it where its python3-venv is missing
+    command = ["make", target, f"PYTHON={stand_in}", f"VENV={half_made}"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode != 0
+    return ran.stdout + ran.stderr, (tmp_path / "calls").read_text()
+
+
+def test_a_python_that_is_too_old_is_told_in_a_sentence(tmp_path: Path) -> None:
+    older = f'shift; exec "{sys.executable}" -c "import sys; sys.version_info = (3, 10, 4); $1"'
+    said, _ = made("up", tmp_path, older)
+    assert "Moonpool needs Python 3.11 or newer: make PYTHON=python3.11 .." in said
+    assert "Installing" not in said
+
+
+def test_an_environment_without_pip_is_made_again(tmp_path: Path) -> None:
+    _, calls = made("setup", tmp_path, 'test "$2" != venv')
+    assert calls.splitlines()[-1] == f"-m venv --clear {tmp_path / 'venv'}"
+
+
 def test_every_dependency_is_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
