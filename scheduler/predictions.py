@@ -9,7 +9,7 @@ decides anything. Both correct what is read, never the record: one that fed on i
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import exp, inf, log
 
 from scheduler.vocabulary import Measured, Promise, RequestId
@@ -60,23 +60,21 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Of predictions of one kind. ratio: geometric mean of measured over predicted. error: mean of
-    |measured - predicted| / predicted. None: nothing was measured yet."""
+    """Of predictions of one kind, so many of them measured. ratio: geometric mean of measured over predicted. error:
+    mean of |measured - predicted| / predicted. None: nothing was measured yet. bound: what admission multiplies by."""
 
     count: int = 0
     ratio: float | None = None
     error: float | None = None
+    bound: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
     """Of the predictions that are kept, see ``Agreement``. links, disks: of what stores have told of their carrying."""
 
-    count: int = 0
-    ttft_ratio: float | None = None
-    ttft_error: float | None = None
-    tpot_ratio: float | None = None
-    tpot_error: float | None = None
+    ttft: Agreement = Agreement()
+    tpot: Agreement = Agreement()
     links: Agreement = Agreement()
     disks: Agreement = Agreement()
 
@@ -198,8 +196,9 @@ class Predictions:
     def accuracy(self) -> Accuracy:
         ttfts = [(each.ttft_s, each.measured.ttft_s) for each in self.kept]
         tpots = [(each.tpot_s, each.measured.tpot_s) for each in self.kept]
-        ttft, tpot = agreement(ttfts), agreement(tpots)
-        return Accuracy(len(self.kept), ttft.ratio, ttft.error, tpot.ratio, tpot.error)
+        return Accuracy(
+            replace(agreement(ttfts), bound=self.ttft_bound), replace(agreement(tpots), bound=self.tpot_bound)
+        )
 
 
 def agreement(pairs: Sequence[tuple[float, float | None]]) -> Agreement:

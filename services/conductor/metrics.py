@@ -57,16 +57,15 @@ class ConductorCollector:
             "How far predictions are off: the mean of |measured - predicted| / predicted, by promise",
             labels=["slo"],
         )
-        accuracy = snapshot.accuracy
-        for slo, mean, off in (
-            ("ttft", accuracy.ttft_ratio, accuracy.ttft_error),
-            ("tpot", accuracy.tpot_ratio, accuracy.tpot_error),
-        ):
-            if mean is not None and off is not None:
-                ratio.add_metric([slo], mean)
-                error.add_metric([slo], off)
-        yield ratio
-        yield error
+        bound = GaugeMetricFamily(
+            "moonpool_prediction_bound", "What admission multiplies predictions by, by promise", labels=["slo"]
+        )
+        for slo, agreement in (("ttft", snapshot.accuracy.ttft), ("tpot", snapshot.accuracy.tpot)):
+            bound.add_metric([slo], agreement.bound)
+            if agreement.ratio is not None and agreement.error is not None:
+                ratio.add_metric([slo], agreement.ratio)
+                error.add_metric([slo], agreement.error)
+        yield from (ratio, error, bound)
         yield from _paces(snapshot)
         workers = GaugeMetricFamily("moonpool_workers", "Live workers", labels=["role"])
         count = Counter(worker.role for worker in snapshot.workers)

@@ -75,5 +75,9 @@ class ConductorService(conductor_pb2_grpc.ConductorServicer):
                 workers=snapshot.workers,
                 stores=snapshot.stores,
                 placements={decision.value: count for decision, count in snapshot.decisions.items()},
+                ttft=snapshot.accuracy.ttft,
+                tpot=snapshot.accuracy.tpot,
+                refused=snapshot.refused,
+                role_changes=snapshot.role_changes,
             )
         )

@@ -1,6 +1,6 @@
 """A gateway's status document as tables for people. Pure; tolerates fields that are missing or new."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -45,13 +45,28 @@ def _headline(document: Document) -> str:
         lines.append("gone: " + ", ".join(f"{each.get('id')} ({each.get('for_s', 0):.0f} s)" for each in gone))
     placements: Mapping[str, int] = document.get("placements") or {}
     lines += [f"placements: {count} {why}" for why, count in sorted(placements.items())]
-    return "\n".join(lines)
+    if document.get("refused"):
+        lines.append(f"refused as too late: {document['refused']}")
+    if document.get("role_changes"):
+        lines.append(f"changes of role: {document['role_changes']}")
+    return "\n".join([*lines, *_predicted(document)])
 
 
 def _state(document: Document) -> str:
     if document.get("not_serving"):
         return "not serving"
     return "degraded" if document.get("degraded") else "serving"
+
+
+def _predicted(document: Document) -> Iterator[str]:
+    """A line for TTFT and one for TPOT, once something was measured."""
+    predictions: Mapping[str, Row] = document.get("predictions") or {}
+    for of, known in predictions.items():
+        if known.get("ratio") is not None and known.get("error") is not None:
+            yield (
+                f"{of.upper()}: {known['ratio']:.2f} times what was predicted, off by {known['error']:.0%}"
+                f" (last {known.get('count', 0)})"
+            )
 
 
 def _plain(key: str) -> Column:

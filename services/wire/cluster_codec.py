@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kvstore.layout import Identity
+from scheduler.predictions import Agreement
 from scheduler.vocabulary import StoreReport, WorkerReport
 from services.wire.codec import identity_from_wire, identity_to_wire
 from services.wire.pb import conductor_pb2
@@ -19,7 +20,8 @@ from services.wire.report_codec import (
 class Cluster:
     """What a conductor believes of its cluster, and which process it is itself; names are left out.
 
-    placements: how many were handed over, or not, by why.
+    placements: how many were handed over, or not, by why. ttft, tpot: what was predicted beside what happened.
+    refused: for being late.
     """
 
     conductor: str
@@ -29,6 +31,10 @@ class Cluster:
     workers: tuple[WorkerReport, ...]
     stores: tuple[StoreReport, ...]
     placements: Mapping[str, int] = field(default_factory=dict)
+    ttft: Agreement = Agreement()
+    tpot: Agreement = Agreement()
+    refused: int = 0
+    role_changes: int = 0
 
 
 def cluster_to_wire(cluster: Cluster) -> conductor_pb2.Cluster:
@@ -40,6 +46,10 @@ def cluster_to_wire(cluster: Cluster) -> conductor_pb2.Cluster:
         workers=map(worker_report_to_wire, cluster.workers),
         stores=map(store_report_to_wire, cluster.stores),
         placements=cluster.placements,
+        ttft=_agreement_to_wire(cluster.ttft),
+        tpot=_agreement_to_wire(cluster.tpot),
+        refused=cluster.refused,
+        role_changes=cluster.role_changes,
     )
 
 
@@ -52,4 +62,23 @@ def cluster_from_wire(wire: conductor_pb2.Cluster) -> Cluster:
         workers=tuple(map(worker_report_from_wire, wire.workers)),
         stores=tuple(map(store_report_from_wire, wire.stores)),
         placements=dict(wire.placements),
+        ttft=_agreement_from_wire(wire.ttft),
+        tpot=_agreement_from_wire(wire.tpot),
+        refused=wire.refused,
+        role_changes=wire.role_changes,
+    )
+
+
+def _agreement_to_wire(agreement: Agreement) -> conductor_pb2.Predicted:
+    return conductor_pb2.Predicted(
+        count=agreement.count, ratio=agreement.ratio, error=agreement.error, bound=agreement.bound
+    )
+
+
+def _agreement_from_wire(wire: conductor_pb2.Predicted) -> Agreement:
+    return Agreement(
+        count=wire.count,
+        ratio=wire.ratio if wire.HasField("ratio") else None,
+        error=wire.error if wire.HasField("error") else None,
+        bound=wire.bound,
     )

@@ -392,10 +392,10 @@ def test_predictions_are_kept_beside_what_happened_and_correct_what_admission_re
         made.place(ask(f"{number}", tokens=1000), now=0)
         made.outcome(RequestId(f"{number}"), Outcome.FINISHED, now=0, measured=Measured(3 * raw_s, 0.02))
 
-    accuracy = made.snapshot().accuracy
+    accuracy = made.snapshot().accuracy.ttft
     assert accuracy.count == 100
-    assert accuracy.ttft_ratio == pytest.approx(3.0)
-    assert accuracy.ttft_error == pytest.approx(2.0)
+    assert accuracy.ratio == pytest.approx(3.0)
+    assert accuracy.error == pytest.approx(2.0)
     hurried = replace(ask("x", tokens=1000), ttft_slo_s=1.5 * raw_s)
     answer = made.place(hurried, now=0)
     assert isinstance(answer, Rejection)

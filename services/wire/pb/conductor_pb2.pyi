@@ -805,9 +805,16 @@ class Cluster(_message.Message):
     WORKERS_FIELD_NUMBER: _builtins.int
     STORES_FIELD_NUMBER: _builtins.int
     PLACEMENTS_FIELD_NUMBER: _builtins.int
+    TTFT_FIELD_NUMBER: _builtins.int
+    TPOT_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    ROLE_CHANGES_FIELD_NUMBER: _builtins.int
     conductor: _builtins.str
     pid: _builtins.int
     handoffs: _builtins.int
+    refused: _builtins.int
+    """for being late"""
+    role_changes: _builtins.int
     @_builtins.property
     def identity(self) -> _common_pb2.Identity: ...
     @_builtins.property
@@ -822,6 +829,12 @@ class Cluster(_message.Message):
     def placements(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """by decision: handed over or not, and why"""
 
+    @_builtins.property
+    def ttft(self) -> Global___Predicted:
+        """predictions beside what happened"""
+
+    @_builtins.property
+    def tpot(self) -> Global___Predicted: ...
     def __init__(
         self,
         *,
@@ -832,13 +845,55 @@ class Cluster(_message.Message):
         workers: _abc.Iterable[Global___WorkerReport] | None = ...,
         stores: _abc.Iterable[Global___StoreReport] | None = ...,
         placements: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        ttft: Global___Predicted | None = ...,
+        tpot: Global___Predicted | None = ...,
+        refused: _builtins.int = ...,
+        role_changes: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_identity", b"_identity", "identity", b"identity"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_identity", b"_identity", "identity", b"identity", "tpot", b"tpot", "ttft", b"ttft"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_identity", b"_identity", "conductor", b"conductor", "handoffs", b"handoffs", "identity", b"identity", "pid", b"pid", "placements", b"placements", "stores", b"stores", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_identity", b"_identity", "conductor", b"conductor", "handoffs", b"handoffs", "identity", b"identity", "pid", b"pid", "placements", b"placements", "refused", b"refused", "role_changes", b"role_changes", "stores", b"stores", "tpot", b"tpot", "ttft", b"ttft", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__identity: _TypeAlias = _typing.Literal["identity"]  # noqa: Y015
     _WhichOneofArgType__identity: _TypeAlias = _typing.Literal["_identity", b"_identity"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__identity) -> _WhichOneofReturnType__identity | None: ...
 
 Global___Cluster: _TypeAlias = Cluster  # noqa: Y015
+
+@_typing.final
+class Predicted(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    RATIO_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    BOUND_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    ratio: _builtins.float
+    """measured over predicted, geometric mean; unset before the first"""
+    error: _builtins.float
+    """mean of |measured - predicted| / predicted"""
+    bound: _builtins.float
+    """what admission multiplies predictions by"""
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        ratio: _builtins.float | None = ...,
+        error: _builtins.float | None = ...,
+        bound: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_ratio", b"_ratio", "error", b"error", "ratio", b"ratio"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "_ratio", b"_ratio", "bound", b"bound", "count", b"count", "error", b"error", "ratio", b"ratio"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__error: _TypeAlias = _typing.Literal["error"]  # noqa: Y015
+    _WhichOneofArgType__error: _TypeAlias = _typing.Literal["_error", b"_error"]  # noqa: Y015
+    _WhichOneofReturnType__ratio: _TypeAlias = _typing.Literal["ratio"]  # noqa: Y015
+    _WhichOneofArgType__ratio: _TypeAlias = _typing.Literal["_ratio", b"_ratio"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__error) -> _WhichOneofReturnType__error | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ratio) -> _WhichOneofReturnType__ratio | None: ...
+
+Global___Predicted: _TypeAlias = Predicted  # noqa: Y015

@@ -31,7 +31,11 @@ def test_predictions_are_shown_against_what_was_measured_once_something_was() ->
     placement = conductor.place(ask("a", 640), now=0.0)
     assert isinstance(placement, Placement)
     conductor.outcome(RequestId("a"), Outcome.FINISHED, now=1.0, measured=Measured(ttft_s=2.0))
-    kept = conductor.snapshot().accuracy.ttft_ratio
+    assert (
+        registry.get_sample_value("moonpool_prediction_bound", {"slo": "ttft"})
+        == conductor.snapshot().accuracy.ttft.bound
+    )
+    kept = conductor.snapshot().accuracy.ttft.ratio
     assert kept is not None
     assert registry.get_sample_value("moonpool_prediction_ratio", {"slo": "ttft"}) == pytest.approx(kept)
     assert registry.get_sample_value("moonpool_prediction_ratio", {"slo": "tpot"}) is None, "nothing was measured of it"

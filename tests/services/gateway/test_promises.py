@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -121,10 +121,15 @@ async def test_a_conductor_keeps_what_was_measured_beside_what_it_predicted(clus
     async with promising(cluster, text, conductor) as gateway:
         for _ in range(3):
             await gateway.http.post("/v1/completions", json=ASK)
-    accuracy = conductor.snapshot().accuracy  # a gateway that closes has told every outcome
+    accuracy = conductor.snapshot().accuracy.ttft  # a gateway that closes has told every outcome
     assert accuracy.count == 3
-    assert accuracy.ttft_ratio is not None
-    assert accuracy.ttft_ratio > 0
+    assert accuracy.ratio is not None
+    assert accuracy.ratio > 0
+    async with promising(cluster, text, conductor) as gateway:
+        shown = (await gateway.http.get("/status")).json()
+    assert shown["predictions"]["ttft"] == asdict(accuracy)
+    assert shown["predictions"]["tpot"] == asdict(conductor.snapshot().accuracy.tpot)
+    assert (shown["refused"], shown["role_changes"]) == (0, 0)
 
 
 async def test_workers_are_told_what_was_promised_and_how_much_of_it_is_left(cluster: FakeCluster, text: Text) -> None:

@@ -17,6 +17,12 @@ STATUS = {
     "fingerprint": "ab" * 32,
     "handoffs": 7,
     "placements": {"handed over": 7, "inline, sooner": 5},
+    "refused": 3,
+    "role_changes": 2,
+    "predictions": {
+        "ttft": {"count": 12, "ratio": 1.25, "error": 0.3, "bound": 1.5},
+        "tpot": {"count": 0, "ratio": None, "error": None, "bound": 1.0},
+    },
     "workers": [
         {"id": "decode-0", "role": "decode", "pid": 12, "running": 1, "waiting": 2, "device_blocks_free": 3}
         | {"device_blocks_total": 9, "new_field": "x"}
@@ -78,6 +84,9 @@ def test_tables_name_everybody(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (
         "handoffs 7",
         "placements: 5 inline, sooner",
+        "refused as too late: 3",
+        "changes of role: 2",
+        "TTFT: 1.25 times what was predicted, off by 30% (last 12)",
         "decode-0",
         "3 / 9",
         "store-0",
@@ -86,6 +95,7 @@ def test_tables_name_everybody(capsys: pytest.CaptureFixture[str]) -> None:
         "14",
     ):
         assert words in out
+    assert "TPOT" not in out  # of which nothing is known yet
 
 
 def test_names_are_whole_on_a_narrow_terminal(

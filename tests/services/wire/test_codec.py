@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from kvstore.digest import Digest
 from kvstore.layout import Identity, KvLayout
 from kvstore.names import BlockName
+from scheduler.predictions import Agreement
 from scheduler.vocabulary import (
     Ask,
     Carried,
@@ -133,6 +134,8 @@ store_reports = st.builds(
         st.builds(Carried, st.none() | ids.map(StoreId), st.integers(1, 2**64 - 1), st.floats(1e-9, 1e6)), max_size=3
     ).map(tuple),
 )
+positive = st.floats(0, 1e6)
+agreements = st.builds(Agreement, u64, st.none() | positive, st.none() | positive, positive)
 clusters = st.builds(
     cluster_codec.Cluster,
     ids,
@@ -142,6 +145,10 @@ clusters = st.builds(
     st.lists(worker_reports, max_size=2).map(tuple),
     st.lists(store_reports, max_size=2).map(tuple),
     st.dictionaries(ids, u64, max_size=4),
+    agreements,
+    agreements,
+    u64,
+    u64,
 )
 
 
