@@ -11,6 +11,7 @@ from random import Random
 from kvstore.layout import Identity
 from kvstore.names import BlockName
 from scheduler.conductor import Conductor
+from scheduler.prefixes import PrefixIndex
 from scheduler.vocabulary import (
     Ask,
     Carried,
@@ -37,6 +38,9 @@ CHUNK = 4096
 
 SOURCES = 4
 """From which a store has received something since its report before."""
+
+STORES, QUESTIONS = 1000, 200
+"""Of the index alone."""
 
 Clock = Callable[[], float]
 
@@ -129,8 +133,28 @@ def measure(
         yield Row(f"place_p50_{count}", times[len(times) // 2] * 1e3, "ms")
         yield Row(f"place_p99_{count}", times[int(len(times) * 0.99)] * 1e3, "ms")
         yield Row(f"place_rate_{count}", len(times) / sum(times), "placements/s")
+    for held_by, seconds in longest(Random(seed), clock).items():
+        yield Row(f"longest_{NAMES}_{held_by}", seconds * 1e3, "ms")
     yield Row("ingest", blocks / ingest_s, "blocks/s")
     yield Row("memory", grown_bytes / blocks, "bytes/block")
+
+
+def longest(rng: Random, clock: Clock) -> dict[str, float]:
+    """Median seconds of one question for the longest prefix of an ask in each of ``STORES`` stores: where a few of them
+    hold it, and where every store holds another length of it."""
+    prompt, taken = tuple(_names(rng, NAMES)), {}
+    for held_by, holders in (("few", 4), ("all", STORES)):
+        index = PrefixIndex()
+        for number in range(STORES):
+            some = prompt[: rng.randrange(NAMES + 1)] if number < holders else ()
+            index.gained(StoreId(f"store-{number}"), (*some, *_names(rng, 16)))  # and names of its own
+        times = []
+        for _ in range(QUESTIONS):
+            started = clock()
+            index.longest(prompt)
+            times.append(clock() - started)
+        taken[held_by] = sorted(times)[QUESTIONS // 2]
+    return taken
 
 
 def _place(made: Cluster, asks: int, clock: Clock) -> list[float]:

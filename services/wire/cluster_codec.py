@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kvstore.layout import Identity
-from scheduler.predictions import Agreement
+from scheduler.predictions import NOTHING_KNOWN, Agreement
 from scheduler.vocabulary import StoreReport, WorkerReport
 from services.wire.codec import identity_from_wire, identity_to_wire
 from services.wire.pb import conductor_pb2
@@ -31,8 +31,8 @@ class Cluster:
     workers: tuple[WorkerReport, ...]
     stores: tuple[StoreReport, ...]
     placements: Mapping[str, int] = field(default_factory=dict)
-    ttft: Agreement = Agreement()
-    tpot: Agreement = Agreement()
+    ttft: Agreement = NOTHING_KNOWN.ttft
+    tpot: Agreement = NOTHING_KNOWN.tpot
     refused: int = 0
     role_changes: int = 0
 

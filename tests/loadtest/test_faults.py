@@ -106,6 +106,16 @@ def test_coasting_is_equal_to_stepping_whatever_goes_wrong(seed: int) -> None:
     assert run(THREE, requests, wrong) == run(replace(THREE, coasting=False), requests, wrong)
 
 
+def test_there_are_as_many_faults_as_were_asked_for_and_slow_hosts_are_slow() -> None:
+    wrong = faults(hosts=6, span_s=100.0, deaths=2, slow=3, silences=4, chance=Random(1))
+
+    assert [sum(isinstance(each, kind) for each in wrong) for kind in (Death, Slow, Silence)] == [2, 3, 4]
+    assert all(2.0 <= each.factor <= 5.0 for each in wrong if isinstance(each, Slow))
+    assert all(0 <= each.host < 6 and 0.0 <= each.at_s <= 100.0 for each in wrong)
+    ends_s = [each.back_s if isinstance(each, Death) else each.until_s for each in wrong]
+    assert all(5.0 <= end_s - each.at_s <= 60.0 for each, end_s in zip(wrong, ends_s, strict=True))
+
+
 def test_faults_are_a_function_of_their_seed() -> None:
     def made(seed: int) -> list[Fault]:
         return faults(hosts=6, span_s=100.0, deaths=2, slow=2, silences=2, chance=Random(seed))

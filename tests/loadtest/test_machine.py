@@ -47,6 +47,12 @@ def test_three_million_tokens_fit_a_nodes_dram() -> None:
     assert a800.dram_bytes // a800.kv_bytes == 3_000_000
 
 
+def test_what_the_weights_leave_of_nine_tenths_of_the_accelerators_memory_is_for_kv() -> None:
+    left_bytes = 0.9 * 8 * 80e9 - 70.6e9 * 2
+
+    assert profiles.load("a800x8-llama3-70b").device_tokens == int(left_bytes / (320 * 1024))
+
+
 def test_a_measured_machine_explains_its_measurements() -> None:
     smollm2 = profiles.load("cpu-smollm2").profile
 

@@ -7,8 +7,10 @@ from random import Random
 import pytest
 
 from loadtest.request import Request, Span
+from loadtest.simulator.events import Events
 from loadtest.simulator.record import Record
 from loadtest.simulator.spec import Coupled, Spec
+from loadtest.simulator.store import Ssd
 from loadtest.workload import chats, poisson, shared_prefixes, swarm
 from loadtest.workload.chats import Chat
 from loadtest.workload.lengths import Lengths
@@ -224,6 +226,32 @@ def test_seats_and_blocks_run_short_and_everybody_is_served() -> None:
     records = run(cramped, mix(rate_per_s=100.0))
 
     assert all(record.ended_s is not None for record in records)
+
+
+def test_reads_from_an_ssd_queue_for_one_another_and_so_do_writes() -> None:
+    events = Events()
+    disk, ended = Ssd(events, 1e9), list[tuple[str, float]]()
+    for size in (200_000_000, 100_000_000):
+        disk.read(size, lambda: ended.append(("read", events.now)))
+        disk.write(size, lambda: ended.append(("written", events.now)))
+    events.at(1.0, lambda: disk.read(100_000_000, lambda: ended.append(("read", events.now))))
+    events.run()
+
+    assert [(what, round(at_s, 6)) for what, at_s in ended] == [
+        ("read", 0.2), ("written", 0.2), ("read", 0.3), ("written", 0.3), ("read", 1.1)
+    ]  # fmt: skip
+
+
+def test_more_dram_finds_more_again() -> None:
+    contents = [Request(0.5 + place, (Span(place % 12, 1280),), Span(99, 1)) for place in range(36)]
+    cached = [
+        sum(record.cached_tokens for record in run(spec(dram_bytes=slots * 64 * 1024, prefill=1, decode=1,
+            machine=machine(device_tokens=30 * 64)), contents, inline_max_tokens=0))
+        for slots in (60, 120, 400)
+    ]  # fmt: skip
+
+    assert cached == sorted(cached)
+    assert cached[0] < cached[-1] == 24 * 1216  # all but the last block, from the second time on
 
 
 def test_an_ssd_keeps_what_dram_forgets() -> None:

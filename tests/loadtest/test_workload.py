@@ -65,6 +65,13 @@ def test_a_chats_next_prompt_is_all_that_was_said_and_a_question() -> None:
     assert len({request.prompt[0] for request in workload}) == 1  # the system prompt
 
 
+def test_readers_think_for_as_long_as_is_said_in_the_mean_and_some_far_longer() -> None:
+    thought_s = [after.at_s for _, after in turns(chats(constant(1.0), 3000, Chat(think_s=4.0), chance=chance()))]
+
+    assert mean(thought_s) == pytest.approx(4.0, rel=0.05)
+    assert pstdev(thought_s) == pytest.approx(4.0, rel=0.1)  # exponential
+
+
 def test_different_chats_share_only_the_system_prompt() -> None:
     workload = chats(constant(1.0), 50, Chat(system_tokens=0), chance=chance())
 
@@ -90,6 +97,13 @@ def test_a_swarm_is_a_root_and_branches_that_go_on_by_themselves() -> None:
     assert all(request.prompt[:2] == (*root.prompt, root.output) for request in workload[1:])
     for before, after in turns(workload):
         assert after.prompt[:-1] == (*before.prompt, before.output)
+
+
+def test_tools_take_as_long_as_is_said_in_the_mean() -> None:
+    workload = swarm(Swarm(tool_s=0.5), chance=chance())
+
+    assert len(workload) == 1 + 32 * 200  # hundreds of turns in each
+    assert mean(request.at_s for request in workload[1:]) == pytest.approx(0.5, rel=0.05)
 
 
 def test_a_branch_ends_before_its_prompt_is_too_long() -> None:

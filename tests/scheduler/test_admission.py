@@ -21,7 +21,7 @@ from scheduler.admission import (
 from scheduler.conductor import Conductor
 from scheduler.estimate import step_s
 from scheduler.refusals import told
-from scheduler.shares import Shares
+from scheduler.shares import HALF_LIFE_S, Shares
 from scheduler.vocabulary import (
     Ask,
     Measured,
@@ -547,6 +547,16 @@ def test_shares_are_of_all_that_was_had_and_half_as_much_counts_after_a_half_lif
         if len(had) > 1:
             assert sum(had) == pytest.approx(len(had))
     assert Shares().excess("a", now=0.0) == 1.0
+
+
+def test_what_a_tenant_had_counts_half_after_a_half_life() -> None:
+    shares = Shares()
+    shares.had("early", 4.0, now=0.0)
+    shares.had("late", 2.0, now=HALF_LIFE_S)
+
+    assert shares.excess("early", now=HALF_LIFE_S) == pytest.approx(1.0)
+    shares.had("late", 2.0, now=2.0 * HALF_LIFE_S)
+    assert shares.excess("late", now=2.0 * HALF_LIFE_S) == pytest.approx(2.0 * 3.0 / 4.0)
 
 
 def test_under_overload_tenants_get_even_shares_though_they_ask_unevenly() -> None:
