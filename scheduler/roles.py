@@ -2,7 +2,8 @@
 
 A change pays back slowly and hurts at once, so three things stand before it: two thresholds with a wide gap (a pool
 is short above one, and may give below the other), a time for which that must have held without a break, and a
-cool-down after each change. The giving pool keeps a worker, and must not be short itself afterwards.
+cool-down after each change, whichever conductor told it. The giving pool keeps a worker, and must not be short itself
+afterwards. A pool that has lost all its workers is short, too.
 """
 
 from dataclasses import dataclass, field
@@ -46,6 +47,10 @@ class Balance:
     since_s: float = 0.0
     changed_s: float | None = None
 
+    def rests(self, *, now: float) -> None:
+        """Somebody has changed, whoever told it to."""
+        self.changed_s = self.since_s = now
+
     def wanted(self, pools: Pools, *, now: float) -> Role | None:
         """The role that one worker of the other pool should take now; whoever asks sees to it."""
         short = _short(pools)
@@ -55,7 +60,7 @@ class Balance:
             return None
         if self.changed_s is not None and now - self.changed_s < COOL_DOWN_S:
             return None
-        self.changed_s, self.since_s = now, now
+        self.rests(now=now)
         return short
 
 
@@ -83,6 +88,10 @@ class Roles:
     advices: int = 0
     why: str = ""
     _balance: Balance = field(default_factory=Balance)
+    _known: dict[WorkerId, tuple[int, Role]] = field(default_factory=dict)
+    """Incarnation and role of who serves, as of the last look."""
+    _had: set[Role] = field(default_factory=set)
+    """Roles that somebody has had."""
     _directives: dict[WorkerId, tuple[Role, float]] = field(default_factory=dict)
 
     def look(self, beliefs: Beliefs, promise: Promise, *, dry: bool = False, now: float) -> None:
@@ -91,14 +100,17 @@ class Roles:
         dry: only say that it should.
         """
         serving = [it for it in beliefs.workers.values() if beliefs.alive(it.heard_s, now) and not it.report.draining]
+        if self._somebody_changed(serving):
+            self._balance.rests(now=now)
         prefill, decode = ([it for it in serving if it.report.role is role] for role in (Role.PREFILL, Role.DECODE))
-        loads = [_load([_prefill_load(it, beliefs, promise) for it in prefill])]
-        loads.append(_load([_decode_load(it, promise) for it in decode]))
+        loads = [_load([_prefill_load(it, beliefs, promise) for it in prefill], bereft=self._bereft(Role.PREFILL))]
+        loads.append(_load([_decode_load(it, promise) for it in decode], bereft=self._bereft(Role.DECODE)))
         wanted = self._balance.wanted(Pools(loads[0], loads[1], len(prefill), len(decode)), now=now)
         if wanted is None:
             return
         giving = decode if wanted is Role.PREFILL else prefill
-        least = min(giving, key=lambda it: (_now(it, beliefs, "sequences"), it.report.worker))
+        # By reports alone, which other conductors hear, too, so that they tell the same one.
+        least = min(giving, key=lambda it: (it.report.running + it.report.waiting, it.report.worker))
         self.advices += 1
         self.why = (
             f"{least.report.worker} becomes a {wanted} worker: for {SUSTAINED_S:.0f} s the load of the prefill pool"
@@ -107,6 +119,20 @@ class Roles:
         if not dry:
             self._directives[least.report.worker] = (wanted, now + COOL_DOWN_S / 2)
             self.changes += 1
+
+    def _somebody_changed(self, serving: list[WorkerBelief]) -> bool:
+        """Since the last look; another conductor may have told it to."""
+        before = self._known
+        self._known = {it.report.worker: (it.report.incarnation, it.report.role) for it in serving}
+        self._had.update(it.report.role for it in serving)
+        return any(
+            worker in before and before[worker][0] == incarnation and before[worker][1] is not role
+            for worker, (incarnation, role) in self._known.items()
+        )
+
+    def _bereft(self, role: Role) -> bool:
+        """Nobody is left who could do this, though somebody could."""
+        return role in self._had and not {role, Role.MIXED} & {of for _, of in self._known.values()}
 
     def directive(self, worker: WorkerId, beliefs: Beliefs, *, now: float) -> Role | None:
         """None: it keeps its role, or has taken the other one."""
@@ -118,8 +144,11 @@ class Roles:
         return role
 
 
-def _load(loads: list[float]) -> float:
-    return sum(loads) / len(loads) if loads else 0.0
+def _load(loads: list[float], *, bereft: bool) -> float:
+    """The mean; of a pool without anybody nothing is asked, unless it has lost everybody."""
+    if loads:
+        return sum(loads) / len(loads)
+    return inf if bereft else 0.0
 
 
 def _now(worker: WorkerBelief, beliefs: Beliefs, column: str) -> float:

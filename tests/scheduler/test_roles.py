@@ -1,5 +1,6 @@
 """Workers change their roles when that is worth it, one at a time, and never to and fro."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 from random import Random
 
@@ -182,3 +183,50 @@ def test_who_does_not_do_as_it_is_told_is_not_told_for_ever() -> None:
 
     assert answers.count({"d1": P}) == pytest.approx(COOL_DOWN_S / 2, abs=1)
     assert answers[-1] == {}
+
+
+def tell(conductors: Sequence[Conductor], roles: dict[str, Role], *, queued: int, now: float) -> None:
+    """Everybody reports to all, one conductor after the other, and does what the first that tells it says."""
+    for name, role in list(roles.items()):
+        tokens = queued if role is P else 0
+        report = worker_report(name, role, sequence=round(10 * now), queued=tokens, waiting=1 if tokens else 0)
+        for made in conductors:
+            made.worker_reported(report, now=now)
+            roles[name] = made.directive(WorkerId(name), now=now) or roles[name]
+    for made in conductors:
+        made.store_reported(store_report(sequence=round(10 * now), snapshot=True), now=now)
+        made.tick(now=now)
+
+
+def test_two_conductors_make_one_change_though_only_one_of_them_is_asked() -> None:
+    """The one that is asked has booked seats for who is still to be prefilled, more of them at the first worker."""
+    conductors, roles = (
+        [Conductor(elastic=True), Conductor(elastic=True)],
+        {"p0": P, "p1": P, "d0": D, "d1": D, "d2": D},
+    )
+    tell(conductors, roles, queued=9000, now=1.0)
+    for number in range(4):
+        assert isinstance(conductors[0].place(ask(f"{number}", tokens=500), now=1.0), Placement)
+    for tenth in range(11, 11 + round(10 * (SUSTAINED_S + COOL_DOWN_S))):
+        tell(conductors, roles, queued=9000, now=tenth / 10)
+
+    assert sorted(roles.values()) == [D, D, P, P, P]
+
+
+@pytest.mark.parametrize(("others", "turned"), [({}, 1), ({"m": Role.MIXED}, 0)])
+def test_a_pool_that_has_lost_everybody_gets_a_worker_of_the_other(others: dict[str, Role], turned: int) -> None:
+    """Unless somebody is there who does both. The first SUSTAINED_S may be those of a restart."""
+    made, roles = Conductor(elastic=True), {"d0": D, "d1": D, **others}
+    tell([made], {"p0": P, **roles}, queued=0, now=1.0)
+    for second in range(2, 30):
+        tell([made], roles, queued=0, now=float(second))
+
+    assert list(roles.values()).count(P) == turned
+
+
+def test_a_pool_that_never_had_a_worker_misses_none() -> None:
+    made, roles = Conductor(elastic=True), {"d0": D, "d1": D}
+    for second in range(1, 60):
+        tell([made], roles, queued=0, now=float(second))
+
+    assert set(roles.values()) == {D}
