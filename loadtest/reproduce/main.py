@@ -60,6 +60,8 @@ def main(argv: Sequence[str]) -> int:
         tables = _tables(asked, rows[: asked.requests])
         if asked.write is not None:
             write(asked.write, tables, _origin(asked, rows[: asked.requests]))
+    except BrokenPipeError:
+        raise  # nobody reads on, as the caller knows
     except OSError as error:
         return _wrong(f"can't use {error.filename}: {error.strerror}")
     if asked.json:

@@ -3,7 +3,9 @@
 import itertools
 import json
 import re
+import sys
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ from loadtest.reproduce.kept import keeping
 from loadtest.reproduce.layerwise import LAYERS, exposed_s
 from loadtest.reproduce.local_vs_global import local_vs_global
 from loadtest.reproduce.long_prompts import long_prompts
-from loadtest.reproduce.main import EXPERIMENTS
+from loadtest.reproduce.main import EXPERIMENTS, main
 from loadtest.reproduce.page import markdown
 from loadtest.reproduce.policies import PAPER
 from loadtest.reproduce.run import Made, make
@@ -78,6 +80,16 @@ def test_a_page_that_cannot_be_written_is_one_sentence(capsys: pytest.CaptureFix
     flags = ["--only", "hit-rates", "--requests", "50", "--write", str(tmp_path / "page.md")]
     assert moonpool.main(["reproduce", *flags]) == 1
     assert "moonpool reproduce: can't use" in capsys.readouterr().err
+
+
+def test_whoever_stops_reading_is_not_told_of_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed(StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stdout", Closed())
+    with pytest.raises(BrokenPipeError):  # which the command ends by, in silence
+        main(["--only", "layerwise", "--requests", "10", "--jobs", "1"])
 
 
 def test_the_same_chart_is_drawn_to_the_same_bytes(bench: Bench) -> None:
