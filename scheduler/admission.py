@@ -65,10 +65,22 @@ class Loads:
     def most(self) -> float:
         return max(self.prefill, self.decode)
 
+    def prefill_limit(self, most: float) -> float:
+        return _beside(self.prefill_alone, most)
+
+    def decode_limit(self, most: float) -> float:
+        return _beside(self.decode_alone, most)
+
+
+def _beside(alone: float, most: float) -> float:
+    """``most`` is of what a request's own work leaves of its promise: it is the others' work that it is to give way to.
+    Else an idle cluster would refuse a long prompt of a batch request, and nobody would gain by that."""
+    return alone + most * (1.0 - alone) if alone < 1.0 and most < 1.0 else most
+
 
 def limit(ask: Ask, excess: float, *, starved_s: float = 0.0) -> float:
-    """The load up to which this request is taken. excess: what its tenant has had over its share; starved_s: for how
-    long every batch request was refused."""
+    """The load up to which this request is taken, of what its own work leaves. excess: what its tenant has had over its
+    share; starved_s: for how long every batch request was refused."""
     starved = ask.priority is Priority.BATCH and max(ask.waited_s, starved_s) >= BATCH_PATIENCE_S
     if ask.resumed or starved:
         return inf
@@ -91,9 +103,9 @@ def refused(mode: Admission, loads: Loads, most: float, *, ttft_s: float, queue_
         return None
     if mode is Admission.QUEUE:
         return Refused.WAITS if ttft_s > queue_s else None
-    if loads.prefill > most:
+    if loads.prefill > loads.prefill_limit(most):
         return Refused.LATE
-    if mode.looks_at_decode and loads.decode > most:
+    if mode.looks_at_decode and loads.decode > loads.decode_limit(most):
         return Refused.NO_ROOM if loads.decode == inf else Refused.SLOW
     return None
 
@@ -106,17 +118,19 @@ def retry_after_s(
         return _bounded(ttft_s - queue_s)
     if futile(mode, loads, most):
         return LONGEST_RETRY_S  # unless its prefix is cached by then, or it asks for less
-    prefill_s = ttft_s * (1.0 - most / loads.prefill) if loads.prefill > most else 0.0
+    prefill, decode = loads.prefill_limit(most), loads.decode_limit(most)
+    prefill_s = ttft_s * (1.0 - prefill / loads.prefill) if loads.prefill > prefill else 0.0
     decode_s = 0.0
-    if mode.looks_at_decode and loads.decode > most:
-        decode_s = lasts_s * (log(loads.decode / most) if loads.decode < inf else 1.0)
+    if mode.looks_at_decode and loads.decode > decode:
+        decode_s = lasts_s * (log(loads.decode / decode) if loads.decode < inf else 1.0)
     return _bounded(max(prefill_s, decode_s))
 
 
 def futile(mode: Admission, loads: Loads, most: float) -> bool:
     """Whether waiting is no use to what is refused: no wait makes a prefill, or a lone step, shorter."""
     return mode is not Admission.QUEUE and (
-        loads.prefill_alone > most or (mode.looks_at_decode and loads.decode_alone > most)
+        loads.prefill_alone > loads.prefill_limit(most)
+        or (mode.looks_at_decode and loads.decode_alone > loads.decode_limit(most))
     )
 
 

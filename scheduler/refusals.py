@@ -27,13 +27,15 @@ def sentence(
         case Refused.NO_ROOM:
             return NO_ROOM
         case Refused.LATE:
-            said = late(loads.prefill, promise, ask) + _less(ask, most, promise.ttft_s)
+            limit = loads.prefill_limit(most)
+            said = late(loads.prefill, promise, ask) + _less(ask, most, limit * promise.ttft_s)
             alone_s = loads.prefill_alone * promise.ttft_s
-            return f"{said}; on an idle cluster it would take {told(alone_s)}" if loads.prefill_alone > most else said
+            return f"{said}; on an idle cluster it would take {told(alone_s)}" if loads.prefill_alone > limit else said
         case Refused.SLOW:
-            said = slow(loads.decode, promise, ask) + _less(ask, most, promise.tpot_s)
+            limit = loads.decode_limit(most)
+            said = slow(loads.decode, promise, ask) + _less(ask, most, limit * promise.tpot_s)
             alone_s = loads.decode_alone * promise.tpot_s
-            return f"{said}; on an idle cluster, every {told(alone_s)}" if loads.decode_alone > most else said
+            return f"{said}; on an idle cluster, every {told(alone_s)}" if loads.decode_alone > limit else said
 
 
 def late(load: float, promise: Promise, ask: Ask) -> str:
@@ -73,7 +75,7 @@ def _wanted(own_s: float | None) -> str:
     return "promised" if own_s is None else "asked for"
 
 
-def _less(ask: Ask, most: float, promised_s: float) -> str:
+def _less(ask: Ask, most: float, taken_s: float) -> str:
     """Why what would keep the promise is refused all the same."""
     if most >= 1.0:
         return ""
@@ -82,4 +84,4 @@ def _less(ask: Ask, most: float, promised_s: float) -> str:
         if ask.priority is Priority.BATCH and most == BATCH_LOAD
         else "tenants over their share are"
     )
-    return f", and {who} taken up to {told(most * promised_s)}"
+    return f", and {who} taken up to {told(taken_s)}"

@@ -408,16 +408,43 @@ def test_predictions_are_kept_beside_what_happened_and_correct_what_admission_re
 
 
 def test_batch_leaves_room_for_interactive_requests_but_not_for_ever() -> None:
-    made = pools("early", queued=1500)  # load 0.87
+    made = pools("early", queued=1600)  # load 0.89, 0.34 of it its own work
     batch = replace(ask(tokens=1000), priority=BATCH)
 
     refused = made.place(batch, now=0)
     assert isinstance(refused, Rejection)
     assert refused.reason == (
-        "first token predicted in 1.71 s, promised within 2 s, and batch requests are taken up to 1.6 s"
+        "first token predicted in 1.78 s, promised within 2 s, and batch requests are taken up to 1.74 s"
     )
     assert taken(made, ask(tokens=1000))
     assert taken(pools("early", queued=9000), replace(batch, waited_s=BATCH_PATIENCE_S))
+
+
+@pytest.mark.parametrize("mode", ["baseline", "early", "predictive"])
+def test_an_idle_cluster_refuses_nobody_who_would_be_in_time(mode: str) -> None:
+    """Its own work alone takes nine tenths of what was promised; there is nobody to leave room for."""
+    for who in (replace(ask(tokens=1000), priority=BATCH), replace(ask(tokens=1000), tenant="greedy")):
+        alone_s = pools(mode).place(who, now=0)
+        assert isinstance(alone_s, Placement)
+        made, hurried = pools(mode), replace(who, ttft_slo_s=alone_s.predicted_ttft_s / 0.9)
+        made._judge._shares.had("greedy", 50.0, now=0)
+        made._judge._shares.had("modest", 1.0, now=0)
+        assert taken(made, hurried)
+        made.outcome(hurried.request, Outcome.CANCELLED, now=0)
+        busy = worker_report(
+            "p", Role.PREFILL, sequence=2, queued=int(1500 * 0.09 * alone_s.predicted_ttft_s), waiting=1
+        )
+        made.worker_reported(busy, now=0)
+        assert not taken(made, hurried)
+        assert taken(made, replace(hurried, priority=Priority.INTERACTIVE, tenant="modest"))
+
+
+@given(st.floats(0, 2), st.floats(0, 2), st.floats(FAIR_LOAD, 1))
+def test_a_limit_is_of_what_a_requests_own_work_leaves(alone: float, others: float, most: float) -> None:
+    found = Loads(alone + others, 0.0, prefill_alone=alone)
+
+    assert most <= found.prefill_limit(most) <= 1.0
+    assert (found.prefill <= found.prefill_limit(most)) == (others <= max(0.0, most * (1.0 - alone))) or others < 1e-9
 
 
 def test_a_tenant_that_has_had_more_than_its_share_waits_while_it_is_full() -> None:
