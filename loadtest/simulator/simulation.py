@@ -54,6 +54,7 @@ class Simulation:
             root_name(made.identity.fingerprint),
             spec.block_tokens,
             spec.max_new_tokens,
+            spec.machine.max_model_len,
             keep_times,
             spec.enforced and spec.coupled is None,
         )

@@ -57,8 +57,9 @@ class Decides(Protocol):
 class Cluster:
     """Where a story takes place.
 
-    max_new_tokens: what clients say they want at most, whatever they will get. keep_times: records have the time of
-    every token. enforced: workers are told what was promised.
+    max_new_tokens: what clients say they want at most, whatever they will get. longest: prompt and answer, where every
+    answer ends, as it does live. keep_times: records have the time of every token. enforced: workers are told what was
+    promised.
     """
 
     events: Events
@@ -68,6 +69,7 @@ class Cluster:
     root: BlockName
     block_tokens: int
     max_new_tokens: int
+    longest: int
     keep_times: bool = False
     enforced: bool = True
 
@@ -88,6 +90,8 @@ class Story:
         wanted: int | None = None,
     ) -> None:
         self._request, self._cluster, self._over, self._wanted = request, cluster, over, wanted
+        room = max(1, cluster.longest - request.input_tokens)  # a prompt without any is rejected
+        self._output_tokens = min(request.output_tokens, room)
         self._id = RequestId(f"r{place}")
         self._tokens = text(request.prompt)
         self._names = tuple(block_names(cluster.root, self._tokens, cluster.block_tokens))
@@ -101,7 +105,7 @@ class Story:
             place,
             cluster.events.now,
             request.input_tokens,
-            request.output_tokens,
+            self._output_tokens,
             blocks=-(-request.input_tokens // cluster.block_tokens),
             placements=0,
         )
@@ -171,7 +175,7 @@ class Story:
         if handed_over:
             tokens.append(self._request.output.content)
         # An array does all that a batcher does with a list of tokens, in 4 bytes each.
-        ids, limits = cast("list[int]", tokens), Limits(max_tokens=self._request.output_tokens)
+        ids, limits = cast("list[int]", tokens), Limits(max_tokens=self._output_tokens)
         prompt = self._request.input_tokens
         root, urgency = self._cluster.root, self._urgency
         running = Running(self._id, root, ids, prompt, GREEDY, limits, hand_over, handed_over, urgency)
@@ -198,7 +202,7 @@ class Story:
         if decode is None:
             return
         self._happened(Event.FIRST_TOKEN)
-        if self._given + 1 < self._request.output_tokens:
+        if self._given + 1 < self._output_tokens:
             # Not within the step that gave it: the worker has others to tell, and calls take their turn.
             self._cluster.events.after(0.0, partial(self._hand_over, decode, self._parts[0][1]))
 
@@ -233,7 +237,7 @@ class Story:
 
     def _ended(self) -> None:
         times = self._all_times()
-        assert len(times) == self._request.output_tokens, f"{len(times)} of {self._request.output_tokens} tokens came"
+        assert len(times) == self._output_tokens, f"{len(times)} of {self._output_tokens} tokens came"
         self._record.tbt_s, self._record.ended_s = tbt_s(times), self._cluster.events.now
         self._happened(Event.ENDED)
         self._end()

@@ -157,12 +157,23 @@ WORKLOADS = {
         spec(machine=machine(device_tokens=70 * 64), max_num_seqs=6),
         spec(dram_bytes=60 * 64 * 1024, ssd_bytes=500 * 70 * 1024),
         spec(prefill=0, decode=0, mixed=3, coupled=Coupled(chunked_prefill=False)),
+        spec(machine=machine(max_model_len=900)),
     ],
-    ids=["2P+2D", "mixed", "small device", "SSD", "coupled"],
+    ids=["2P+2D", "mixed", "small device", "SSD", "coupled", "short context"],
 )
 def test_coasting_is_equal_to_stepping(name: str, cluster: Spec) -> None:
     """To the last bit: the shortcut changes no decision, no time and no hit."""
     assert run(cluster, WORKLOADS[name]) == run(replace(cluster, coasting=False), WORKLOADS[name])
+
+
+def test_an_answer_ends_where_the_context_does_and_a_prompt_without_room_is_rejected() -> None:
+    short = spec(machine=machine(max_model_len=700))
+    asked = [Request(0.5, (Span(place, tokens),), Span(9, 400)) for place, tokens in enumerate((200, 640, 699, 700))]
+    records = run(short, asked)
+
+    assert [record.output_tokens for record in records[:3]] == [400, 60, 1]
+    assert [record.ended_s is not None for record in records] == [True, True, True, False]
+    assert "700 tokens" in (records[3].rejected or "")
 
 
 @pytest.mark.parametrize("tpot_s", [inf, 0.0011])

@@ -1,7 +1,7 @@
 """Who is taken and who is refused: by mode, priority, tenant and patience."""
 
 from dataclasses import replace
-from math import inf
+from math import inf, log
 
 import pytest
 from hypothesis import given, settings
@@ -445,6 +445,19 @@ def test_a_limit_is_of_what_a_requests_own_work_leaves(alone: float, others: flo
 
     assert most <= found.prefill_limit(most) <= 1.0
     assert (found.prefill <= found.prefill_limit(most)) == (others <= max(0.0, most * (1.0 - alone))) or others < 1e-9
+    assert Loads(0.0, 0.0, decode_alone=alone).decode_limit(most) == found.prefill_limit(most)
+
+
+def test_a_refused_one_is_told_to_come_back_when_others_work_is_down_to_its_limit() -> None:
+    """Half of its promise of 2 s is its own work, so 1.8 s is its limit: 0.8 of what is left."""
+    seconds = retry_after_s(
+        Admission.EARLY, Loads(0.95, 0.0, prefill_alone=0.5), BATCH_LOAD, ttft_s=1.9, queue_s=30.0, lasts_s=10.0
+    )
+
+    assert seconds == pytest.approx(0.1)
+    slow = Loads(0.0, 0.95, decode_alone=0.5)
+    later_s = retry_after_s(Admission.EARLY, slow, BATCH_LOAD, ttft_s=0.1, queue_s=30.0, lasts_s=10.0)
+    assert later_s == pytest.approx(10.0 * log(0.95 / 0.9))
 
 
 def test_a_tenant_that_has_had_more_than_its_share_waits_while_it_is_full() -> None:

@@ -185,17 +185,25 @@ def test_who_does_not_do_as_it_is_told_is_not_told_for_ever() -> None:
     assert answers[-1] == {}
 
 
-def tell(conductors: Sequence[Conductor], roles: dict[str, Role], *, queued: int, now: float) -> None:
-    """Everybody reports to all, one conductor after the other, and does what the first that tells it says."""
+def tell(
+    conductors: Sequence[Conductor], roles: dict[str, Role], *, queued: int, now: float, incarnation: int = 1
+) -> None:
+    """Everybody reports to all, one conductor after the other, and does what the first that tells it says.
+
+    They look half a second apart, so that the later one has heard what the earlier one has done.
+    """
     for name, role in list(roles.items()):
         tokens = queued if role is P else 0
-        report = worker_report(name, role, sequence=round(10 * now), queued=tokens, waiting=1 if tokens else 0)
+        report = worker_report(
+            name, role, sequence=round(10 * now), queued=tokens, waiting=1 if tokens else 0, incarnation=incarnation
+        )
         for made in conductors:
             made.worker_reported(report, now=now)
             roles[name] = made.directive(WorkerId(name), now=now) or roles[name]
-    for made in conductors:
+    for place, made in enumerate(conductors):
         made.store_reported(store_report(sequence=round(10 * now), snapshot=True), now=now)
-        made.tick(now=now)
+        if round(10 * now) % 10 == 5 * place:
+            made.tick(now=now)
 
 
 def test_two_conductors_make_one_change_though_only_one_of_them_is_asked() -> None:
@@ -222,6 +230,16 @@ def test_a_pool_that_has_lost_everybody_gets_a_worker_of_the_other(others: dict[
         tell([made], roles, queued=0, now=float(second))
 
     assert list(roles.values()).count(P) == turned
+
+
+def test_a_worker_that_was_started_again_in_another_role_has_not_changed_it() -> None:
+    """An operator's doing: no reason to rest for a minute."""
+    made, roles = Conductor(elastic=True), {"p0": P, "p1": P, "d0": D, "d1": D}
+    tell([made], {**roles, "p1": D}, queued=9000, now=1.0)
+    for second in range(2, 20):
+        tell([made], roles, queued=9000, now=float(second), incarnation=2)
+
+    assert sorted(roles.values()) == [D, P, P, P]
 
 
 def test_a_pool_that_never_had_a_worker_misses_none() -> None:
