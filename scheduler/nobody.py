@@ -18,7 +18,7 @@ def nobody(beliefs: Beliefs, ask: Ask, *, now: float) -> Rejection:
         reason = "every worker is shutting down"
     elif not roomy:
         longest = max(worker.report.max_model_len for worker in serving)
-        reason = f"this request has {ask.tokens} tokens, and no worker takes more than {longest}"
+        reason = f"this request has {ask.tokens} tokens, and no worker takes more than {longest - 1}"
     else:
         reason = "every worker that could take this request has refused it or failed at it"
         rows = beliefs.worker_table.rows[[beliefs.worker_table.row(worker.report.worker) for worker in roomy]]

@@ -125,7 +125,7 @@ def test_a_prompt_beyond_a_workers_context_goes_to_one_with_a_longer_one() -> No
         (
             [worker_report("d", context=50)],
             RejectionCode.UNAVAILABLE,
-            "this request has 100 tokens, and no worker takes more than 50",
+            "this request has 100 tokens, and no worker takes more than 49",
         ),
         (
             [worker_report("excluded")],
