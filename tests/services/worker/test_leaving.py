@@ -104,6 +104,7 @@ async def test_in_decode_while_the_lift_runs(tmp_path: Path) -> None:
         pair = await Pair(it).start()
         source = pair.source.prefill_call(prompt(40))
         first = await pair.source.first(source)
+        await it.until("all is sealed, so that it is lifted at once", lambda: pair.store.node.catalog.slots.sealed == 5)
         lifts, device = pair.target_engine.lifts_gate, pair.target_run.worker.device
         lifts.close()
         target = pair.target.decode_call(prompt(40), output=[first.token], handed_over=True)
