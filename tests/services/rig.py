@@ -50,6 +50,10 @@ class Running:
         self.stopping.set()
         await asyncio.wait_for(self.task, PATIENCE_S)
 
+    async def stop_if_running(self) -> None:
+        if not self.task.done():
+            await self.stop()
+
 
 @dataclass
 class Store(Running):
@@ -202,9 +206,9 @@ async def rig(directory: Path) -> AsyncIterator[Rig]:
         try:
             yield made
         finally:
-            for run in reversed(made.runs):
-                if not run.task.done():
-                    await run.stop()
+            async with AsyncExitStack() as stops:  # every one, also if another's stop fails
+                for run in made.runs:
+                    stops.push_async_callback(run.stop_if_running)
     assert leftovers(directory) == []
 
 
