@@ -40,7 +40,7 @@ class Simulation:
             self.events,
             bytes_per_s=machine.link_bytes_per_s,
             latency_s=machine.link_latency_s,
-            slow=spec.slow_links,
+            slow=dict(spec.slow_links),
         )
         self.block_tokens = spec.block_tokens
         made = hosts(spec, self.events, self.links)

@@ -1,7 +1,6 @@
 """What a simulated cluster is to be: how many workers on what machine, with what stores, and how they work."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
 
 from loadtest.simulator.disturbed import Disturbed
@@ -60,7 +59,7 @@ class Spec:
     enforced: bool = True
     hosts: int | None = None
     disturbed: Disturbed | None = None
-    slow_links: Mapping[StoreId, float] = field(default_factory=dict)
+    slow_links: tuple[tuple[StoreId, float], ...] = ()
 
     def __post_init__(self) -> None:
         if self.decode + self.mixed < 1:

@@ -95,7 +95,7 @@ def test_whoever_was_told_rightly_goes_on_believing_it() -> None:
 
 def test_the_pairs_of_one_slow_host_are_priced_slow_and_no_others() -> None:
     slow = StoreId("store of decode 1")
-    _, conductor = ran(RATE, requests=600, slow_links={slow: RATE / 20})
+    _, conductor = ran(RATE, requests=600, slow_links=((slow, RATE / 20),))
 
     for pace in paces(conductor):
         if pace.store == slow:
