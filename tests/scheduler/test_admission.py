@@ -293,15 +293,17 @@ def test_there_must_be_room_for_the_answer_too(mode: str, most: int, takes: bool
     assert taken(made, asked) is takes
 
 
-@pytest.mark.parametrize("mode", ["early", "predictive"])
-def test_there_must_be_a_seat(mode: str) -> None:
+@pytest.mark.parametrize(("mode", "full"), [("early", 8), ("predictive", 11)])
+def test_there_must_be_a_seat(mode: str, full: int) -> None:
+    """Prediction hopes for some to leave."""
+
     def seated(running: int) -> bool:
         decode = worker_report("d", Role.DECODE, running=running, kv_tokens=100 * running, seats=8)
         made = conductor(mode, worker_report("p", Role.PREFILL), decode)
         return taken(made, patient(ask(tokens=100)))
 
     assert seated(7)
-    assert not seated(11)  # with 8, prediction hopes for one to leave
+    assert not seated(full)
 
 
 def test_who_comes_to_a_full_worker_with_its_prefill_done_is_refused_though_the_pace_were_kept() -> None:
@@ -378,6 +380,32 @@ def test_a_tenant_has_had_its_decodes_too() -> None:
         assert taken(made, replace(ask(tenant, tokens=100, most=most), tenant=tenant))
 
     assert made._judge._shares.excess("a", now=0) > 1.2
+
+
+def test_what_was_seen_at_the_last_look_is_what_is_compared_with_what_happened() -> None:
+    made = pools("early")
+    assert taken(made, ask("x", tokens=1000))
+    full(made, running=5, kv_tokens=5_000)
+    assert made.decode_begins(RequestId("x"), now=0) is None
+    made.outcome(RequestId("x"), Outcome.FINISHED, now=0, measured=Measured(0.7, step_s(CPU, 6, 6_000)))
+
+    assert made.snapshot().accuracy.tpot_ratio == pytest.approx(1.0, abs=0.01)
+
+
+def test_where_first_tokens_come_later_than_predicted_more_decodes_will_have_ended_by_then() -> None:
+    def takes(slower: float) -> bool:
+        made = pools("predictive", queued=4500)
+        first = made.place(patient(ask("0", tokens=1000)), now=0)
+        assert isinstance(first, Placement)
+        for number in range(100):
+            assert taken(made, patient(ask(f"{number}", tokens=1000)))
+            measured = Measured(slower * first.predicted_ttft_s, None)
+            made.outcome(RequestId(f"{number}"), Outcome.FINISHED, now=0, measured=measured)
+        full(made, running=20, kv_tokens=20_000)
+        return taken(made, replace(ask("x", tokens=100), ttft_slo_s=900.0, tpot_slo_s=step_s(CPU, 10, 9_100)))
+
+    assert not takes(1.0)
+    assert takes(3.0)
 
 
 # -- what was measured ------------------------------------------------------------------------------------------------
