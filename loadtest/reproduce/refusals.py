@@ -95,7 +95,7 @@ def refusals(bench: Bench) -> Table:
         "more is found cached, and more short prompts are served. Where decode is short of steps, whatever becomes "
         "free is filled by whoever is at hand, so `baseline` loses little but time; the paper's own gain is 1.8 % of "
         "its requests by deciding early and 0.8 % more by predicting. `predictive` expects room for longer prompts "
-        "than find it now, so where KV is short it takes fewer requests than `early`, for more tokens. A load is a "
+        "than find it now, so where KV is short it takes fewer and longer requests than `early`. A load is a "
         "pool's mean of seconds queued, or of a step, over what was promised, every "
         f"{SAMPLE_S:.0f} s while requests come. Below 0 one pool is busy while the other is not; how far they swing is "
         "their deviation. On arrival alone they swing much further: see Admission in scheduling.md.",
