@@ -389,7 +389,7 @@ def test_what_was_seen_at_the_last_look_is_what_is_compared_with_what_happened()
     assert made.decode_begins(RequestId("x"), now=0) is None
     made.outcome(RequestId("x"), Outcome.FINISHED, now=0, measured=Measured(0.7, step_s(CPU, 6, 6_000)))
 
-    assert made.snapshot().accuracy.tpot_ratio == pytest.approx(1.0, abs=0.01)
+    assert made.snapshot().accuracy.tpot.ratio == pytest.approx(1.0, abs=0.01)
 
 
 def test_where_first_tokens_come_later_than_predicted_more_decodes_will_have_ended_by_then() -> None:
