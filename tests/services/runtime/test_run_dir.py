@@ -1,6 +1,7 @@
 """The run directory: private, of one supervisor at a time, and clean."""
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,11 @@ from services.runtime.run_dir import RunDirError, run_dir
 
 
 @pytest.fixture(autouse=True)
-def _temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+def _temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Short, however long pytest's own paths are: else /tmp itself is taken, where others' directories are."""
+    with tempfile.TemporaryDirectory(prefix="mp-", dir="/tmp") as short:
+        monkeypatch.setattr(tempfile, "tempdir", short)
+        yield
 
 
 def test_it_is_private_and_gone_afterwards() -> None:
