@@ -86,14 +86,15 @@ class Engine:
 
     def stop(self) -> None:
         """What has ended by now counts; the step under way never ends."""
-        if self._flight is not None:
+        flight = self._flight
+        if flight is not None:
             self._catch_up()
-        if self._flight is not None:
-            self._flight.lands.cancel()
+            flight.lands.cancel()
             self._flight = None
 
     def _landed(self) -> None:
-        self._catch_up()
+        if self._flight is not None:  # else whoever came in this very moment was told of its last step
+            self._catch_up()
         self._tell()
 
     def _catch_up(self) -> None:

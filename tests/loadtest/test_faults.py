@@ -12,7 +12,8 @@ from loadtest.simulator.spec import Spec
 from loadtest.workload import poisson, shared_prefixes
 from loadtest.workload.lengths import Lengths
 from loadtest.workload.prefixes import Mix
-from tests.loadtest.build import simulation, spec
+from scheduler.vocabulary import Profile
+from tests.loadtest.build import machine, simulation, spec
 
 MIX = Mix(prefixes=5, prefix=Lengths(500, 800, most=3000), question=Lengths(60, 100), answer=Lengths(60, 120))
 THREE = spec(prefill=3, decode=3)
@@ -104,6 +105,19 @@ def test_coasting_is_equal_to_stepping_whatever_goes_wrong(seed: int) -> None:
     requests = mix(seed, number=80)
 
     assert run(THREE, requests, wrong) == run(replace(THREE, coasting=False), requests, wrong)
+
+
+@pytest.mark.parametrize("at_s", [1.0625, 2.0625])
+def test_who_dies_just_when_a_step_ends_has_done_that_step(at_s: float) -> None:
+    exact = machine(profile=Profile(prefill_s=(0.0, 2.0**-10, 0.0), step_s=(0.25, 0.0, 0.0)))
+    one = [Request(0.0, (Span(1, 64),), Span(2, 9))]  # tokens at 0.0625, 0.3125 .. 2.0625
+
+    world = simulation(spec(machine=exact, prefill=0, decode=0, mixed=2))
+    (record,) = world.run(one, faults=[Death(0, at_s, 5.0)])
+    world.check()
+
+    assert record.placements == (1 if at_s == 2.0625 else 2)
+    assert record.output_tokens == 9
 
 
 def test_there_are_as_many_faults_as_were_asked_for_and_slow_hosts_are_slow() -> None:
