@@ -28,7 +28,6 @@ SETTLED_S = 5.0
 MOST_BUSY = 0.9
 """Share of a worker's time from which demand counts as this: what no queue could ever catch up with has no value."""
 
-
 OWN = 0.5
 """How much of what comes to a worker is told by what came to it. With all of it some workers are left to short prompts
 alone, and the long ones, all at the others, wait too long; with none of it a long prompt is put before a hundred short

@@ -47,25 +47,7 @@ class ConductorCollector:
         yield CounterMetricFamily(
             "moonpool_role_changes", "Workers that were told to take the other role", snapshot.role_changes
         )
-        ratio = GaugeMetricFamily(
-            "moonpool_prediction_ratio",
-            "Measured over predicted, the geometric mean of recent requests, by promise",
-            labels=["slo"],
-        )
-        error = GaugeMetricFamily(
-            "moonpool_prediction_error",
-            "How far predictions are off: the mean of |measured - predicted| / predicted, by promise",
-            labels=["slo"],
-        )
-        bound = GaugeMetricFamily(
-            "moonpool_prediction_bound", "What admission multiplies predictions by, by promise", labels=["slo"]
-        )
-        for slo, agreement in (("ttft", snapshot.accuracy.ttft), ("tpot", snapshot.accuracy.tpot)):
-            bound.add_metric([slo], agreement.bound)
-            if agreement.ratio is not None and agreement.error is not None:
-                ratio.add_metric([slo], agreement.ratio)
-                error.add_metric([slo], agreement.error)
-        yield from (ratio, error, bound)
+        yield from _predictions(snapshot)
         yield from _paces(snapshot)
         workers = GaugeMetricFamily("moonpool_workers", "Live workers", labels=["role"])
         count = Counter(worker.role for worker in snapshot.workers)
@@ -78,6 +60,26 @@ class ConductorCollector:
             snapshot.degraded is not None,
         )
         yield GaugeMetricFamily("moonpool_stores", "Live stores", len(snapshot.stores))
+
+
+def _predictions(snapshot: ClusterSnapshot) -> Iterator[Metric]:
+    ratio = GaugeMetricFamily(
+        "moonpool_prediction_ratio",
+        "Measured over predicted, the geometric mean of recent requests, by promise",
+        labels=["slo"],
+    )
+    error = GaugeMetricFamily(
+        "moonpool_prediction_error",
+        "How far predictions are off: the mean of |measured - predicted| / predicted, by promise",
+        labels=["slo"],
+    )
+    bound = GaugeMetricFamily(
+        "moonpool_prediction_bound", "What admission multiplies predictions by, by promise", labels=["slo"]
+    )
+    for slo, told in (("ttft", snapshot.accuracy.ttft), ("tpot", snapshot.accuracy.tpot)):
+        bound.add_metric([slo], told.bound)
+        _add(ratio, error, slo, told.ratio, told.error)
+    yield from (ratio, error, bound)
 
 
 def _paces(snapshot: ClusterSnapshot) -> Iterator[Metric]:
@@ -101,8 +103,15 @@ def _paces(snapshot: ClusterSnapshot) -> Iterator[Metric]:
         "How far these predictions are off: the mean of |measured - predicted| / predicted",
         labels=["of"],
     )
-    for of, agreement in (("links", snapshot.accuracy.links), ("disks", snapshot.accuracy.disks)):
-        if agreement.ratio is not None and agreement.error is not None:
-            ratio.add_metric([of], agreement.ratio)
-            error.add_metric([of], agreement.error)
+    for of, told in (("links", snapshot.accuracy.links), ("disks", snapshot.accuracy.disks)):
+        _add(ratio, error, of, told.ratio, told.error)
     yield from (ratio, error)
+
+
+def _add(
+    ratios: GaugeMetricFamily, errors: GaugeMetricFamily, of: str, ratio: float | None, error: float | None
+) -> None:
+    """Where something was measured."""
+    if ratio is not None and error is not None:
+        ratios.add_metric([of], ratio)
+        errors.add_metric([of], error)

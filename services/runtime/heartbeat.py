@@ -159,6 +159,6 @@ class Heartbeat:
             self._starting = True
 
     def _hear(self, said: bytes) -> None:
-        beats, words, why = said.partition(WORDS) if not self._heard else (b"", b"", said)
+        beats, _, why = said.partition(WORDS) if not self._heard else (b"", b"", said)
         self.ready = self.ready or READY in beats
-        self._heard += words[1:] + why
+        self._heard += why

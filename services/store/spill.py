@@ -48,9 +48,8 @@ class Spill:
         self._node, self._peers, self._reports, self._peer = node, peers, reports, peer
         self._ledger: Ledger = reports.ledger()
         self._copying: set[asyncio.Task[None]] = set()
-        self._known: OrderedDict[BlockName, Sequence[BlockName]] = (
-            OrderedDict()
-        )  # by their ends; what grew last is last
+        self._known: OrderedDict[BlockName, Sequence[BlockName]] = OrderedDict()
+        """By their ends; what grew last is last."""
         self._names = 0  # in these
         self._again: deque[BlockName] = deque()  # of these, to be offered once more
         self._failed = False
