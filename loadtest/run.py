@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from loadtest import flags
 from loadtest.arguments import Parser
+from loadtest.client.proxies import unused_proxy
 from loadtest.client.server import Server, ServerError
 from loadtest.doubts import doubts
 from loadtest.garbage import seldom_collected, set_apart
@@ -90,7 +91,8 @@ def _asked(settings: RunSettings, endpoint: Endpoint, whole: Offered, listener: 
         with _settled(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             seen, interrupted = runner.run(_until_stopped(settings, endpoint, whole, listener))
     except ServerError as error:
-        raise RunError(str(error)) from error
+        note = unused_proxy(endpoint.url)
+        raise RunError(f"{error}; {note}" if note else str(error)) from error
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None  # before anything was measured
     kind = "openai" if endpoint.endpoint == "completions" else "openai-chat"
@@ -194,8 +196,8 @@ def _warnings(settings: RunSettings, endpoint: Endpoint, seen: Live) -> list[str
         exact_output=endpoint.ignore_eos,
         longest=seen.server.max_model_len,
     )
-    block = block_warning(offer, seen.server.block_tokens)
-    return [block, *found] if block else found
+    first = (unused_proxy(endpoint.url), block_warning(offer, seen.server.block_tokens))
+    return [*filter(None, first), *found]
 
 
 def _keeping(listener: Listener, directory: RunDirectory | None) -> Listener:

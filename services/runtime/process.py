@@ -13,6 +13,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 
+from services.runtime.descriptors import raise_soft_limit
 from services.runtime.heartbeat import Pulse
 from services.runtime.logs import configure_logging
 
@@ -45,6 +46,7 @@ def run_process(
     pulse: where this process knows of more than its event loop that must get on.
     """
     end_with_supervisor()
+    raise_soft_limit()
     configure_logging(name, level=log_level)
     pulse = pulse or Pulse()
     try:

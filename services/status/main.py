@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from services.runtime.flags import Parser
-from services.runtime.http import get
+from services.runtime.http import get, unused_proxy
 from services.status.tables import Document, tables
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -27,6 +27,8 @@ class StatusError(Exception):
 
 def main(argv: Sequence[str]) -> int:
     asked = _parser().parse_args(list(argv))
+    if (note := unused_proxy(asked.url)) is not None:
+        print(f"moonpool status: {note}", file=sys.stderr)
     try:
         if asked.watch:
             _watch(asked.url, as_json=asked.json, again=lambda: time.sleep(REFRESH_S))

@@ -29,6 +29,7 @@ CLIENT = (
         50,
     ),  # peers on one host come back within a second; don't wait longer than they
     ("grpc.min_reconnect_backoff_ms", 1_000),  # this one is the time a connection attempt may take
+    ("grpc.enable_http_proxy", 0),  # gRPC 1.85 sends even calls to 127.0.0.1 through the http_proxy of the environment
     ("grpc.enable_retries", 0),  # who may repeat what is the caller's decision
     ("grpc.use_local_subchannel_pool", 1),  # two clients in one process don't share a back-off
 )

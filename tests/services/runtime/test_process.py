@@ -228,3 +228,16 @@ async def test_a_process_whose_work_hangs_does_not_beat(monkeypatch: pytest.Monk
     beating.cancel()
     for descriptor in (reader, writer):
         os.close(descriptor)
+
+
+def test_a_process_may_open_as_many_files_as_its_hard_limit_allows() -> None:
+    """Distributions start programs with a soft limit of 1,024, which a gateway's idle connections exceed."""
+    serve = """
+    async def serve(stopping):
+        import resource
+        print(resource.getrlimit(resource.RLIMIT_NOFILE), flush=True)
+    """
+    lower = "resource.setrlimit(resource.RLIMIT_NOFILE, (256, 512))"
+    limits = f"import resource, os, sys; {lower}; os.execv(sys.executable, sys.argv[1:])"
+    ended = subprocess.run([sys.executable, "-c", limits, *program(serve)], capture_output=True, text=True, check=True)
+    assert ended.stdout == "(512, 512)\n"
