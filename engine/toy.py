@@ -10,6 +10,7 @@ The next token is a function of x after the last layer. Unwritten pages are pois
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import exp
@@ -181,8 +182,11 @@ class ToyEngine:
         candidates = [token for token in map(_token, _mix(seeds).tolist()) if token not in forbidden]
         if not candidates:
             return next(token for token in range(self.vocab_size) if token not in forbidden)
+        logits = [float(CANDIDATES - rank) for rank in range(len(candidates))]
+        if sampling.penalizes:
+            candidates, logits = _penalized(candidates, logits, sampling, row.piece)
         # The draw's position is that of the token that is sampled, as in every engine.
-        return candidates[_rank(sampling, len(candidates), row.piece.end)]
+        return candidates[_rank(sampling, logits, row.piece.end)]
 
     # -- copying ------------------------------------------------------------------------------------------------
 
@@ -230,11 +234,25 @@ def _token(word: int) -> int:
     return END_OF_TEXT if word % ENDS_ONE_IN == 0 else 32 + (word >> 32) % 95
 
 
-def _rank(sampling: Sampling, candidates: int, position: int) -> int:
-    """Which candidate, best first: the first when greedy, else by one uniform draw."""
+def _penalized(
+    candidates: list[int], logits: list[float], sampling: Sampling, piece: Slice
+) -> tuple[list[int], list[float]]:
+    """Candidates and their logits (all positive), best first again, once those that the context has are penalized."""
+    seen, output = set(piece.context), Counter(piece.context[piece.prompt :])
+
+    def logit(token: int, before: float) -> float:
+        kept = before / sampling.repetition_penalty if token in seen else before
+        return kept - sampling.frequency_penalty * output[token] - sampling.presence_penalty * (token in output)
+
+    rows = sorted(zip(map(logit, candidates, logits), candidates, strict=True), key=lambda row: -row[0])
+    return [token for _, token in rows], [value for value, _ in rows]
+
+
+def _rank(sampling: Sampling, logits: Sequence[float], position: int) -> int:
+    """Which candidate of these, best first: the first when greedy, else by one uniform draw."""
     if sampling.temperature <= 0.0:
         return 0
-    weights = [exp(-rank / sampling.temperature) for rank in range(candidates)]
+    weights = [exp((logit - logits[0]) / sampling.temperature) for logit in logits]
     if sampling.top_k:
         weights = weights[: sampling.top_k]
     weights = [weight for weight in weights if weight >= sampling.min_p * weights[0]]

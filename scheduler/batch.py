@@ -29,6 +29,7 @@ class Slice:
     tokens; position i lives in blocks[i // block_tokens] at offset i % block_tokens.
     KV of [0, start) is there already. sampling None: no token is wanted (the middle of a
     prefill). forbidden: ids that must not be sampled (stop ids before min_tokens).
+    context: the tokens [0, end) where penalties count them, else empty; the first ``prompt`` of them are the prompt's.
     """
 
     request: RequestId
@@ -37,6 +38,8 @@ class Slice:
     blocks: Sequence[int]
     sampling: Sampling | None
     forbidden: frozenset[int] = frozenset()
+    context: Sequence[int] = ()
+    prompt: int = 0
 
     @property
     def end(self) -> int:

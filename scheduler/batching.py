@@ -207,8 +207,11 @@ class Batcher:
             if not (start + 1) % size:
                 filled += fills(running, start, start + 1, size)
             forbidden = running.forbidden if running.limits.min_tokens else _NOTHING
-            piece = (running.tokens[start],)
-            slices.append(Slice(running.request, piece, start, running.blocks, running.sampling, forbidden))
+            piece, context = (running.tokens[start],), running.penalized
+            sampling = running.sampling
+            slices.append(
+                Slice(running.request, piece, start, running.blocks, sampling, forbidden, context, running.prompt)
+            )
         self._flying = self._decoding.copy()
         if self._prefilling:
             self._prefill(slices, filled, kv_tokens, now)
@@ -260,8 +263,11 @@ class Batcher:
             done = end == len(running.tokens)
             sampling = running.sampling if done else None
             forbidden = running.forbidden if done else _NOTHING
+            context = running.penalized if done else ()
             piece = running.tokens[start:end]
-            slices.append(Slice(running.request, piece, start, running.blocks, sampling, forbidden))
+            slices.append(
+                Slice(running.request, piece, start, running.blocks, sampling, forbidden, context, running.prompt)
+            )
             self._flying.append(running)
 
     # -- what became of it --------------------------------------------------------------------------------------

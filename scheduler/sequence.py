@@ -160,6 +160,11 @@ class Running:
         return len(self.tokens) - self.prompt
 
     @property
+    def penalized(self) -> tuple[int, ...]:
+        """Its tokens where penalties count them, else none. They are all the state of penalties, resumed or not."""
+        return tuple(self.tokens) if self.sampling.penalizes else ()
+
+    @property
     def begun(self) -> bool:
         """Its client has had tokens, and waits for the next one."""
         return len(self.tokens) > self.prompt

@@ -49,8 +49,8 @@ class FinishReason(StrEnum):
 class Sampling:
     """How one token is chosen from logits.
 
-    temperature 0 is greedy. top_k 0, top_p 1 and min_p 0 are off. The uniform draw for
-    the token at absolute position i is a function of (seed, i) alone, so a resumed
+    temperature 0 is greedy. top_k 0, top_p 1, min_p 0, repetition_penalty 1 and the other penalties 0 are off.
+    The uniform draw for the token at absolute position i is a function of (seed, i) alone, so a resumed
     stream continues as it would have.
     """
 
@@ -59,6 +59,17 @@ class Sampling:
     top_p: float = 1.0
     min_p: float = 0.0
     seed: int = 0
+    repetition_penalty: float = 1.0
+    """Divides positive logits, and multiplies negative ones, of tokens that prompt or output have already."""
+    presence_penalty: float = 0.0
+    """Is taken from the logits of tokens that the output has already."""
+    frequency_penalty: float = 0.0
+    """Is taken from the logits of tokens of the output, once for each time that they are there."""
+
+    @property
+    def penalizes(self) -> bool:
+        """Whether the tokens so far change what is sampled next."""
+        return self.repetition_penalty != 1.0 or self.presence_penalty != 0.0 or self.frequency_penalty != 0.0
 
 
 @dataclass(frozen=True, slots=True)

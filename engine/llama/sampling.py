@@ -14,18 +14,38 @@ from scheduler.vocabulary import Sampling
 
 
 def choose(logits: torch.Tensor, slices: Sequence[Slice]) -> list[int]:
-    """logits  # [slices, vocab], changed in place; every slice wants a token. Position is that of the new token."""
+    """logits  # [slices, vocab], may be changed in place; every slice wants a token. Position is the new token's."""
+    if any(piece.sampling is not None and piece.sampling.penalizes for piece in slices):
+        logits = logits.float()  # in bf16 a penalized logit would be rounded into a tie
     for row, piece in zip(logits, slices, strict=True):
         # Stop ids are a client's to choose; what the vocabulary lacks can't be sampled anyhow.
         forbidden = [token for token in piece.forbidden if 0 <= token < len(row)]
         if forbidden:
             row[forbidden] = float("-inf")
+        if piece.sampling is not None and piece.sampling.penalizes:
+            _penalize(row, piece.sampling, piece.context, piece.prompt)
     tokens: list[int] = logits.argmax(-1).tolist()
     for index, piece in enumerate(slices):
         assert piece.sampling is not None
         if piece.sampling.temperature > 0:
             tokens[index] = sample(logits[index], piece.sampling, piece.end)
     return tokens
+
+
+def _penalize(logits: torch.Tensor, sampling: Sampling, context: Sequence[int], prompt: int) -> None:
+    """logits  # [vocab], changed in place: repetition, then frequency and presence, counted as vLLM 0.32 counts them.
+
+    Repetition is of all of ``context``; the others of what follows its first ``prompt`` tokens, the output.
+    """
+    if sampling.repetition_penalty != 1.0:
+        ids = torch.tensor(context, device=logits.device)
+        found = logits[ids]  # before any is changed, so that a token that comes twice is penalized once
+        factor = sampling.repetition_penalty
+        logits[ids] = torch.where(found > 0, found / factor, found * factor)
+    if sampling.presence_penalty != 0.0 or sampling.frequency_penalty != 0.0:
+        ids, counts = torch.unique(torch.tensor(context[prompt:], dtype=torch.long), return_counts=True)
+        taken = sampling.frequency_penalty * counts + sampling.presence_penalty
+        logits[ids.to(logits.device)] -= taken.to(logits)
 
 
 def sample(logits: torch.Tensor, sampling: Sampling, position: int) -> int:

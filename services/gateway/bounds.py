@@ -80,6 +80,15 @@ class Real:
         return handler(schema) | {"exclusiveMinimum" if self.above else "minimum": self.least} | most
 
 
+TEMPERATURE = Real()
+TOP_K = Whole(-1, (1 << 31) - 1)
+TOP_P = Real(0, 1, above=True)
+MIN_P = Real(0, 1)
+REPETITION_PENALTY = Real(0, above=True)
+PENALTY = Real(-2, 2)
+"""Of presence and of frequency: OpenAI's bounds."""
+
+
 def shown(value: object) -> str:
     """As JSON has it; of a long number its ends, and of a long string nothing, as it may be somebody's text."""
     words = json.dumps(value, ensure_ascii=False)

@@ -8,6 +8,7 @@ import hashlib
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 from uuid import uuid4
 
 from kvstore.layout import Identity
@@ -20,6 +21,8 @@ from services.gateway.schemas import MOST_CHOICES, GenerationBody
 from services.gateway.scribe import Wording
 from services.gateway.text import Text
 from services.gateway.wishes import Wishes
+
+NumberT = TypeVar("NumberT", int, float)
 
 SEEDS = 1 << 64
 GREEDY_BELOW = 1e-5
@@ -79,7 +82,8 @@ def order(
 ) -> Order:
     """Every generation that ``body`` means for these prompts; raises ApiError.
 
-    max_tokens: the wanted number (None: what is left of the context), and the name it was given under.
+    max_tokens: the wanted number (None: the model's default, else what is left of the context), and the name it was
+    given under.
     """
     n = body.n or 1
     if len(prompts) * n > MOST_CHOICES:
@@ -136,15 +140,21 @@ def check_length(characters: str, text: Text, longest: int, param: str) -> None:
 def _sampling(body: GenerationBody, text: Text) -> Sampling:
     """The request's own values, the model's where it has none; a random seed, so that the stream can be resumed."""
     defaults = text.defaults
-    temperature = defaults.temperature if body.temperature is None else body.temperature
-    top_k = defaults.top_k if body.top_k is None else body.top_k
+    temperature = _either(body.temperature, defaults.temperature)
     return Sampling(
         temperature=0.0 if temperature < GREEDY_BELOW else temperature,
-        top_k=max(0, top_k),
-        top_p=defaults.top_p if body.top_p is None else body.top_p,
-        min_p=body.min_p or 0.0,
+        top_k=max(0, _either(body.top_k, defaults.top_k)),
+        top_p=_either(body.top_p, defaults.top_p),
+        min_p=_either(body.min_p, defaults.min_p),
         seed=secrets.randbits(64) if body.seed is None else body.seed % SEEDS,
+        repetition_penalty=_either(body.repetition_penalty, defaults.repetition_penalty),
+        presence_penalty=_either(body.presence_penalty, defaults.presence_penalty),
+        frequency_penalty=_either(body.frequency_penalty, defaults.frequency_penalty),
     )
+
+
+def _either(given: NumberT | None, default: NumberT) -> NumberT:
+    return default if given is None else given
 
 
 def _limits(
@@ -163,7 +173,7 @@ def _limits(
     wanted, param = max_tokens
     if wanted is not None and wanted > room:
         raise too_many_tokens(param, longest=longest, prompt_tokens=len(prompt), wanted=wanted)
-    most = room if wanted is None else wanted
+    most = wanted if wanted is not None else min(room, text.defaults.max_new_tokens or room)
     min_tokens = body.min_tokens or 0
     if min_tokens > most:
         raise bad_request(f"`min_tokens` is {min_tokens}, more than the {most} tokens there may be.", "min_tokens")

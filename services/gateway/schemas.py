@@ -12,7 +12,18 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, 
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from scheduler.vocabulary import Priority
-from services.gateway.bounds import LEAST_INTEGER, Real, Whole, shown
+from services.gateway.bounds import (
+    LEAST_INTEGER,
+    MIN_P,
+    PENALTY,
+    REPETITION_PENALTY,
+    TEMPERATURE,
+    TOP_K,
+    TOP_P,
+    Real,
+    Whole,
+    shown,
+)
 from services.gateway.errors import ApiError, bad_request
 
 MOST_STOPS = 16
@@ -159,10 +170,13 @@ class GenerationBody(Body):
     stream_options: StreamOptions | None = None
     max_tokens: Annotated[int, Whole(1)] | None = None
     min_tokens: Annotated[int, Whole(0)] | None = None
-    temperature: Annotated[float, Real()] | None = None
-    top_p: Annotated[float, Real(0, 1, above=True)] | None = None
-    top_k: Annotated[int, Whole(-1, (1 << 31) - 1)] | None = None
-    min_p: Annotated[float, Real(0, 1)] | None = None
+    temperature: Annotated[float, TEMPERATURE] | None = None
+    top_p: Annotated[float, TOP_P] | None = None
+    top_k: Annotated[int, TOP_K] | None = None
+    min_p: Annotated[float, MIN_P] | None = None
+    repetition_penalty: Annotated[float, REPETITION_PENALTY] | None = None
+    presence_penalty: Annotated[float, PENALTY] | None = None
+    frequency_penalty: Annotated[float, PENALTY] | None = None
     n: Annotated[int, Whole(1, MOST_CHOICES)] | None = None
     seed: Annotated[int, Whole(LEAST_INTEGER, (1 << 64) - 1)] | None = None
     stop: Stops | None = None

@@ -7,12 +7,12 @@ from several threads.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
+from services.gateway.sampling_defaults import SamplingDefaults, SamplingDefaultsError, sampling_defaults
 from services.gateway.template import ChatTemplate, Message, TemplateRefused
 from services.gateway.toy_text import CHAT_TEMPLATE, END_ID, VOCAB_SIZE, toy_tokenizer
 
@@ -22,15 +22,6 @@ SHORTENED = 4
 
 class TextError(Exception):
     """The model's files cannot be used for text; the message is a sentence for the operator."""
-
-
-@dataclass(frozen=True, slots=True)
-class SamplingDefaults:
-    """What a request gets that does not say: the model's own recommendation, else OpenAI's defaults."""
-
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
 
 
 class Text:
@@ -135,7 +126,7 @@ def load_text(directory: Path) -> Text:
         end_ids=_end_ids(tokenizer, special, generation, model),
         vocab_size=model.get("vocab_size"),
         context=model.get("max_position_embeddings"),
-        defaults=_defaults(generation),
+        defaults=_defaults(directory, generation),
     )
 
 
@@ -179,12 +170,8 @@ def _end_ids(
     return frozenset(each for each in ids if isinstance(each, int))
 
 
-def _defaults(generation: Mapping[str, Any]) -> SamplingDefaults:
-    if not generation.get("do_sample"):
-        return SamplingDefaults()
-    known = SamplingDefaults()
-    return SamplingDefaults(
-        temperature=float(generation.get("temperature", known.temperature)),
-        top_k=int(generation.get("top_k", known.top_k)),
-        top_p=float(generation.get("top_p", known.top_p)),
-    )
+def _defaults(directory: Path, generation: Mapping[str, Any]) -> SamplingDefaults:
+    try:
+        return sampling_defaults(generation)
+    except SamplingDefaultsError as error:
+        raise TextError(f"{directory / 'generation_config.json'}: {error}") from error

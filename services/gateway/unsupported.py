@@ -1,6 +1,6 @@
 """Parameters that clients know and Moonpool does not do: refused by name, never ignored.
 
-Each has values that ask for nothing (a penalty of 0, no tools); those are let pass,
+Each has values that ask for nothing (a factor of 1, no tools); those are let pass,
 as clients send them unasked. Parameters without any effect on the answer's text
 (user, metadata, store, ..) are none of this table's business.
 """
@@ -54,7 +54,6 @@ class Refusal:
     why: str
 
 
-_PENALTY = Refusal(_not_zero, "is not supported: penalties other than 0 change what is sampled")
 _FACTOR = Refusal(_not_one, "is not supported: factors other than 1 change what is sampled")
 _CONSTRAINED = Refusal(_truthy, "is not supported: output cannot be constrained to a grammar")
 _TOOLS = Refusal(_truthy, "is not supported: answers are text, never tool calls")
@@ -66,7 +65,6 @@ REFUSED: Mapping[str, Refusal] = {
     "best_of": Refusal(_over_one, "is not supported above 1; use n"),
     "chat_template": Refusal(_truthy, "is not supported: the model's own chat template is used"),
     "documents": Refusal(_truthy, "is not supported: put them into the messages"),
-    "frequency_penalty": _PENALTY,
     "function_call": Refusal(_chooses_tools, _TOOLS.why),
     "functions": _TOOLS,
     "guided_choice": _CONSTRAINED,
@@ -78,10 +76,8 @@ REFUSED: Mapping[str, Refusal] = {
     "logits_processors": Refusal(_truthy, "is not supported"),
     "logprobs": Refusal(_given, "is not supported: answers come without probabilities"),
     "modalities": Refusal(_more_than_text, "is not supported: answers are text"),
-    "presence_penalty": _PENALTY,
     "prompt_embeds": Refusal(_truthy, "is not supported"),
     "prompt_logprobs": Refusal(_given, "is not supported: answers come without probabilities"),
-    "repetition_penalty": _FACTOR,
     "response_format": Refusal(_not_text, "is not supported other than text"),
     "structured_outputs": _CONSTRAINED,
     "suffix": Refusal(_truthy, "is not supported: text is continued, not filled in"),

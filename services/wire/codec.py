@@ -69,6 +69,9 @@ def sampling_to_wire(sampling: Sampling) -> common_pb2.Sampling:
         top_p=sampling.top_p,
         min_p=sampling.min_p,
         seed=sampling.seed,
+        repetition_penalty=sampling.repetition_penalty,
+        presence_penalty=sampling.presence_penalty,
+        frequency_penalty=sampling.frequency_penalty,
     )
 
 
@@ -79,7 +82,22 @@ def sampling_from_wire(wire: common_pb2.Sampling) -> Sampling:
         raise WireError(f"top_p must be above 0 and at most 1, not {wire.top_p}")
     if not 0 <= wire.min_p <= 1:
         raise WireError(f"min_p must be from 0 to 1, not {wire.min_p}")
-    return Sampling(wire.temperature, wire.top_k, wire.top_p, wire.min_p, wire.seed)
+    repetition = wire.repetition_penalty if wire.HasField("repetition_penalty") else 1.0
+    if not (math.isfinite(repetition) and repetition > 0):
+        raise WireError(f"repetition_penalty must be above 0 and finite, not {repetition}")
+    for name, penalty in (("presence", wire.presence_penalty), ("frequency", wire.frequency_penalty)):
+        if not math.isfinite(penalty):
+            raise WireError(f"{name}_penalty must be finite, not {penalty}")
+    return Sampling(
+        temperature=wire.temperature,
+        top_k=wire.top_k,
+        top_p=wire.top_p,
+        min_p=wire.min_p,
+        seed=wire.seed,
+        repetition_penalty=repetition,
+        presence_penalty=wire.presence_penalty,
+        frequency_penalty=wire.frequency_penalty,
+    )
 
 
 def limits_to_wire(limits: Limits) -> common_pb2.Limits:

@@ -28,6 +28,14 @@ samplings = st.one_of(
         min_p=st.floats(0, 0.3),
         seed=st.integers(0, 2**64 - 1),
     ),
+    st.builds(
+        Sampling,
+        temperature=st.sampled_from([0.0, 2.0]),
+        seed=st.integers(0, 2**64 - 1),
+        repetition_penalty=st.floats(0.5, 4),
+        presence_penalty=st.floats(-2, 2),
+        frequency_penalty=st.floats(-2, 2),
+    ),
 )
 limits = st.builds(
     Limits,

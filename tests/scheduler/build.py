@@ -73,6 +73,7 @@ def ask_for(
     tpot_s: float = inf,
     priority: Priority = Priority.INTERACTIVE,
     cached: int = 0,
+    sampling: Sampling | None = None,
 ) -> Running:
     """ttft_s, tpot_s: what was promised, from now on."""
     return sequence(
@@ -80,7 +81,7 @@ def ask_for(
         root=ROOT,
         prompt=tokens,
         output=output,
-        sampling=Sampling(),
+        sampling=sampling or Sampling(),
         limits=Limits(most, least, frozenset(stops)),
         hand_over=hand_over,
         handed_over=handed_over,

@@ -3,7 +3,7 @@
 import pytest
 
 from kvstore.names import child_name
-from scheduler.vocabulary import FinishReason, Profile
+from scheduler.vocabulary import FinishReason, Profile, Sampling
 from tests.scheduler.build import ROOT, SIZE, admitted, ask_for, batcher, names, prompt, ran, step
 
 SLOW = Profile(prefill_s=(0.0, 0.01, 0.0), step_s=(0.0, 0.0, 0.0))
@@ -101,6 +101,31 @@ def test_a_block_that_decoding_fills_gets_the_name_of_its_tokens() -> None:
         step(worker, token=7)
 
     assert len(device.match(names([0, 1, 7, 7]))) == 1
+
+
+def test_what_penalties_count_comes_with_each_slice_that_wants_a_token() -> None:
+    worker, _ = batcher(tokens=10)
+    worker.add(ask_for("a", prompt(12), output=[6], sampling=Sampling(presence_penalty=1.0)), now=0)
+    admitted(worker)
+
+    contexts = []
+    for _ in range(3):
+        batch = worker.next(now=0)
+        assert batch is not None
+        contexts += [(list(piece.context), piece.prompt) for piece in batch.slices]
+        ran(worker, batch, token=8)
+    assert contexts == [([], 12), ([*prompt(12), 6], 12), ([*prompt(12), 6, 8], 12)]
+
+
+def test_without_penalties_no_slice_has_a_context() -> None:
+    worker, _ = batcher()
+    worker.add(ask_for("a", [1, 2, 3]), now=0)
+    admitted(worker)
+    for _ in range(2):
+        batch = worker.next(now=0)
+        assert batch is not None
+        assert [tuple(piece.context) for piece in batch.slices] == [()]
+        ran(worker, batch)
 
 
 # -- ending -----------------------------------------------------------------------------------------------------------

@@ -24,23 +24,23 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dservices/wire/pb/common.proto\x12\x0bmoonpool.v1\"q\n\x08Identity\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07weights\x18\x02 \x01(\t\x12\r\n\x05\x64type\x18\x03 \x01(\t\x12\x14\n\x0c\x62lock_tokens\x18\x04 \x01(\r\x12\x0e\n\x06layout\x18\x05 \x01(\t\x12\x10\n\x08protocol\x18\x06 \x01(\r\"Z\n\x08Sampling\x12\x13\n\x0btemperature\x18\x01 \x01(\x01\x12\r\n\x05top_k\x18\x02 \x01(\r\x12\r\n\x05top_p\x18\x03 \x01(\x01\x12\r\n\x05min_p\x18\x04 \x01(\x01\x12\x0c\n\x04seed\x18\x05 \x01(\x04\"B\n\x06Limits\x12\x12\n\nmax_tokens\x18\x01 \x01(\r\x12\x12\n\nmin_tokens\x18\x02 \x01(\r\x12\x10\n\x08stop_ids\x18\x03 \x03(\r\"-\n\x0bStoreTarget\x12\r\n\x05store\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"\x07\n\x05\x45mpty*O\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x10\n\x0cROLE_PREFILL\x10\x01\x12\x0f\n\x0bROLE_DECODE\x10\x02\x12\x0e\n\nROLE_MIXED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dservices/wire/pb/common.proto\x12\x0bmoonpool.v1\"q\n\x08Identity\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07weights\x18\x02 \x01(\t\x12\r\n\x05\x64type\x18\x03 \x01(\t\x12\x14\n\x0c\x62lock_tokens\x18\x04 \x01(\r\x12\x0e\n\x06layout\x18\x05 \x01(\t\x12\x10\n\x08protocol\x18\x06 \x01(\r\"\xc7\x01\n\x08Sampling\x12\x13\n\x0btemperature\x18\x01 \x01(\x01\x12\r\n\x05top_k\x18\x02 \x01(\r\x12\r\n\x05top_p\x18\x03 \x01(\x01\x12\r\n\x05min_p\x18\x04 \x01(\x01\x12\x0c\n\x04seed\x18\x05 \x01(\x04\x12\x1f\n\x12repetition_penalty\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x10presence_penalty\x18\x07 \x01(\x01\x12\x19\n\x11\x66requency_penalty\x18\x08 \x01(\x01\x42\x15\n\x13_repetition_penalty\"B\n\x06Limits\x12\x12\n\nmax_tokens\x18\x01 \x01(\r\x12\x12\n\nmin_tokens\x18\x02 \x01(\r\x12\x10\n\x08stop_ids\x18\x03 \x03(\r\"-\n\x0bStoreTarget\x12\r\n\x05store\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"\x07\n\x05\x45mpty*O\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x10\n\x0cROLE_PREFILL\x10\x01\x12\x0f\n\x0bROLE_DECODE\x10\x02\x12\x0e\n\nROLE_MIXED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'services.wire.pb.common_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLE']._serialized_start=377
-  _globals['_ROLE']._serialized_end=456
+  _globals['_ROLE']._serialized_start=487
+  _globals['_ROLE']._serialized_end=566
   _globals['_IDENTITY']._serialized_start=46
   _globals['_IDENTITY']._serialized_end=159
-  _globals['_SAMPLING']._serialized_start=161
-  _globals['_SAMPLING']._serialized_end=251
-  _globals['_LIMITS']._serialized_start=253
-  _globals['_LIMITS']._serialized_end=319
-  _globals['_STORETARGET']._serialized_start=321
-  _globals['_STORETARGET']._serialized_end=366
-  _globals['_EMPTY']._serialized_start=368
-  _globals['_EMPTY']._serialized_end=375
+  _globals['_SAMPLING']._serialized_start=162
+  _globals['_SAMPLING']._serialized_end=361
+  _globals['_LIMITS']._serialized_start=363
+  _globals['_LIMITS']._serialized_end=429
+  _globals['_STORETARGET']._serialized_start=431
+  _globals['_STORETARGET']._serialized_end=476
+  _globals['_EMPTY']._serialized_start=478
+  _globals['_EMPTY']._serialized_end=485
 # @@protoc_insertion_point(module_scope)

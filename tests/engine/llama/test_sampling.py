@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from engine.llama.sampling import choose, sample
 from scheduler.batch import Slice
@@ -145,3 +146,64 @@ def test_greedy_and_sampled_sequences_share_a_batch() -> None:
     rows = logits(*PROBABILITIES).repeat(3, 1)
     tokens = choose(rows, [piece(Sampling()), piece(Sampling(temperature=1.0, seed=1)), piece(Sampling())])
     assert tokens[0] == tokens[2] == 1
+
+
+# -- penalties --------------------------------------------------------------------------------------------------------
+
+
+def penalized(row: torch.Tensor, sampling: Sampling, prompt: list[int], output: list[int]) -> torch.Tensor:
+    """The logits that ``choose`` takes the token from."""
+    context = [*prompt, *output]
+    found = row[None].clone()
+    last, start = context[-1:], len(context) - 1
+    choose(found, [Slice(RequestId("a"), last, start, [0], sampling, frozenset(), context, len(prompt))])
+    return found[0]
+
+
+LOGITS = torch.tensor([2.0, -1.0, 0.5, 0.0, 3.0, -2.0, 1.5, 1.0])
+
+
+def test_repetition_counts_prompt_and_output_once_as_transformers_does() -> None:
+    prompt, output = [0, 1, 1, 3], [4, 5, 4]
+    oracle = transformers.RepetitionPenaltyLogitsProcessor(1.3)
+    expected = oracle(torch.tensor([prompt + output]), LOGITS[None].clone())[0]
+    assert torch.equal(penalized(LOGITS, Sampling(repetition_penalty=1.3), prompt, output), expected)
+
+
+def test_presence_and_frequency_count_the_output_alone() -> None:
+    found = penalized(LOGITS, Sampling(presence_penalty=0.5, frequency_penalty=0.25), [0, 1, 4, 4], [4, 5, 4])
+    expected = LOGITS.clone()
+    expected[4] -= 0.5 + 2 * 0.25
+    expected[5] -= 0.5 + 0.25
+    assert torch.equal(found, expected)
+
+
+def test_repetition_comes_before_what_is_taken_away() -> None:
+    sampling = Sampling(repetition_penalty=2.0, presence_penalty=1.0)
+    found = penalized(LOGITS, sampling, [0], [4, 5])
+    assert found[[0, 4, 5]].tolist() == [1.0, 3.0 / 2 - 1, -4.0 - 1]
+
+
+def test_a_penalty_changes_what_greedy_takes_and_only_in_its_own_row() -> None:
+    rows = torch.stack([LOGITS, LOGITS])
+    context = [7, 4, 4]
+    sliced = Slice(RequestId("a"), [4], 2, [0], Sampling(frequency_penalty=1.0), frozenset(), context, 1)
+    assert choose(rows, [sliced, piece(Sampling())]) == [0, 4]
+
+
+def test_negative_penalties_favour_what_was_said() -> None:
+    rows = LOGITS[None].clone()
+    sampling = Sampling(presence_penalty=-2.0)
+    assert choose(rows, [Slice(RequestId("a"), [2], 1, [0], sampling, frozenset(), [7, 6], 1)]) == [6]
+
+
+def test_penalties_are_not_rounded_away_in_bfloat16() -> None:
+    row = torch.tensor([256.0, 255.0], dtype=torch.bfloat16)  # neighbours of 256 are 255 and 258
+    sampling = Sampling(presence_penalty=0.6, frequency_penalty=0.6)
+    assert choose(row[None], [Slice(RequestId("a"), [0], 1, [0], sampling, frozenset(), [1, 0], 1)]) == [1]
+
+
+def test_a_forbidden_token_stays_forbidden_under_penalties() -> None:
+    sampling = Sampling(repetition_penalty=0.5, presence_penalty=-2.0)
+    sliced = Slice(RequestId("a"), [4], 1, [0], sampling, frozenset({4}), [4, 4], 1)
+    assert choose(LOGITS[None].clone(), [sliced]) == [0]

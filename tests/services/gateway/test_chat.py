@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from services.gateway.sampling_defaults import SamplingDefaults
 from services.gateway.text import Text
 from tests.services.gateway.conftest import Gateway, running
 from tests.services.gateway.fakes.cluster import FakeCluster
@@ -225,6 +226,39 @@ async def test_sampling_is_as_asked(gateway: Gateway, cluster: FakeCluster) -> N
     assert (asked[0].temperature, asked[0].top_p, asked[0].top_k, asked[0].min_p) == (0.7, 0.9, 0, 0.1)
     assert (asked[1].temperature, asked[1].top_k) == (0.0, 5)
     assert asked[2].temperature == 1.0
+
+
+async def test_penalties_are_as_asked(gateway: Gateway, cluster: FakeCluster) -> None:
+    await whole(gateway, repetition_penalty=1.3, presence_penalty=-2, frequency_penalty=0.5)
+    await whole(gateway, repetition_penalty=None)
+    asked = [decode.sampling for decode in cluster.decode.decodes]
+    assert [(each.repetition_penalty, each.presence_penalty, each.frequency_penalty) for each in asked] == [
+        (1.3, -2.0, 0.5),
+        (1.0, 0.0, 0.0),
+    ]
+
+
+async def test_the_models_own_defaults_hold_until_a_request_says_otherwise(
+    gateway: Gateway, cluster: FakeCluster, text: Text, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    defaults = SamplingDefaults(0.5, 9, 0.8, min_p=0.05, repetition_penalty=1.2, max_new_tokens=3)
+    monkeypatch.setattr(text, "defaults", defaults)
+    await whole(gateway, temperature=None, max_tokens=None)
+    await whole(gateway, temperature=0, top_k=0, top_p=1, min_p=0, repetition_penalty=1, max_tokens=5)
+    own, asked = (decode.sampling for decode in cluster.decode.decodes)
+    assert (own.temperature, own.top_k, own.top_p, own.min_p, own.repetition_penalty) == (0.5, 9, 0.8, 0.05, 1.2)
+    assert (asked.temperature, asked.top_k, asked.top_p, asked.min_p, asked.repetition_penalty) == (0, 0, 1, 0, 1)
+    assert [decode.limits.max_tokens for decode in cluster.decode.decodes] == [3, 5]
+
+
+async def test_a_default_limit_beyond_the_context_is_what_is_left_of_it(
+    gateway: Gateway, cluster: FakeCluster, text: Text, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await whole(gateway, max_tokens=None)
+    monkeypatch.setattr(text, "defaults", SamplingDefaults(max_new_tokens=1_000_000))
+    await whole(gateway, max_tokens=None)
+    first, second = (decode.limits.max_tokens for decode in cluster.decode.decodes)
+    assert first == second
 
 
 async def test_a_salt_makes_other_names(gateway: Gateway, cluster: FakeCluster) -> None:

@@ -51,6 +51,9 @@ def told(kind: type[Any], raw: bytes) -> ApiError:
         ("top_p", 1.1, "top_p"),
         ("top_k", -2, "top_k"),
         ("min_p", 2, "min_p"),
+        ("repetition_penalty", 0, "repetition_penalty"),
+        ("presence_penalty", 2.5, "presence_penalty"),
+        ("frequency_penalty", -3, "frequency_penalty"),
         ("n", 0, "n"),
         ("n", 129, "n"),
         ("seed", "lucky", "seed"),
@@ -234,9 +237,6 @@ def test_a_prompt_is_nothing_else(prompt: object) -> None:
 
 
 NEUTRAL: dict[str, list[object]] = {
-    "frequency_penalty": [0, 0.0],
-    "presence_penalty": [0],
-    "repetition_penalty": [1, 1.0],
     "length_penalty": [1.0],
     "best_of": [0, 1],
     "logprobs": [False],
@@ -252,9 +252,6 @@ NEUTRAL: dict[str, list[object]] = {
     "echo": [],
 }
 ASKING: dict[str, list[object]] = {
-    "frequency_penalty": [0.5, -1],
-    "presence_penalty": [1],
-    "repetition_penalty": [1.1, 0],
     "length_penalty": [2],
     "best_of": [2],
     "logprobs": [True, 0, 5],

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from services.gateway.text import SamplingDefaults, TextError, load_text, toy_text
+from services.gateway.sampling_defaults import SamplingDefaults
+from services.gateway.text import TextError, load_text, toy_text
 from services.gateway.toy_text import VOCAB_SIZE, toy_tokenizer
 from services.models.embedded import EMBEDDED_MODEL
 from services.models.resolve import resolve_model
@@ -80,7 +81,7 @@ def test_what_ends_an_answer(
         ({}, SamplingDefaults(1.0, 0, 1.0)),
         ({"do_sample": True, "temperature": 0.6, "top_k": 20, "top_p": 0.95}, SamplingDefaults(0.6, 20, 0.95)),
         ({"do_sample": True, "temperature": 0.7}, SamplingDefaults(0.7, 0, 1.0)),
-        ({"temperature": 0.6, "top_k": 20}, SamplingDefaults(1.0, 0, 1.0)),
+        ({"temperature": 0.6, "top_k": 20}, SamplingDefaults(0.6, 20)),
     ],
 )
 def test_what_a_request_gets_that_does_not_say(

@@ -48,7 +48,18 @@ identities = st.builds(Identity, texts, texts, texts, u32, texts, u32)
 layouts = st.builds(
     KvLayout, st.integers(1, 512), st.lists(st.integers(1, 2**40), min_size=1, max_size=4).map(tuple), texts
 )
-samplings = st.builds(Sampling, seconds, u32, st.floats(0, 1, exclude_min=True), st.floats(0, 1), u64)
+penalties = st.floats(-2, 2)
+samplings = st.builds(
+    Sampling,
+    seconds,
+    u32,
+    st.floats(0, 1, exclude_min=True),
+    st.floats(0, 1),
+    u64,
+    st.floats(0, 1e6, exclude_min=True),
+    penalties,
+    penalties,
+)
 limits = st.builds(Limits, st.integers(1, 2**32 - 1), u32, st.frozensets(u32, max_size=4))
 requests = ids.map(RequestId)
 slos = st.none() | st.floats(1e-6, 1e6)
@@ -215,6 +226,10 @@ def test_names_of_a_wrong_length_are_refused() -> None:
         codec.names_from_wire(b"short")
 
 
+def test_a_sampling_without_penalties_has_none() -> None:
+    assert codec.sampling_from_wire(common_pb2.Sampling(top_p=1)) == Sampling()
+
+
 @pytest.mark.parametrize(
     ("sampling", "sentence"),
     [
@@ -222,6 +237,10 @@ def test_names_of_a_wrong_length_are_refused() -> None:
         (common_pb2.Sampling(temperature=math.nan, top_p=1), "temperature"),
         (common_pb2.Sampling(top_p=0), "top_p"),
         (common_pb2.Sampling(top_p=1, min_p=2), "min_p"),
+        (common_pb2.Sampling(top_p=1, repetition_penalty=0), "repetition_penalty"),
+        (common_pb2.Sampling(top_p=1, repetition_penalty=math.inf), "repetition_penalty"),
+        (common_pb2.Sampling(top_p=1, presence_penalty=math.nan), "presence_penalty"),
+        (common_pb2.Sampling(top_p=1, frequency_penalty=-math.inf), "frequency_penalty"),
     ],
 )
 def test_impossible_sampling_is_refused_by_name(sampling: common_pb2.Sampling, sentence: str) -> None:
