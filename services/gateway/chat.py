@@ -1,14 +1,15 @@
 """Chat completions: from a conversation to an order, and the JSON of its answer."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from services.gateway import sse
 from services.gateway.errors import bad_request
 from services.gateway.order import Deployment, Order, check_length, order
-from services.gateway.schemas import ChatBody, ConversationBody
+from services.gateway.schemas import ChatBody, ChatMessage, ConversationBody
 from services.gateway.shape import Shape, Told, Usage
-from services.gateway.template import TemplateRefused
+from services.gateway.template import Message, TemplateRefused
 from services.gateway.text import Text
 from services.gateway.wishes import Wishes
 
@@ -40,9 +41,12 @@ def conversation_tokens(body: ConversationBody, text: Text, longest: int) -> lis
         raise bad_request(
             "`continue_final_message` cannot go together with `add_generation_prompt`.", "continue_final_message"
         )
+    if continued and body.messages[-1].content is None:
+        raise bad_request("`continue_final_message` needs a last message with a content.", "continue_final_message")
+    messages = [_for_template(message, f"messages[{number}]") for number, message in enumerate(body.messages)]
     try:
         prompt = text.render_chat(
-            [{**message.model_dump(exclude_none=True), "content": message.content or ""} for message in body.messages],
+            messages,
             add_generation_prompt=generation_prompt,
             continue_final_message=continued,
             variables=body.chat_template_kwargs,
@@ -51,6 +55,43 @@ def conversation_tokens(body: ConversationBody, text: Text, longest: int) -> lis
         raise bad_request(f"{error}.", "messages") from error
     check_length(prompt, text, longest, "messages")
     return text.encode(prompt, add_special_tokens=bool(body.add_special_tokens))
+
+
+def _for_template(message: ChatMessage, param: str) -> Message:
+    """A message as templates expect it, which is as vLLM 0.32 gives it to them; raises ApiError.
+
+    The arguments of past tool calls are objects, where clients send them as JSON; an empty list of calls is none.
+    """
+    given = {**message.model_dump(exclude_none=True), "content": message.content or ""}
+    if message.role != "assistant" or "tool_calls" not in given:
+        return given
+    calls = given.pop("tool_calls")
+    if not isinstance(calls, list):
+        raise bad_request(f"`{param}.tool_calls` must be a list.", f"{param}.tool_calls")
+    if calls:
+        given["tool_calls"] = [_call(each, f"{param}.tool_calls[{number}]") for number, each in enumerate(calls)]
+    return given
+
+
+def _call(call: object, param: str) -> Mapping[str, Any]:
+    function = call.get("function") if isinstance(call, dict) and call.get("type", "function") == "function" else None
+    if not isinstance(call, dict) or not isinstance(function, dict):
+        raise bad_request(f"`{param}` must be an object of type function, with a `function`.", param)
+    return {**call, "function": {**function, "arguments": _arguments(function.get("arguments"))}}
+
+
+def _arguments(given: object) -> dict[str, Any]:
+    """The object that a call's arguments are.
+
+    What is none becomes an empty object: it was written by a model, and would make every later turn of its
+    conversation fail.
+    """
+    if isinstance(given, str):
+        try:
+            given = json.loads(given)
+        except (ValueError, RecursionError):
+            return {}
+    return given if isinstance(given, dict) else {}
 
 
 class ChatShape(Shape):

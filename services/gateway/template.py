@@ -6,6 +6,7 @@ cannot render it raises TemplateRefused with its own words.
 """
 
 import json
+import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NoReturn
@@ -48,30 +49,53 @@ class ChatTemplate:
     ) -> str:
         """The prompt's text. variables: chat_template_kwargs of the request; they never hide the messages.
 
+        continue_final_message: the text ends with the last message's content, so that the model goes on writing it.
         Raises TemplateRefused.
         """
+        if continue_final_message:
+            return self._render_continued(messages, variables)
+        return self._render(messages, add_generation_prompt=add_generation_prompt, variables=variables)
+
+    def after_answer(self) -> str:
+        """What the template writes after the content of an assistant's last message: where its turn ends."""
+        asked = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello" + (mark := _mark())}]
+        return self._render(asked, add_generation_prompt=False, variables=None).rpartition(mark)[2]
+
+    def _render_continued(self, messages: Sequence[Message], variables: Mapping[str, Any] | None) -> str:
+        """Cut at a mark that is put behind the content before rendering: the content itself may occur again after it.
+
+        The same rule as in transformers 5.24 (``render_jinja_template``): the mark ends in a space, and where the
+        template takes that space away, it strips contents, so the end of this one is stripped as well.
+        """
+        content = messages[-1].get("content")
+        if not isinstance(content, str):
+            raise TemplateRefused("the last message has no content, so it can't be continued")
+        mark = _mark()
+        marked = [*messages[:-1], {**messages[-1], "content": f"{content}{mark} "}]
+        text = self._render(marked, add_generation_prompt=False, variables=variables)
+        before, found, after = text.rpartition(mark)
+        if not found or not before.rstrip().endswith(content.strip()):
+            raise TemplateRefused("the chat template drops or changes the last message, so it can't be continued")
+        return before if after.startswith(" ") else before.rstrip()
+
+    def _render(
+        self, messages: Sequence[Message], *, add_generation_prompt: bool, variables: Mapping[str, Any] | None
+    ) -> str:
         if not self._knows_developer:  # OpenAI's newer name for the same thing
             messages = [{**each, "role": "system"} if each["role"] == "developer" else each for each in messages]
         names = {**self._special, **(variables or {}), "messages": messages, "tools": None, "documents": None}
         names["add_generation_prompt"] = add_generation_prompt
         try:
-            text = self._template.render(names)
+            return self._template.render(names)
         except TemplateError as error:
             raise TemplateRefused(f"the model's chat template refuses this conversation: {error}") from error
         except (TypeError, ValueError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             raise TemplateRefused(f"the model's chat template cannot render this conversation: {error}") from error
-        return _cut_after(text, str(messages[-1]["content"])) if continue_final_message else text
 
 
-def _cut_after(text: str, content: str) -> str:
-    """The text up to the end of the last message's content, so that the model goes on writing it."""
-    wanted = content.strip()
-    at = text.rfind(wanted)
-    if at < 0:
-        raise TemplateRefused("the chat template changes the last message, so it can't be continued")
-    end = at + len(wanted)
-    trailing = content[len(content.rstrip()) :]
-    return text[:end] + (trailing if text.startswith(trailing, end) else "")
+def _mark() -> str:
+    """Letters that no message has and no template changes."""
+    return f"FINAL{secrets.token_hex(16)}"
 
 
 def _raise_exception(message: str) -> NoReturn:
