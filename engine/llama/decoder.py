@@ -53,7 +53,7 @@ class Decoder:
         self.embedding = weights.get("model.embed_tokens.weight", vocab, size)
         self.layers = [_layer(config, weights, index) for index in range(config.layers)]
         self.norm = weights.get("model.norm.weight", size)
-        self.head = make_linear(self.embedding if config.tied else weights.get("lm_head.weight", vocab, size))
+        self.head = make_linear(weights.head(self.embedding))
         self._norm = make_norm(config.rms_norm_eps, kernels)
         self._residual = make_residual(config.rms_norm_eps, kernels)
 

@@ -23,7 +23,7 @@ from engine.llama.native import load_kernels
 from engine.llama.native_attention import NativeAttention
 from engine.llama.pages import Pages, layout_of
 from engine.llama.sampling import choose
-from engine.llama.weights import Weights, digest
+from engine.llama.weights import Weights
 from engine.port import EngineError, OnLayer, StepResult
 from engine.synthetic import prefill_batch, step_batch
 from kvstore.layout import KvLayout
@@ -79,13 +79,12 @@ class LlamaEngine:
         block_tokens: int = 64,
         kv_cache_bytes: int | None = None,
         max_model_len: int | None = None,
-        digest_cache: Path | None = None,
         kernels: bool = True,
         layers: Sequence[str] = tuple(INSTRUCTIONS),
     ) -> "LlamaEngine":
         """The model in a Hugging Face directory. Raises EngineError, or UnsupportedModel by name.
 
-        digest_cache: a file that remembers hashes of weights. kernels: use the C kernels where they were built;
+        kernels: use the C kernels where they were built;
         layers: those of whole layers too, where processor, dtype and model allow it: the first of these instructions.
         """
         if threads is not None:
@@ -123,7 +122,7 @@ class LlamaEngine:
             runner,
             pages,
             max_model_len=longest,
-            weights=digest(directory, digest_cache),
+            weights=stored.digest(),
             device=where,
         )
 

@@ -18,7 +18,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from engine.llama.checkpoint import check_whole
+from engine.llama.config import parse_config
 from engine.llama.gguf_config import GgufHeader, config_of, generation_config_of
+from engine.llama.gguf_parts import GgufModel
 from engine.port import EngineError, UnsupportedModel
 
 Progress = Callable[[int, int], None]
@@ -46,31 +49,22 @@ NOT_WEIGHTS = ("rope_freqs.weight",)
 """Read by the configuration, which carries them as ``rope_scaling``."""
 
 
-def convert(gguf_path: Path, out_dir: Path, *, on_progress: Progress | None = None) -> None:
-    """Write the model of ``gguf_path`` into ``out_dir``, which is made if it is missing.
+def convert(model: GgufModel, out_dir: Path, *, on_progress: Progress | None = None) -> None:
+    """Write the model into ``out_dir``, which is made if it is missing.
 
     Raises UnsupportedModel for an architecture, tensor or quantisation that is not known
-    here, and EngineError for a file that is not GGUF.
+    here, and EngineError for a model that is not whole.
     """
-    import gguf  # late: its import costs a quarter of a second
-
-    try:
-        reader = gguf.GGUFReader(gguf_path)
-    except (ValueError, IndexError) as error:
-        raise EngineError(f"{gguf_path} can't be read as a GGUF file: {error}") from error
-    header = _header(gguf_path, reader)
+    header = _header(model)
     config = config_of(header)
-    renamed = {tensor.name: hugging_face_name(tensor.name, header.name) for tensor in reader.tensors}
+    tensors = {
+        renamed: tensor for name, tensor in model.tensors.items() if (renamed := hugging_face_name(name, model.name))
+    }
+    check_whole(parse_config(model.name, config), {name: _shape(tensor) for name, tensor in tensors.items()})
     out_dir.mkdir(parents=True, exist_ok=True)
     for file_name, content in (("config.json", config), ("generation_config.json", generation_config_of(header))):
         (out_dir / file_name).write_text(json.dumps(content, indent=2) + "\n")
-    _write_safetensors(
-        out_dir / "model.safetensors",
-        [(renamed[tensor.name], tensor) for tensor in reader.tensors if renamed[tensor.name]],
-        config,
-        header.name,
-        on_progress,
-    )
+    _write_safetensors(out_dir / "model.safetensors", sorted(tensors.items()), config, model.name, on_progress)
 
 
 def hugging_face_name(name: str, model: str) -> str:
@@ -96,36 +90,28 @@ def restore_rows(rows: npt.NDArray[np.float32], heads: int) -> npt.NDArray[np.fl
 
 
 def bfloat16_bits(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
-    """Round to nearest even, as torch does; weights are finite, so NaN needs no care."""
+    """Round to nearest even, as torch does; the values are finite, so NaN needs no care."""
     bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
     return ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype(np.uint16)
 
 
-def _header(path: Path, reader: Any) -> GgufHeader:
-    """reader: a gguf.GGUFReader, which is not typed."""
-    fields = {name: field.contents() for name, field in reader.fields.items() if not _is_vocabulary(name)}
-    names = {tensor.name for tensor in reader.tensors}
-    embedding = next((tensor for tensor in reader.tensors if tensor.name == "token_embd.weight"), None)
+def _header(model: GgufModel) -> GgufHeader:
+    embedding = model.tensors.get("token_embd.weight")
     if embedding is None:
-        raise UnsupportedModel(f"{path.name} has no token embedding; it is not a whole language model")
-    factors = next((tensor.data for tensor in reader.tensors if tensor.name == "rope_freqs.weight"), None)
+        raise UnsupportedModel(f"{model.name} has no token embedding; it is not a whole language model")
+    factors = model.tensors.get("rope_freqs.weight")
     return GgufHeader(
-        name=str(fields.get("general.name") or path.stem),
-        fields=fields,
-        tensors=frozenset(names),
+        name=model.name,
+        fields=model.fields,
+        tensors=frozenset(model.tensors),
         vocab_size=int(embedding.shape[-1]),
-        rope_factors=None if factors is None else tuple(float(factor) for factor in factors),
+        rope_factors=None if factors is None else tuple(float(factor) for factor in factors.data),
     )
 
 
-def _is_vocabulary(name: str) -> bool:
-    """Hundreds of thousands of strings that take seconds to decode, and matter to the tokenizer only."""
-    return name in (
-        "tokenizer.ggml.tokens",
-        "tokenizer.ggml.merges",
-        "tokenizer.ggml.scores",
-        "tokenizer.ggml.token_type",
-    )
+def _shape(tensor: Any) -> tuple[int, ...]:
+    """As Hugging Face has it; tensor: a gguf.ReaderTensor."""
+    return tuple(int(size) for size in reversed(tensor.shape))
 
 
 def _dequantized(tensor: Any, config: dict[str, Any], model: str) -> npt.NDArray[np.float32]:
@@ -136,7 +122,9 @@ def _dequantized(tensor: Any, config: dict[str, Any], model: str) -> npt.NDArray
         values = np.asarray(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)
     except NotImplementedError as error:
         raise UnsupportedModel(f"{model}: tensor {tensor.name} has the type {tensor.tensor_type.name}") from error
-    values = values.reshape(tuple(int(size) for size in reversed(tensor.shape)))
+    if not np.isfinite(values).all():
+        raise EngineError(f"{model}: tensor {tensor.name} holds values that are infinite or no number")
+    values = values.reshape(_shape(tensor))
     if config["model_type"] == "llama" and ".attn_q." in tensor.name:
         return restore_rows(values, config["num_attention_heads"])
     if config["model_type"] == "llama" and ".attn_k." in tensor.name:
@@ -152,7 +140,6 @@ def _write_safetensors(
     on_progress: Progress | None,
 ) -> None:
     """The format is a length (u64), a JSON header and the tensors' bytes: so it can be written as a stream."""
-    tensors = sorted(tensors, key=lambda pair: pair[0])
     head = json.dumps(_safetensors_header(tensors)).encode()
     head += b" " * (-len(head) % 8)
     with path.open("wb") as file:
@@ -167,7 +154,7 @@ def _safetensors_header(tensors: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for name, tensor in tensors:
-        shape = [int(size) for size in reversed(tensor.shape)]
+        shape = _shape(tensor)
         size = 2 * int(np.prod(shape))
         header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [offset, offset + size]}
         offset += size

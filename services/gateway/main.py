@@ -131,7 +131,7 @@ def _text(settings: GatewaySettings) -> tuple[Text, str]:
     if settings.engine == "toy":
         return toy_text(), settings.served_model_name or "toy"
     try:
-        files = resolve_model(settings.model, settings.data_dir)
+        files = resolve_model(settings.model, settings.data_dir, text_only=True)
         return load_text(files.directory), settings.served_model_name or files.served_name
     except (ModelError, TextError) as error:
         raise Refusal(str(error)) from error

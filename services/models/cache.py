@@ -1,7 +1,8 @@
 """Make a directory once, whole or not at all, however many processes ask for it.
 
 It is built beside its place and renamed into it, under a lock; a marker inside says
-what it was made from. Processes that come meanwhile wait for the lock.
+what it was made from and how large each file is, so that one that lost something is made
+anew. Processes that come meanwhile wait for the lock.
 """
 
 import fcntl
@@ -38,7 +39,7 @@ def make_once(
         scratch = Path(tempfile.mkdtemp(prefix=f".{directory.name}.making-", dir=directory.parent))
         try:
             make(scratch)
-            (scratch / MARKER).write_text(json.dumps({"origin": origin}) + "\n")
+            (scratch / MARKER).write_text(json.dumps({"origin": origin, "files": _sizes(scratch)}) + "\n")
             _to_disk(scratch)
             _replace(scratch, directory)
         finally:
@@ -47,10 +48,17 @@ def make_once(
 
 
 def _origin(directory: Path) -> str | None:
+    """What the directory was made from; None where it is not there, or not as it was made."""
     try:
-        return str(json.loads((directory / MARKER).read_text())["origin"])
-    except (OSError, ValueError, KeyError):
+        marker = json.loads((directory / MARKER).read_text())
+        sizes = {name: (directory / name).stat().st_size for name in marker["files"]}
+        return str(marker["origin"]) if sizes == marker["files"] else None
+    except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _sizes(directory: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in directory.iterdir()}
 
 
 @contextmanager

@@ -88,6 +88,5 @@ def _torch(settings: WorkerSettings) -> tuple[Engine, str]:
         block_tokens=settings.block_tokens,
         kv_cache_bytes=settings.kv_cache_bytes,
         max_model_len=settings.max_model_len,
-        digest_cache=settings.data_dir / "digests.json",
     )
     return engine, settings.served_model_name or files.served_name

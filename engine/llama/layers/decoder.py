@@ -57,7 +57,7 @@ class LayersDecoder:
         size, vocab = config.hidden_size, config.vocab_size
         self.embedding = weights.get("model.embed_tokens.weight", vocab, size)
         self._norm = weights.get("model.norm.weight", size).float()
-        self._head = pack(self.embedding if config.tied else weights.get("lm_head.weight", vocab, size))
+        self._head = pack(weights.head(self.embedding))
         self._layers = [_layer_tensors(config, weights, index) for index in range(config.layers)]
         angles = torch.arange(max_positions).float()[:, None] * frequencies(config.rope, config.head_dim)
         self._cosines, self._sines = angles.cos(), angles.sin()

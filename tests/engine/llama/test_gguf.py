@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from engine.llama.gguf import convert
+from engine.llama.gguf_parts import open_gguf
 from engine.port import EngineError, UnsupportedModel
 from tests.engine.llama.checkpoints import LLAMA3, reference_logits, save_model
 from tests.engine.llama.driving import in_a_row, load, prompt, whole
@@ -108,7 +109,7 @@ FORMS: dict[str, tuple[str, str, dict[str, Any]]] = {
 def test_conversion_gives_back_the_weights_in_bfloat16(tmp_path: Path, form: str) -> None:
     family, architecture, changes = FORMS[form]
     model = save_model(tmp_path / "original", family, **changes)
-    convert(write_gguf(tmp_path / "tiny.gguf", model, architecture), tmp_path / "converted")
+    convert(open_gguf(write_gguf(tmp_path / "tiny.gguf", model, architecture)), tmp_path / "converted")
     converted = load_file(tmp_path / "converted" / "model.safetensors")
     original = load_file(tmp_path / "original" / "model.safetensors")
     assert converted.keys() == original.keys()
@@ -120,7 +121,7 @@ def test_conversion_gives_back_the_weights_in_bfloat16(tmp_path: Path, form: str
 def test_a_converted_model_runs_as_the_original_does(tmp_path: Path, form: str) -> None:
     family, architecture, changes = FORMS[form]
     model = save_model(tmp_path / "original", family, **changes)
-    convert(write_gguf(tmp_path / "tiny.gguf", model, architecture), tmp_path / "converted")
+    convert(open_gguf(write_gguf(tmp_path / "tiny.gguf", model, architecture)), tmp_path / "converted")
     tokens = prompt(50)
     ours = whole(load(tmp_path / "converted"), tokens, in_a_row(4))
     for parameter in model.parameters():  # but not its rotary frequencies
@@ -132,7 +133,7 @@ def test_the_directory_says_what_the_header_said(tmp_path: Path) -> None:
     model = save_model(tmp_path / "original", "Qwen2")
     done: list[tuple[int, int]] = []
     path = write_gguf(tmp_path / "tiny.gguf", model, "qwen2")
-    convert(path, tmp_path / "converted", on_progress=lambda *progress: done.append(progress))
+    convert(open_gguf(path), tmp_path / "converted", on_progress=lambda *progress: done.append(progress))
     config = json.loads((tmp_path / "converted" / "config.json").read_text())
     assert (config["model_type"], config["rms_norm_eps"], config["rope_theta"]) == ("qwen2", 1e-5, 10000.0)
     assert (config["vocab_size"], config["tie_word_embeddings"], config["torch_dtype"]) == (131, False, "bfloat16")
@@ -144,7 +145,7 @@ def test_the_directory_says_what_the_header_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("kind", "error"), [("F16", 1e-3), ("Q8_0", 0.01), ("Q4_1", 0.1), ("BF16", 1e-2)])
 def test_quantised_weights_come_out_near_to_what_they_were(tmp_path: Path, kind: str, error: float) -> None:
     model = save_model(tmp_path / "original", "Llama", hidden_size=96, num_attention_heads=6, intermediate_size=64)
-    convert(write_gguf(tmp_path / "tiny.gguf", model, "llama", quantise=kind), tmp_path / "converted")
+    convert(open_gguf(write_gguf(tmp_path / "tiny.gguf", model, "llama", quantise=kind)), tmp_path / "converted")
     converted = load_file(tmp_path / "converted" / "model.safetensors")
     for name, tensor in model.state_dict().items():
         assert float((converted[name].float() - tensor).abs().max()) < error * float(tensor.abs().max()) + 0.005, name
@@ -180,24 +181,29 @@ def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path) -> None:
     for content in (b"", b"GGUF", b"something else entirely" * 10):
         (tmp_path / "x.gguf").write_bytes(content)
         with pytest.raises(EngineError, match="can't be read as a GGUF file"):
-            convert(tmp_path / "x.gguf", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+            open_gguf(tmp_path / "x.gguf")
 
 
 def test_what_this_engine_does_not_run_is_refused_by_name(tmp_path: Path) -> None:
     model = save_model(tmp_path / "original", "Llama")
     with pytest.raises(UnsupportedModel, match="tiny has the architecture gemma"):
-        convert(write_gguf(tmp_path / "a.gguf", model, "gemma"), tmp_path / "out")
+        convert(open_gguf(write_gguf(tmp_path / "a.gguf", model, "gemma")), tmp_path / "out")
     with pytest.raises(UnsupportedModel, match="tiny is a mixture of experts"):
-        convert(write_gguf(tmp_path / "b.gguf", model, "llama", fields={"expert_count": 8}), tmp_path / "out")
+        convert(
+            open_gguf(write_gguf(tmp_path / "b.gguf", model, "llama", fields={"expert_count": 8})), tmp_path / "out"
+        )
     with pytest.raises(UnsupportedModel, match="rotates only a part of each head"):
-        convert(write_gguf(tmp_path / "c.gguf", model, "llama", fields={"rope.dimension_count": 8}), tmp_path / "out")
+        convert(
+            open_gguf(write_gguf(tmp_path / "c.gguf", model, "llama", fields={"rope.dimension_count": 8})),
+            tmp_path / "out",
+        )
     with pytest.raises(UnsupportedModel, match="no token embedding"):
-        convert(write_gguf(tmp_path / "d.gguf", model, "llama", drop="token_embd.weight"), tmp_path / "out")
+        convert(open_gguf(write_gguf(tmp_path / "d.gguf", model, "llama", drop="token_embd.weight")), tmp_path / "out")
 
 
-def test_a_weight_that_the_file_lacks_is_named_when_it_is_loaded(tmp_path: Path) -> None:
+def test_a_weight_that_the_file_lacks_is_named_before_anything_is_written(tmp_path: Path) -> None:
     model = save_model(tmp_path / "original", "Llama")
-    convert(write_gguf(tmp_path / "a.gguf", model, "llama", drop="blk.1.ffn_up.weight"), tmp_path / "out")
+    path = write_gguf(tmp_path / "a.gguf", model, "llama", drop="blk.1.ffn_up.weight")
     with pytest.raises(EngineError, match=r"no weight model\.layers\.1\.mlp\.up_proj\.weight"):
-        load(tmp_path / "out")
+        convert(open_gguf(path), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

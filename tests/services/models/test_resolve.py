@@ -11,11 +11,11 @@ from services.models.embedded import fetch_embedded
 from services.models.errors import ModelError
 from services.models.main import main
 from services.models.resolve import resolve_model
+from tests.field.models import write_directory
 
 
 def test_a_local_directory_serves_as_it_is(tmp_path: Path) -> None:
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "config.json").write_text("{}")
+    write_directory(tmp_path / "mine")
     files = resolve_model(str(tmp_path / "mine"), tmp_path / "data")
     assert (files.directory, files.served_name) == (tmp_path / "mine", "mine")
     assert not (tmp_path / "data").exists()
