@@ -5,6 +5,7 @@ names. Either is a write by an errand of the store's own, so whoever waits for i
 any writer. Slots for what lies ahead of readers are bounded; a reader's very next block needs room only.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -12,7 +13,7 @@ from kvstore.blocks import Block
 from kvstore.names import BlockName
 from kvstore.plan import Plan
 from kvstore.sessions import Session, Sessions
-from kvstore.vocabulary import Fetch, Hits, SessionId, SlotRef, Tier
+from kvstore.vocabulary import Fetch, Hits, Lease, SessionId, SlotRef, Tier
 from kvstore.waiting import Acquire
 
 PROMOTIONS = SessionId("promotions")
@@ -49,15 +50,16 @@ class LookAhead:
         if self._counts(acquire):
             self._asked += len(acquire.names)
 
-    def leased(self, acquire: Acquire, names: int) -> None:
-        """So many more of its names are leased, from its position on."""
+    def leased(self, acquire: Acquire, leases: Sequence[Lease]) -> None:
+        """These are of its next names, from its position on; each is told where it was found."""
         if not self._counts(acquire):
             return
         if not acquire.found:
-            self._found[Tier.DRAM] += names
+            self._found[Tier.DRAM] += len(leases)
             return
-        for position in range(acquire.position, acquire.position + names):
-            self._found[acquire.found.pop(position, Tier.DRAM)] += 1
+        for position, lease in enumerate(leases, acquire.position):
+            lease.found = acquire.found.pop(position, Tier.DRAM)
+            self._found[lease.found] += 1
 
     def is_coming(self, acquire: Acquire) -> bool:
         """Whether the next name is being written by somebody whom this acquire waits for."""

@@ -71,7 +71,7 @@ class Readers:
         assert owner is not None
         slots = self._blocks.index.prefix(acquire.names, acquire.position)
         leases = tuple([self._sessions.lease(owner, slot) for slot in slots])
-        self._ahead.leased(acquire, len(leases))
+        self._ahead.leased(acquire, leases)
         if not acquire.handoff:
             self._plan.looked_up(slots, now=now)
         acquire.position += len(leases)

@@ -4,7 +4,7 @@ Values only. A reference to a slot carries the slot's generation, so one that ou
 its block is told apart. Grants and leases are references, and can be given back as such.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType
 
@@ -77,9 +77,13 @@ Allocation = Write | Held | Writing | Refused
 
 @dataclass(slots=True, unsafe_hash=True)
 class Lease(SlotRef):
-    """The right to read a slot until it is released or its session ends. checksum: of the block, as it was sealed."""
+    """The right to read a slot until it is released or its session ends.
+
+    checksum: of the block, as it was sealed. found: where it was when it was looked up.
+    """
 
     checksum: int
+    found: Tier = field(default=Tier.DRAM, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

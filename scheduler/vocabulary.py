@@ -391,3 +391,28 @@ class StoreReport:
     owners: tuple[OwnerReport, ...] = ()
     digests: Digests | None = None
     carried: tuple[Carried, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Lifted:
+    """Prompt tokens whose KV a worker copied from its store instead of computing it, by where the store had them.
+
+    host: in its memory. disk: on its SSD. p2p: at another store.
+    """
+
+    host: int = 0
+    disk: int = 0
+    p2p: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.host + self.disk + self.p2p
+
+    def within(self, tokens: int) -> "Lifted":
+        """The first ``tokens`` of them: of blocks that reach beyond what is counted."""
+        host = min(self.host, tokens)
+        disk = min(self.disk, tokens - host)
+        return Lifted(host, disk, min(self.p2p, tokens - host - disk))
+
+
+NOTHING_LIFTED = Lifted()

@@ -3,7 +3,7 @@
 from deploy.grafana.panel import RATE, Dashboard, Panel, Query, Row, one, quantiles
 
 _PROMISED = f"sum(rate(moonpool_slo_met_total[{RATE}])) + sum(rate(moonpool_slo_missed_total[{RATE}]))"
-_MEAN = 'sum(rate({}_{what}{{job="gateway"}}[' + RATE + "]))"
+_MEAN = "sum(rate({}_{what}[" + RATE + "]))"
 
 WELL = Row(
     "Is it well?",
@@ -102,22 +102,22 @@ REQUESTS = Row(
             "workers.",
             "short",
             (
-                Query('sum(vllm:num_requests_waiting{job="gateway"})', "waiting for the first token"),
-                Query('sum(vllm:num_requests_running{job="gateway"})', "running"),
+                Query("sum(moonpool_gateway_requests_waiting)", "waiting for the first token"),
+                Query("sum(moonpool_gateway_requests_running)", "running"),
             ),
         ),
         Panel(
             "Running on workers, by role",
             "Sequences in batches. A decode worker that is full (--max-num-seqs) refuses, and the gateway asks again.",
             "short",
-            one('sum by (role) (vllm:num_requests_running{job="worker"})', "{{role}}"),
+            one("sum by (role) (vllm:num_requests_running)", "{{role}}"),
             stacked=True,
         ),
         Panel(
             "Waiting on workers, by role",
             "Queued or loading. On prefill: first tokens get late. On decode: there is no seat or no room for the KV.",
             "short",
-            one('sum by (role) (vllm:num_requests_waiting{job="worker"})', "{{role}}"),
+            one("sum by (role) (vllm:num_requests_waiting)", "{{role}}"),
             stacked=True,
             yellow=16,
             red=64,
@@ -165,7 +165,7 @@ LATENCY = Row(
                 for name, words in (
                     ("moonpool_gateway_text_seconds", "text"),
                     ("moonpool_gateway_placing_seconds", "placing"),
-                    ("moonpool_gateway_queue_seconds", "queue"),
+                    ("vllm:request_queue_time_seconds", "queue"),
                     ("vllm:request_prefill_time_seconds", "prefill"),
                 )
             ),
@@ -213,9 +213,9 @@ PROMISES = Row(
             "Prompts read, prompts found in a cache instead, and tokens given out.",
             "short",
             (
-                Query(f'sum(rate(vllm:prompt_tokens_total{{job="gateway"}}[{RATE}]))', "prompt tokens/s"),
+                Query(f"sum(rate(vllm:prompt_tokens_total[{RATE}]))", "prompt tokens/s"),
                 Query(f"sum(rate(vllm:prompt_tokens_cached_total[{RATE}]))", "of them reused/s"),
-                Query(f'sum(rate(vllm:generation_tokens_total{{job="gateway"}}[{RATE}]))', "generated/s"),
+                Query(f"sum(rate(vllm:generation_tokens_total[{RATE}]))", "generated/s"),
             ),
         ),
         Panel(
@@ -223,10 +223,7 @@ PROMISES = Row(
             "The share of prompts that nobody had to compute. It falls when clients change what their prompts begin "
             "with, or when the arena is too small for what they come back to (KV page: evictions).",
             "percentunit",
-            one(
-                f"sum(rate(vllm:prompt_tokens_cached_total[{RATE}]))"
-                f' / sum(rate(vllm:prompt_tokens_total{{job="gateway"}}[{RATE}]))'
-            ),
+            one(f"sum(rate(vllm:prompt_tokens_cached_total[{RATE}])) / sum(rate(vllm:prompt_tokens_total[{RATE}]))"),
         ),
     ),
 )

@@ -75,7 +75,7 @@ LOAD = Row(
             "From arrival at a worker to its first chunk, by role. Prefill: more workers, or admission. Decode: seats "
             "(--max-num-seqs) or device memory.",
             "s",
-            quantiles('vllm:request_queue_time_seconds{job="worker"}', by="role", of=(0.5, 0.99)),
+            quantiles("moonpool_worker_queue_seconds", by="role", of=(0.5, 0.99)),
         ),
         Panel(
             "Left of the promise at the first token",

@@ -9,13 +9,13 @@ BATCHES = Row(
             "Running",
             "Sequences in a worker's batch. One that has none while others of its role are full: nobody can reach it.",
             "short",
-            one('sum by (role, instance) (vllm:num_requests_running{job="worker"})', "{{role}} {{instance}}"),
+            one("sum by (role, instance) (vllm:num_requests_running)", "{{role}} {{instance}}"),
         ),
         Panel(
             "Waiting",
             "Queued or loading.",
             "short",
-            one('sum by (role, instance) (vllm:num_requests_waiting{job="worker"})', "{{role}} {{instance}}"),
+            one("sum by (role, instance) (vllm:num_requests_waiting)", "{{role}} {{instance}}"),
             yellow=16,
             red=64,
         ),
@@ -55,7 +55,7 @@ STEPS = Row(
             "By worker.",
             "short",
             one(
-                f'sum by (role, instance) (rate(vllm:generation_tokens_total{{job="worker"}}[{RATE}]))',
+                f"sum by (role, instance) (rate(moonpool_worker_tokens_sampled_total[{RATE}]))",
                 "{{role}} {{instance}}/s",
             ),
         ),
@@ -63,7 +63,7 @@ STEPS = Row(
             "Prefill time",
             "First chunk to first token, by role.",
             "s",
-            quantiles('vllm:request_prefill_time_seconds{job="worker"}', by="role", of=(0.5, 0.99)),
+            quantiles("moonpool_worker_prefill_seconds", by="role", of=(0.5, 0.99)),
         ),
         Panel(
             "Sequences set back",

@@ -46,7 +46,9 @@ class Answer(Response):
         self._clock = asyncio.get_running_loop().time
         self._voice: Voice | None = None
         self._failed: ApiError | None = None  # what a stream that had started ended with
-        self._journal = Journal(request.url.path, self._request_id, front.metrics, arrived=request.state.arrived)
+        self._journal = Journal(
+            request.url.path, self._request_id, front.metrics, front.ledger, arrived=request.state.arrived
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         status, error = 200, None
@@ -94,7 +96,7 @@ class Answer(Response):
             prompt=generation.prompt,
         )
         story = Story(generation, front.cluster, front.settings.patience, arrived=self._journal.arrived)
-        return Choice(index, order, story, scribe, front.metrics)
+        return Choice(index, order, story, scribe, front.metrics, front.ledger)
 
     def _voice_for(self, order: Order, deployment: Deployment, send: Send) -> Voice:
         make_shape = partial(

@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # these names exist for type checkers only
     from services.wire.pb.worker_pb2_grpc import WorkerAsyncStub
 
 RESET_S = 10.0
+ACCOUNT_S = 2.0
 MOST_WORKERS = 1024
 """Workers whose channels are kept. They come and go, and each leaves an address behind."""
 
@@ -123,6 +124,11 @@ class ClusterClient:
     def tell(self, request: RequestId, outcome: Outcome, measured: Measured | None = None) -> None:
         """Tell every conductor, without waiting: a report that is lost is made up for by expiry."""
         self._in_background(self._tell(request, outcome, measured), f"outcome of {request}")
+
+    async def account(self, address: str, told: worker_pb2.AccountRequest) -> None:
+        """What a worker's metrics are to count. Raises PeerError."""
+        with rpc_errors():
+            await self._worker(address).Account(told, timeout=ACCOUNT_S)
 
     @asynccontextmanager
     async def prefill(

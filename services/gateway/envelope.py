@@ -63,8 +63,8 @@ class Envelope:
             await error_response(our_bug(request_id))(scope, receive, send_with_id)
         finally:
             handler = getattr(scope.get("route"), "path", "none")
-            labels = (handler, scope["method"], f"{status // 100}xx" if status else "none")
-            self._metrics.http_requests.labels(*labels).inc()
+            seconds = asyncio.get_running_loop().time() - scope["state"]["arrived"]
+            self._metrics.exchanged(handler, scope["method"], f"{status // 100}xx" if status else "none", seconds)
 
     def _limited(self, scope: Scope, receive: Receive) -> Receive:
         """``receive``, but a body that is too long raises ApiError, once it has been swallowed."""

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from services.gateway.cluster import ClusterClient
 from services.gateway.errors import ApiError, bad_request, busy, no_such_model, unavailable
+from services.gateway.ledger import Ledger
 from services.gateway.metrics import Metrics
 from services.gateway.order import Deployment
 from services.gateway.patience import Patience
@@ -52,7 +53,8 @@ class Front:
         self.settings = settings
         self.text = text
         self.cluster = cluster
-        self.metrics = Metrics(settings.model)
+        self.metrics = Metrics()
+        self.ledger = Ledger(lambda address, told: self.cluster.account(address, told), self.metrics.accounts_lost)
         self.metrics.watch(lambda: self.cluster.known)
         self.roll = Roll()
         self._clock = asyncio.get_running_loop().time
@@ -175,5 +177,6 @@ class Front:
                     await self.idle()
 
     async def close(self) -> None:
+        await self.ledger.deliver()
         await self.cluster.close()
         self._pool.shutdown(wait=False, cancel_futures=True)

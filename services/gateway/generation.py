@@ -4,7 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from kvstore.names import BlockName, block_names
-from scheduler.vocabulary import NO_PROMISE, Decision, Limits, Promise, RequestId, Sampling, WorkerId
+from scheduler.vocabulary import (
+    NO_PROMISE,
+    NOTHING_LIFTED,
+    Decision,
+    Lifted,
+    Limits,
+    Promise,
+    RequestId,
+    Sampling,
+    WorkerId,
+)
 from services.gateway.wishes import Wishes
 
 
@@ -41,7 +51,9 @@ class Account:
     or did last. failed: who refused it or failed at it, in that order.
     placing_s: all placements together, waiting for somebody to appear included. queue_s and
     prefill_s: the first token's, as its worker stamped them. cached_tokens: of the prompt, reused;
-    None until known. placements: how often it was to be placed; decisions: how, each time that it was; moves: after the
+    None until known; lifted: of these, what came from a store. counted_at: the address of the worker whose metrics
+    count it: who is to give its first token, then who gave the last one; None: it was never placed.
+    placements: how often it was to be placed; decisions: how, each time that it was; moves: after the
     first token. missing_blocks: of handoffs, computed anew by who was to decode.
     """
 
@@ -56,5 +68,7 @@ class Account:
     decisions: list[Decision] = field(default_factory=list)
     missing_blocks: int = 0
     cached_tokens: int | None = None
+    lifted: Lifted = NOTHING_LIFTED
+    counted_at: str | None = None
     queue_s: float | None = None
     prefill_s: float | None = None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from scheduler.vocabulary import Decision
 from services.gateway.choice import Choice
 from services.gateway.errors import ApiError
+from services.gateway.ledger import Ledger
 from services.gateway.metrics import Metrics
 from services.gateway.shape import Usage
 from services.runtime.logs import fields
@@ -19,7 +20,7 @@ log = logging.getLogger("services.gateway.request")
 class Journal:
     """Filled in while a request is served; closed once, at its end. request: the client's id of it, or ours."""
 
-    def __init__(self, endpoint: str, request: str, metrics: Metrics, *, arrived: float) -> None:
+    def __init__(self, endpoint: str, request: str, metrics: Metrics, ledger: Ledger, *, arrived: float) -> None:
         self.arrived = arrived
         self.text_s: float | None = None
         self.order: str | None = None
@@ -28,6 +29,7 @@ class Journal:
         self._endpoint = endpoint
         self._request = request
         self._metrics = metrics
+        self._ledger = ledger
 
     @property
     def usage(self) -> Usage:
@@ -49,10 +51,8 @@ class Journal:
             whole = choice.scribe.finish_reason
             reason = "abort" if status == CLIENT_LEFT else "error" if error else whole.value if whole else "error"
             choice.close(arrived=self.arrived, now=now, reason=reason)
-        usage = self.usage
-        if any(choice.first_at is not None for choice in self.choices):
-            self._metrics.prompt_tokens.inc(usage.prompt_tokens)
-            self._metrics.cached_tokens.inc(usage.cached_tokens)
+        if status != CLIENT_LEFT and error is None:
+            self._asked()
         if status == CLIENT_LEFT:
             self._metrics.cancelled.inc()
         self._metrics.requests.labels(self._endpoint, str(status)).inc()
@@ -60,9 +60,17 @@ class Journal:
             self._metrics.errors.labels(error.code or error.kind).inc()
         level = logging.WARNING if error is not None and error.status >= 500 else logging.DEBUG
         if log.isEnabledFor(level):
-            log.log(level, "request", extra=self._fields(usage, now, status, error))
+            log.log(level, "request", extra=self._fields(now, status, error))
 
-    def _fields(self, usage: Usage, now: float, status: int, error: ApiError | None) -> dict[str, object]:
+    def _asked(self) -> None:
+        """Of a complete answer: each prompt with its choices."""
+        for at in range(0, len(self.choices), self.per_prompt):
+            choices = self.choices[at : at + self.per_prompt]
+            longest = max(choice.scribe.count for choice in choices)
+            self._ledger.asked(choices[0].story.account, n=self.per_prompt, generation_tokens=longest)
+
+    def _fields(self, now: float, status: int, error: ApiError | None) -> dict[str, object]:
+        usage = self.usage
         first = self.choices[0] if self.choices else None
         account = first.story.account if first else None
         return fields(

@@ -1,10 +1,10 @@
-"""What a gateway counts, under vLLM's names where it has them and ``moonpool_gateway_*`` else.
+"""What a gateway counts of itself: what it was asked, how it answered and placed, and what it promised.
 
-One registry for each app, so that two gateways can live in one process. Label sets are
-bounded: no ids, no addresses.
+Whatever has a name in vLLM is counted by workers (``ledger.py``), so that no sum over processes has it twice. One
+registry for each app, so that two gateways can live in one process. Label sets are bounded: no ids, no addresses.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from math import inf
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -23,72 +23,41 @@ FIRST_TOKEN_S = (
     *(0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75),
     *(1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640, 2560),
 )
-BETWEEN_TOKENS_S = (
-    *(0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 0.008),  # finer than vLLM's, which start at 10 ms
-    *(0.01, 0.0125, 0.015, 0.02, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40),
-    80,
-)
-WHOLE_S = (*(0.05, 0.1, 0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680),)
 SHORT_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-TOKENS = tuple(float(step * 10**power) for power in range(6) for step in (1, 2, 5))
+HTTP_S = (0.1, 0.5, 1)
+"""As prometheus-fastapi-instrumentator 8.1 has them, by which vLLM counts."""
 
-ALIASES = {
-    "vllm:time_to_first_token_seconds": "moonpool_gateway_ttft_seconds",
-    "vllm:inter_token_latency_seconds": "moonpool_gateway_itl_seconds",
-    "vllm:e2e_request_latency_seconds": "moonpool_gateway_e2e_seconds",
-    "vllm:request_queue_time_seconds": "moonpool_gateway_queue_seconds",
-}
+PROBES = ("/health", "/ready", "/live", "/ping", "/metrics", "/load", "/version")
+"""Routes that no HTTP figures count, as in vLLM: who asks them watches the gateway, and uses nothing of it."""
 
 
 class Metrics:
     """Every metric of one gateway; the labelled ones are resolved once."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
-        self._model = model
-        self._families: dict[str, Histogram] = {}
-
-        self.first_token = self._histogram(
-            "vllm:time_to_first_token_seconds", "From a request's arrival to its first token.", FIRST_TOKEN_S
-        )
         self.predicted_first_token = Histogram(
             "moonpool_gateway_predicted_ttft_seconds",
             "What was predicted of the same requests, when they were placed.",
             buckets=FIRST_TOKEN_S,
             registry=self.registry,
         )
-        self.between_tokens = self._histogram(
-            "vllm:inter_token_latency_seconds", "Between a stream's successive steps.", BETWEEN_TOKENS_S
+        self.waiting = Gauge(
+            "moonpool_gateway_requests_waiting",
+            "Sequences of this gateway before their first token.",
+            registry=self.registry,
         )
-        self.per_output_token = self._histogram(
-            "vllm:request_time_per_output_token_seconds",
-            "A request's mean time for each token after its first.",
-            BETWEEN_TOKENS_S,
+        self.running = Gauge(
+            "moonpool_gateway_requests_running",
+            "Sequences of this gateway after their first token.",
+            registry=self.registry,
         )
-        self.whole = self._histogram("vllm:e2e_request_latency_seconds", "From arrival to the end.", WHOLE_S)
-        self.queue = self._histogram(
-            "vllm:request_queue_time_seconds", "In the queue of the worker that prefilled.", WHOLE_S
-        )
-        self.prefill = self._histogram(
-            "vllm:request_prefill_time_seconds", "From the first chunk's start to the first token.", WHOLE_S
-        )
-        self.decode = self._histogram("vllm:request_decode_time_seconds", "From the first token to the last.", WHOLE_S)
-        self.request_prompt_tokens = self._histogram("vllm:request_prompt_tokens", "Prompt tokens.", TOKENS)
-        self.request_generation_tokens = self._histogram("vllm:request_generation_tokens", "Tokens given out.", TOKENS)
-        self.prompt_tokens = self._counter("vllm:prompt_tokens", "Prompt tokens of requests that got an answer.")
-        self.cached_tokens = self._counter(
-            "vllm:prompt_tokens_cached", "Of these, tokens whose KV was reused; a handoff is no reuse."
-        )
-        self.generation_tokens = self._counter("vllm:generation_tokens", "Tokens given out.")
-        self.waiting = self._gauge("vllm:num_requests_waiting", "Requests of this gateway before their first token.")
-        self.running = self._gauge("vllm:num_requests_running", "Requests of this gateway after their first token.")
-        self._success = Counter(
-            "vllm:request_success",
-            "Sequences that ended, by reason: stop, length, abort (the client left) or error.",
-            ["model_name", "engine", "finished_reason"],
+        self.accounts_lost = Counter(
+            "moonpool_gateway_accounts_lost",
+            "Messages that tell a worker what to count, and did not reach it.",
             registry=self.registry,
         )
         self.requests = Counter(
@@ -103,8 +72,15 @@ class Metrics:
             ["code"],
             registry=self.registry,
         )
-        self.http_requests = Counter(
-            "http_requests", "HTTP requests.", ["handler", "method", "status"], registry=self.registry
+        self._http_requests = Counter(
+            "http_requests", "HTTP requests, but for probes.", ["handler", "method", "status"], registry=self.registry
+        )
+        self._http_seconds = Histogram(
+            "http_request_duration_seconds",
+            "How long they took, streams to their ends.",
+            ["method", "handler"],
+            buckets=HTTP_S,
+            registry=self.registry,
         )
         self.placements = Counter(
             "moonpool_gateway_placements",
@@ -126,7 +102,12 @@ class Metrics:
         self.cancelled = Counter(
             "moonpool_gateway_cancellations", "Requests whose client left.", registry=self.registry
         )
-        self.registry.register(_Aliases(self._families))
+
+    def exchanged(self, handler: str, method: str, status: str, seconds: float) -> None:
+        """One HTTP exchange is over. handler: its route, "none" where there is none. status: such as 2xx."""
+        if handler not in PROBES:
+            self._http_requests.labels(handler, method, status).inc()
+            self._http_seconds.labels(method, handler).observe(seconds)
 
     def watch(self, cluster: Callable[[], Cluster | None]) -> None:
         """Read from now on what a conductor said last."""
@@ -139,54 +120,18 @@ class Metrics:
         self.retries.inc(max(0, account.placements - 1))
         self.resumed.inc(account.moves)
         self.placing.observe(account.placing_s)
-        if account.queue_s is not None and account.prefill_s is not None:
-            self.queue.observe(account.queue_s)
-            self.prefill.observe(account.prefill_s)
 
     def promised(self, slo: str, promise_s: float, got_s: float) -> None:
         """What one sequence got of what held for it; inf: nothing was promised, or nothing came."""
         if promise_s < inf:
             (self._met if got_s <= promise_s else self._missed).labels(slo).inc()
 
-    def ended(self, reason: str) -> None:
-        """A sequence ended: stop, length, abort or error."""
-        self._success.labels(self._model, "0", reason).inc()
-
     def exposition(self) -> bytes:
         """The text format of Prometheus."""
         return generate_latest(self.registry)
 
-    def _histogram(self, name: str, words: str, buckets: Sequence[float]) -> Histogram:
-        family = Histogram(name, words, ["model_name", "engine"], buckets=buckets, registry=self.registry)
-        self._families[name] = family
-        return family.labels(self._model, "0")
-
     def _plain(self, name: str, words: str) -> Histogram:
         return Histogram(name, words, buckets=SHORT_S, registry=self.registry)
-
-    def _counter(self, name: str, words: str) -> Counter:
-        return Counter(name, words, ["model_name", "engine"], registry=self.registry).labels(self._model, "0")
-
-    def _gauge(self, name: str, words: str) -> Gauge:
-        return Gauge(name, words, ["model_name", "engine"], registry=self.registry).labels(self._model, "0")
-
-
-class _Aliases(Collector):
-    """The same figures under our own names: observed once, told twice."""
-
-    def __init__(self, families: Mapping[str, Histogram]) -> None:
-        self._families = families
-
-    def collect(self) -> Iterator[Metric]:
-        for name, alias in ALIASES.items():
-            for family in self._families[name].collect():
-                told = Metric(alias, family.documentation, family.type)
-                told.samples = [sample._replace(name=sample.name.replace(name, alias, 1)) for sample in family.samples]
-                yield told
-
-    def describe(self) -> Iterator[Metric]:
-        for alias in ALIASES.values():
-            yield Metric(alias, "", "histogram")
 
 
 class _Known(Collector):

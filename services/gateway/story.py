@@ -37,6 +37,7 @@ from services.gateway.generation import Account, Generation
 from services.gateway.leg import Leg, decode_request, leg, prefill_request
 from services.gateway.pace import Pace
 from services.gateway.patience import Patience, Troubles
+from services.wire.codec import lifted_from_wire
 from services.wire.errors import (
     PeerError,
     PeerFailed,
@@ -150,7 +151,8 @@ class Story:
             if event is None or not event.HasField("first"):
                 raise PeerFailed("the prefill ended without a token")
         first = event.first
-        self._began(first.cached_tokens, first.queue_s, first.prefill_s)
+        self._began(first)
+        self.account.counted_at = target.address
         return begun, first
 
     async def _check_again(self) -> None:
@@ -187,14 +189,13 @@ class Story:
                         taken = True
                         self._happened(Event.TOKENS)
                         if event.tokens.HasField("began"):
-                            began = event.tokens.began
-                            self._began(began.cached_tokens, began.queue_s, began.prefill_s)
+                            self._began(event.tokens.began)
+                        self.account.counted_at = placement.decode.address
                         if await self._give(give, event.tokens.ids):
                             return None
                     case "finished":
                         assert event is not None
-                        ended = event.finished
-                        self._began(ended.cached_tokens, ended.queue_s, ended.prefill_s)
+                        self._began(event.finished)
                         return FinishReason(event.finished.reason)
                     case _:
                         raise PeerFailed("the stream broke off")
@@ -250,6 +251,7 @@ class Story:
             account.prefill = None if placement.prefill is None else placement.prefill.worker
             account.predicted_ttft_s = placement.predicted_ttft_s
             account.promise = placement.promise
+            account.counted_at = (placement.prefill or placement.decode).address
         account.decode = placement.decode.worker
         account.placing_s += took_s
         account.decisions.append(placement.decision)
@@ -262,12 +264,13 @@ class Story:
         cached_tokens = placement.predicted_cached_tokens
         return Urgency(promise.ttft_s - spent_s, promise.tpot_s, self._generation.wishes.priority, cached_tokens)
 
-    def _began(self, cached_tokens: int, queue_s: float, prefill_s: float) -> None:
+    def _began(self, began: worker_pb2.FirstToken | worker_pb2.Began | worker_pb2.Finished) -> None:
         """Only the first time counts: what a resumed stream finds again is no gain for its client."""
         if self.account.cached_tokens is None:
-            self.account.cached_tokens = cached_tokens
-            self.account.queue_s = queue_s
-            self.account.prefill_s = prefill_s
+            self.account.cached_tokens = began.cached_tokens
+            self.account.lifted = lifted_from_wire(began.lifted)
+            self.account.queue_s = began.queue_s
+            self.account.prefill_s = began.prefill_s
 
     async def _give(self, give: Give, tokens: Sequence[int]) -> bool:
         if not self.output:

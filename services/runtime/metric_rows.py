@@ -37,10 +37,11 @@ def metrics() -> dict[str, list[MetricRow]]:
 def _registries() -> dict[str, CollectorRegistry]:
     conductor = CollectorRegistry()
     conductor.register(ConductorCollector(Conductor()))
-    worker = WorkerMetrics("model", "decode")
+    worker = WorkerMetrics("model", "decode", max_model_len=1)
+    worker.configured(block_size=1, num_gpu_blocks=1, cache_dtype="bfloat16")
     empty = BatcherSnapshot(0, 0, 0, 0, 0, (), 0)
     worker.watch(lambda: empty, DeviceBlocks(1), lambda: False)
-    gateway = Metrics("model")
+    gateway = Metrics()
     gateway.watch(lambda: None)
     return {
         "gateway": gateway.registry,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from kvstore.layout import Identity, KvLayout
 from kvstore.names import NAME_BYTES, BlockName
-from scheduler.vocabulary import Limits, Priority, Sampling, StoreId, StoreTarget, Urgency
+from scheduler.vocabulary import Lifted, Limits, Priority, Sampling, StoreId, StoreTarget, Urgency
 from services.wire.errors import WireError
 from services.wire.pb import common_pb2, store_pb2, worker_pb2
 
@@ -167,3 +167,11 @@ def token_ids(ids: Sequence[int], vocab_size: int, what: str) -> list[int]:
     if tokens and max(tokens) >= vocab_size:
         raise WireError(f"{what} has token id {max(tokens)}, and the model's vocabulary ends at {vocab_size - 1}")
     return tokens
+
+
+def lifted_to_wire(lifted: Lifted) -> worker_pb2.Lifted:
+    return worker_pb2.Lifted(host=lifted.host, disk=lifted.disk, p2p=lifted.p2p)
+
+
+def lifted_from_wire(wire: worker_pb2.Lifted) -> Lifted:
+    return Lifted(wire.host, wire.disk, wire.p2p)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import assert_never
 
 from kvstore import frames
-from kvstore.vocabulary import Allocation, Held, Lease, Refused, SlotRef, Write, Writing
+from kvstore.vocabulary import Allocation, Held, Lease, Refused, SlotRef, Tier, Write, Writing
 from services.wire.errors import WireError
 from services.wire.pb import store_pb2
 
@@ -18,6 +18,9 @@ _PUSHED = {
     frames.Grant.ON_ITS_WAY: store_pb2.GRANT_WRITE,
     frames.Grant.REFUSED: store_pb2.GRANT_REFUSED,
 }
+
+_TIERS = {Tier.DRAM: store_pb2.TIER_DRAM, Tier.SSD: store_pb2.TIER_SSD, Tier.PEER: store_pb2.TIER_PEER}
+_FOUND = {number: tier for tier, number in _TIERS.items()}
 
 
 def refs_to_wire(refs: Sequence[SlotRef]) -> store_pb2.SlotRefs:
@@ -58,14 +61,24 @@ def allocated_from_wire(wire: store_pb2.Allocated) -> list[Allocation]:
 
 
 def acquired_to_wire(leases: Sequence[Lease], *, done: bool) -> store_pb2.Acquired:
-    return store_pb2.Acquired(slots=refs_to_wire(leases), checksums=[lease.checksum for lease in leases], done=done)
+    found = [_TIERS[lease.found] for lease in leases]
+    return store_pb2.Acquired(
+        slots=refs_to_wire(leases),
+        checksums=[lease.checksum for lease in leases],
+        done=done,
+        found=found if any(found) else (),
+    )
 
 
 def leases_from_wire(wire: store_pb2.Acquired) -> list[Lease]:
     slots, generations = _columns(wire.slots)
     if len(wire.checksums) != len(slots):
         raise WireError(f"{len(slots)} leased slots came with {len(wire.checksums)} checksums")
-    return list(map(Lease, slots, generations, wire.checksums))
+    if not wire.found:
+        return list(map(Lease, slots, generations, wire.checksums))
+    if len(wire.found) != len(slots):
+        raise WireError(f"{len(slots)} leased slots came with {len(wire.found)} tiers")
+    return list(map(Lease, slots, generations, wire.checksums, map(_tier, wire.found)))
 
 
 def _allocation(grant: int, slot: int, generation: int) -> Allocation:
@@ -85,3 +98,9 @@ def _columns(wire: store_pb2.SlotRefs) -> tuple[Sequence[int], Sequence[int]]:
     if len(slots) != len(generations):
         raise WireError(f"{len(slots)} slots came with {len(generations)} generations")
     return slots, generations
+
+
+def _tier(number: store_pb2.Tier.ValueType) -> Tier:
+    if number not in _FOUND:
+        raise WireError(f"no tier has the number {number}")
+    return _FOUND[number]

@@ -9,14 +9,16 @@ it ends; without a store, or without an answer, everything is computed.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 
 from kvstore.device import DeviceBlocks
+from kvstore.vocabulary import Tier
 from scheduler.correction import Correction
 from scheduler.reservation import Load
-from scheduler.vocabulary import StoreTarget
+from scheduler.vocabulary import Lifted, StoreTarget
 from services.worker.lent import Leases
 from services.worker.metrics import WorkerMetrics
 from services.worker.model import Model
@@ -51,6 +53,7 @@ class Loader:
         correction: Correction,
         *,
         block_bytes: int,
+        block_tokens: int,
     ) -> None:
         self._link = link
         self._device = device
@@ -59,6 +62,7 @@ class Loader:
         self._metrics = metrics
         self._correction = correction
         self._block_bytes = block_bytes
+        self._block_tokens = block_tokens
         self._most = max(1, LIFT_BYTES // block_bytes)
         self._jobs: set[asyncio.Future[None]] = set()
         self.freed: Callable[[], None] = lambda: None
@@ -75,7 +79,10 @@ class Loader:
             tasks.create_task(self._ask(ticket, load, leases), name=f"ask for {ticket.key}")
             lifted = await self._lift(leases, load.targets)
         ticket.lend(None)
-        return lifted
+        if ticket.lifted is None:
+            size = self._block_tokens
+            ticket.lifted = Lifted(lifted[Tier.DRAM] * size, lifted[Tier.SSD] * size, lifted[Tier.PEER] * size)
+        return lifted.total()
 
     async def lifts(self) -> None:
         """Returns when the lift jobs that are queued now are done, and whoever waited for them was told."""
@@ -110,16 +117,16 @@ class Loader:
 
     # Lifting
 
-    async def _lift(self, leases: Leases, targets: Sequence[int]) -> int:
+    async def _lift(self, leases: Leases, targets: Sequence[int]) -> Counter[Tier]:
         """Copy what is leased as leases come; how many blocks are on the device, up to the first that is no good."""
-        lifted = 0
+        lifted: Counter[Tier] = Counter()
         while leased := await leases.next(self._most):
-            blocks = targets[lifted : lifted + len(leased)]
+            blocks = targets[lifted.total() : lifted.total() + len(leased)]
             with self._job(blocks), leases.used():
                 done = await self._thread.run(partial(self._model.lift, leased, blocks, leases.session.epoch))
                 leases.release(len(leased))
             good = done.good
-            lifted += good
+            lifted.update(lease.found for lease in leased[:good])
             self._correction.lifted(len(leased) * self._block_bytes, done.seconds)
             self._metrics.blocks_lifted(good)
             if good < len(leased):

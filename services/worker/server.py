@@ -13,10 +13,12 @@ from contextlib import contextmanager
 import grpc
 
 from kvstore.device import DeviceBlocks
+from scheduler.progress import FirstToken
 from scheduler.sequence import Running
-from scheduler.vocabulary import RequestId, StoreTarget
+from scheduler.vocabulary import NOTHING_LIFTED, RequestId, StoreTarget
 from services.runtime.logs import fields
 from services.wire.answering import Context, Refuse, answering
+from services.wire.codec import lifted_to_wire
 from services.wire.errors import WireError
 from services.wire.pb import common_pb2, worker_pb2, worker_pb2_grpc
 from services.worker.loop import Ending, Full, Loop, NeverFits
@@ -74,6 +76,10 @@ class WorkerService(worker_pb2_grpc.WorkerServicer):
                     await context.write(worker_pb2.DecodeEvent(confirmed=worker_pb2.Confirmed(missing_blocks=missing)))
                     self._loop.begin(ticket, self._requests.first_token(await _said(calls)))
                 await _relay(ticket, context)
+
+    async def Account(self, request: worker_pb2.AccountRequest, context: Context) -> common_pb2.Empty:
+        self._metrics.requests.account(request)
+        return common_pb2.Empty()
 
     async def ResetCache(self, request: common_pb2.Empty, context: Context) -> common_pb2.Empty:
         self._device.forget()
@@ -142,7 +148,13 @@ async def _first_token(ticket: Ticket) -> worker_pb2.FirstToken:
         cached_tokens=first.cached_tokens,
         queue_s=first.queue_s,
         prefill_s=first.prefill_s,
+        lifted=_lifted(ticket, first),
     )
+
+
+def _lifted(ticket: Ticket, first: FirstToken) -> worker_pb2.Lifted:
+    """Of its cached tokens, those that came from the store; of a handoff none is a reuse."""
+    return lifted_to_wire((ticket.lifted or NOTHING_LIFTED).within(first.cached_tokens))
 
 
 async def _awaited(ticket: Ticket) -> bool:
@@ -168,6 +180,7 @@ async def _relay(ticket: Ticket, context: Context) -> None:
                 cached_tokens=portion.first.cached_tokens,
                 queue_s=portion.first.queue_s,
                 prefill_s=portion.first.prefill_s,
+                lifted=_lifted(ticket, portion.first),
             )
             if not ticket.sequence.handed_over:
                 tokens.began.CopyFrom(began)
@@ -178,6 +191,7 @@ async def _relay(ticket: Ticket, context: Context) -> None:
                 cached_tokens=began.cached_tokens,
                 queue_s=began.queue_s,
                 prefill_s=began.prefill_s,
+                lifted=began.lifted,
             )
             await context.write(worker_pb2.DecodeEvent(finished=finished))
             return

@@ -8,7 +8,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from scheduler.sequence import Running
-from scheduler.vocabulary import RequestId, StoreTarget
+from scheduler.vocabulary import Lifted, RequestId, StoreTarget
 from services.worker.lent import Leases
 from services.worker.push import Push
 from services.worker.reservation import Reservation
@@ -20,7 +20,7 @@ class Ticket:
     """request: the cluster's id. sequence: the batcher's, by an id of this worker's own: a request may come twice.
 
     push_to: the store of whoever it is handed over to. source: the store that may have what the own one lacks.
-    begun: no token is awaited from elsewhere.
+    begun: no token is awaited from elsewhere. lifted: what its first load brought, None until then.
     """
 
     request: RequestId
@@ -33,6 +33,7 @@ class Ticket:
     handoff: Reservation | None = None
     push: Push | None = None
     load: "asyncio.Task[None] | None" = None
+    lifted: Lifted | None = None
     left: bool = False
 
     @property

@@ -65,11 +65,14 @@ def make_worker(
     """Nothing runs yet. Raises OSError where the session's lock file can't be made."""
     identity = Identity(model_name, engine.weights, engine.dtype, engine.layout.block_tokens, engine.layout.digest)
     incarnation = secrets.randbits(63) | 1
-    metrics = WorkerMetrics(model_name, settings.role.value)
     device = DeviceBlocks(engine.blocks_total)
     model = Model(engine, verify_lifts=settings.verify_lifts)
     max_model_len = min(settings.max_model_len or engine.max_model_len, engine.max_model_len)
     limits = BatchLimits(settings.max_num_seqs, settings.max_num_batched_tokens, max_model_len, settings.max_waiting)
+    metrics = WorkerMetrics(model_name, settings.role.value, max_model_len=max_model_len)
+    metrics.configured(
+        block_size=engine.layout.block_tokens, num_gpu_blocks=engine.blocks_total, cache_dtype=engine.dtype
+    )
     batcher = Batcher(device, block_tokens=engine.layout.block_tokens, limits=limits, profile=profile)
     link, lock = None, None
     if settings.store is not None or settings.redis_url is not None:
@@ -80,7 +83,17 @@ def make_worker(
     correction = Correction(profile)
     stepper = Stepper(batcher, thread, model, publisher, metrics, correction)
     max_tickets = settings.max_num_seqs + settings.max_waiting
-    loader = Loader(link, device, thread, model, metrics, correction, block_bytes=engine.layout.block_bytes)
+    layout = engine.layout
+    loader = Loader(
+        link,
+        device,
+        thread,
+        model,
+        metrics,
+        correction,
+        block_bytes=layout.block_bytes,
+        block_tokens=layout.block_tokens,
+    )
     loop = Loop(batcher, stepper, loader, publisher, metrics, max_tickets=max_tickets)
     publisher.freed = loader.freed = loop.wake
     metrics.watch(batcher.snapshot, device, lambda: link is not None and link.session is not None)

@@ -49,6 +49,24 @@ GRANT_REFUSED: Grant.ValueType  # 4
 """no room"""
 Global___Grant: _TypeAlias = Grant  # noqa: Y015
 
+class _Tier:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TierEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Tier.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TIER_DRAM: _Tier.ValueType  # 0
+    TIER_SSD: _Tier.ValueType  # 1
+    TIER_PEER: _Tier.ValueType  # 2
+
+class Tier(_Tier, metaclass=_TierEnumTypeWrapper):
+    """Where a store had a block when it was looked up."""
+
+TIER_DRAM: Tier.ValueType  # 0
+TIER_SSD: Tier.ValueType  # 1
+TIER_PEER: Tier.ValueType  # 2
+Global___Tier: _TypeAlias = Tier  # noqa: Y015
+
 @_typing.final
 class Door(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -591,6 +609,7 @@ class Acquired(_message.Message):
     SLOTS_FIELD_NUMBER: _builtins.int
     CHECKSUMS_FIELD_NUMBER: _builtins.int
     DONE_FIELD_NUMBER: _builtins.int
+    FOUND_FIELD_NUMBER: _builtins.int
     done: _builtins.bool
     @_builtins.property
     def slots(self) -> Global___SlotRefs:
@@ -598,16 +617,21 @@ class Acquired(_message.Message):
 
     @_builtins.property
     def checksums(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def found(self) -> _containers.RepeatedScalarFieldContainer[Global___Tier.ValueType]:
+        """one per slot; none at all where everything was in DRAM"""
+
     def __init__(
         self,
         *,
         slots: Global___SlotRefs | None = ...,
         checksums: _abc.Iterable[_builtins.int] | None = ...,
         done: _builtins.bool = ...,
+        found: _abc.Iterable[Global___Tier.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["slots", b"slots"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksums", b"checksums", "done", b"done", "slots", b"slots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksums", b"checksums", "done", b"done", "found", b"found", "slots", b"slots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

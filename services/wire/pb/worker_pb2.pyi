@@ -174,6 +174,7 @@ class FirstToken(_message.Message):
     CACHED_TOKENS_FIELD_NUMBER: _builtins.int
     QUEUE_S_FIELD_NUMBER: _builtins.int
     PREFILL_S_FIELD_NUMBER: _builtins.int
+    LIFTED_FIELD_NUMBER: _builtins.int
     token: _builtins.int
     finished: _builtins.bool
     """it ended the stream (finish_reason), so there is nothing to hand over"""
@@ -185,6 +186,8 @@ class FirstToken(_message.Message):
     """arrival until its first chunk started"""
     prefill_s: _builtins.float
     """first chunk's start until the token"""
+    @_builtins.property
+    def lifted(self) -> Global___Lifted: ...
     def __init__(
         self,
         *,
@@ -194,14 +197,45 @@ class FirstToken(_message.Message):
         cached_tokens: _builtins.int = ...,
         queue_s: _builtins.float = ...,
         prefill_s: _builtins.float = ...,
+        lifted: Global___Lifted | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lifted", b"lifted"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "finish_reason", b"finish_reason", "finished", b"finished", "prefill_s", b"prefill_s", "queue_s", b"queue_s", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "finish_reason", b"finish_reason", "finished", b"finished", "lifted", b"lifted", "prefill_s", b"prefill_s", "queue_s", b"queue_s", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FirstToken: _TypeAlias = FirstToken  # noqa: Y015
+
+@_typing.final
+class Lifted(_message.Message):
+    """Of cached_tokens, those that came from the store, by where it had them. The others were on the device."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    DISK_FIELD_NUMBER: _builtins.int
+    P2P_FIELD_NUMBER: _builtins.int
+    host: _builtins.int
+    """in its memory"""
+    disk: _builtins.int
+    """on its SSD"""
+    p2p: _builtins.int
+    """at another store"""
+    def __init__(
+        self,
+        *,
+        host: _builtins.int = ...,
+        disk: _builtins.int = ...,
+        p2p: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk", b"disk", "host", b"host", "p2p", b"p2p"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Lifted: _TypeAlias = Lifted  # noqa: Y015
 
 @_typing.final
 class DecodeCall(_message.Message):
@@ -376,20 +410,24 @@ class Began(_message.Message):
     CACHED_TOKENS_FIELD_NUMBER: _builtins.int
     QUEUE_S_FIELD_NUMBER: _builtins.int
     PREFILL_S_FIELD_NUMBER: _builtins.int
+    LIFTED_FIELD_NUMBER: _builtins.int
     cached_tokens: _builtins.int
     """prompt tokens whose KV was reused"""
     queue_s: _builtins.float
     prefill_s: _builtins.float
+    @_builtins.property
+    def lifted(self) -> Global___Lifted: ...
     def __init__(
         self,
         *,
         cached_tokens: _builtins.int = ...,
         queue_s: _builtins.float = ...,
         prefill_s: _builtins.float = ...,
+        lifted: Global___Lifted | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lifted", b"lifted"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "prefill_s", b"prefill_s", "queue_s", b"queue_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "lifted", b"lifted", "prefill_s", b"prefill_s", "queue_s", b"queue_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -403,12 +441,15 @@ class Finished(_message.Message):
     CACHED_TOKENS_FIELD_NUMBER: _builtins.int
     QUEUE_S_FIELD_NUMBER: _builtins.int
     PREFILL_S_FIELD_NUMBER: _builtins.int
+    LIFTED_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     """"stop" | "length" """
     cached_tokens: _builtins.int
     """prompt tokens whose KV was reused; 0 when handed over"""
     queue_s: _builtins.float
     prefill_s: _builtins.float
+    @_builtins.property
+    def lifted(self) -> Global___Lifted: ...
     def __init__(
         self,
         *,
@@ -416,11 +457,155 @@ class Finished(_message.Message):
         cached_tokens: _builtins.int = ...,
         queue_s: _builtins.float = ...,
         prefill_s: _builtins.float = ...,
+        lifted: Global___Lifted | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lifted", b"lifted"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "prefill_s", b"prefill_s", "queue_s", b"queue_s", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "lifted", b"lifted", "prefill_s", b"prefill_s", "queue_s", b"queue_s", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Finished: _TypeAlias = Finished  # noqa: Y015
+
+@_typing.final
+class AccountRequest(_message.Message):
+    """Everything since the last one. Each sequence is counted once, however often it was placed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEGUN_FIELD_NUMBER: _builtins.int
+    INTER_TOKEN_S_FIELD_NUMBER: _builtins.int
+    GENERATION_TOKENS_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    ASKED_FIELD_NUMBER: _builtins.int
+    generation_tokens: _builtins.int
+    """given to clients"""
+    @_builtins.property
+    def begun(self) -> _containers.RepeatedCompositeFieldContainer[Global___Begun]: ...
+    @_builtins.property
+    def inter_token_s(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """between successive portions of a stream"""
+
+    @_builtins.property
+    def ended(self) -> _containers.RepeatedCompositeFieldContainer[Global___Ended]: ...
+    @_builtins.property
+    def asked(self) -> _containers.RepeatedCompositeFieldContainer[Global___Asked]: ...
+    def __init__(
+        self,
+        *,
+        begun: _abc.Iterable[Global___Begun] | None = ...,
+        inter_token_s: _abc.Iterable[_builtins.float] | None = ...,
+        generation_tokens: _builtins.int = ...,
+        ended: _abc.Iterable[Global___Ended] | None = ...,
+        asked: _abc.Iterable[Global___Asked] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "begun", b"begun", "ended", b"ended", "generation_tokens", b"generation_tokens", "inter_token_s", b"inter_token_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AccountRequest: _TypeAlias = AccountRequest  # noqa: Y015
+
+@_typing.final
+class Begun(_message.Message):
+    """A sequence has its first token."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TTFT_S_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHED_TOKENS_FIELD_NUMBER: _builtins.int
+    LIFTED_FIELD_NUMBER: _builtins.int
+    ttft_s: _builtins.float
+    """from the request's arrival at the gateway"""
+    prompt_tokens: _builtins.int
+    cached_tokens: _builtins.int
+    @_builtins.property
+    def lifted(self) -> Global___Lifted: ...
+    def __init__(
+        self,
+        *,
+        ttft_s: _builtins.float = ...,
+        prompt_tokens: _builtins.int = ...,
+        cached_tokens: _builtins.int = ...,
+        lifted: Global___Lifted | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lifted", b"lifted"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "lifted", b"lifted", "prompt_tokens", b"prompt_tokens", "ttft_s", b"ttft_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Begun: _TypeAlias = Begun  # noqa: Y015
+
+@_typing.final
+class Ended(_message.Message):
+    """A sequence has ended. The durations are those of one that is complete, so ended by "stop" or "length"."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    E2E_S_FIELD_NUMBER: _builtins.int
+    QUEUE_S_FIELD_NUMBER: _builtins.int
+    PREFILL_S_FIELD_NUMBER: _builtins.int
+    DECODE_S_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHED_TOKENS_FIELD_NUMBER: _builtins.int
+    GENERATION_TOKENS_FIELD_NUMBER: _builtins.int
+    MAX_TOKENS_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """"stop" | "length" | "abort" | "error" """
+    e2e_s: _builtins.float
+    queue_s: _builtins.float
+    prefill_s: _builtins.float
+    decode_s: _builtins.float
+    prompt_tokens: _builtins.int
+    cached_tokens: _builtins.int
+    generation_tokens: _builtins.int
+    max_tokens: _builtins.int
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        e2e_s: _builtins.float = ...,
+        queue_s: _builtins.float = ...,
+        prefill_s: _builtins.float = ...,
+        decode_s: _builtins.float = ...,
+        prompt_tokens: _builtins.int = ...,
+        cached_tokens: _builtins.int = ...,
+        generation_tokens: _builtins.int = ...,
+        max_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "decode_s", b"decode_s", "e2e_s", b"e2e_s", "generation_tokens", b"generation_tokens", "max_tokens", b"max_tokens", "prefill_s", b"prefill_s", "prompt_tokens", b"prompt_tokens", "queue_s", b"queue_s", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Ended: _TypeAlias = Ended  # noqa: Y015
+
+@_typing.final
+class Asked(_message.Message):
+    """One prompt of a request is complete, in all its choices."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    N_FIELD_NUMBER: _builtins.int
+    GENERATION_TOKENS_FIELD_NUMBER: _builtins.int
+    n: _builtins.int
+    generation_tokens: _builtins.int
+    """of the longest choice"""
+    def __init__(
+        self,
+        *,
+        n: _builtins.int = ...,
+        generation_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation_tokens", b"generation_tokens", "n", b"n"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Asked: _TypeAlias = Asked  # noqa: Y015

@@ -45,6 +45,11 @@ class WorkerStub:
                 request_serializer=services_dot_wire_dot_pb_dot_worker__pb2.DecodeCall.SerializeToString,
                 response_deserializer=services_dot_wire_dot_pb_dot_worker__pb2.DecodeEvent.FromString,
                 _registered_method=True)
+        self.Account = channel.unary_unary(
+                '/moonpool.v1.Worker/Account',
+                request_serializer=services_dot_wire_dot_pb_dot_worker__pb2.AccountRequest.SerializeToString,
+                response_deserializer=services_dot_wire_dot_pb_dot_common__pb2.Empty.FromString,
+                _registered_method=True)
         self.ResetCache = channel.unary_unary(
                 '/moonpool.v1.Worker/ResetCache',
                 request_serializer=services_dot_wire_dot_pb_dot_common__pb2.Empty.SerializeToString,
@@ -73,6 +78,13 @@ class WorkerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Account(self, request, context):
+        """What a gateway saw of requests that this worker prefilled or decoded: its metrics show them as its own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ResetCache(self, request, context):
         """Forget every cached prefix on the device (running sequences keep theirs).
         """
@@ -92,6 +104,11 @@ def add_WorkerServicer_to_server(servicer, server):
                     servicer.Decode,
                     request_deserializer=services_dot_wire_dot_pb_dot_worker__pb2.DecodeCall.FromString,
                     response_serializer=services_dot_wire_dot_pb_dot_worker__pb2.DecodeEvent.SerializeToString,
+            ),
+            'Account': grpc.unary_unary_rpc_method_handler(
+                    servicer.Account,
+                    request_deserializer=services_dot_wire_dot_pb_dot_worker__pb2.AccountRequest.FromString,
+                    response_serializer=services_dot_wire_dot_pb_dot_common__pb2.Empty.SerializeToString,
             ),
             'ResetCache': grpc.unary_unary_rpc_method_handler(
                     servicer.ResetCache,
@@ -153,6 +170,33 @@ class Worker:
             '/moonpool.v1.Worker/Decode',
             services_dot_wire_dot_pb_dot_worker__pb2.DecodeCall.SerializeToString,
             services_dot_wire_dot_pb_dot_worker__pb2.DecodeEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Account(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/moonpool.v1.Worker/Account',
+            services_dot_wire_dot_pb_dot_worker__pb2.AccountRequest.SerializeToString,
+            services_dot_wire_dot_pb_dot_common__pb2.Empty.FromString,
             options,
             channel_credentials,
             insecure,

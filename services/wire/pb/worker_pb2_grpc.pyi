@@ -42,6 +42,8 @@ class WorkerStub:
     """Decode a stream, prefilling whatever of its tokens is found nowhere. Same status codes.
     One request; of a handoff, its first token follows as soon as it is known.
     """
+    Account: _grpc.UnaryUnaryMultiCallable[_worker_pb2.AccountRequest, _common_pb2.Empty]
+    """What a gateway saw of requests that this worker prefilled or decoded: its metrics show them as its own."""
     ResetCache: _grpc.UnaryUnaryMultiCallable[_common_pb2.Empty, _common_pb2.Empty]
     """Forget every cached prefix on the device (running sequences keep theirs)."""
 
@@ -58,6 +60,8 @@ class WorkerAsyncStub(WorkerStub):
     """Decode a stream, prefilling whatever of its tokens is found nowhere. Same status codes.
     One request; of a handoff, its first token follows as soon as it is known.
     """
+    Account: _aio.UnaryUnaryMultiCallable[_worker_pb2.AccountRequest, _common_pb2.Empty]  # type: ignore[assignment]
+    """What a gateway saw of requests that this worker prefilled or decoded: its metrics show them as its own."""
     ResetCache: _aio.UnaryUnaryMultiCallable[_common_pb2.Empty, _common_pb2.Empty]  # type: ignore[assignment]
     """Forget every cached prefix on the device (running sequences keep theirs)."""
 
@@ -83,6 +87,14 @@ class WorkerServicer(metaclass=_abc_1.ABCMeta):
         """Decode a stream, prefilling whatever of its tokens is found nowhere. Same status codes.
         One request; of a handoff, its first token follows as soon as it is known.
         """
+
+    @_abc_1.abstractmethod
+    def Account(
+        self,
+        request: _worker_pb2.AccountRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_common_pb2.Empty, _abc.Awaitable[_common_pb2.Empty]]:
+        """What a gateway saw of requests that this worker prefilled or decoded: its metrics show them as its own."""
 
     @_abc_1.abstractmethod
     def ResetCache(

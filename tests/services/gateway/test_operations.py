@@ -5,12 +5,14 @@ import logging
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from kvstore.layout import Identity
 from scheduler.vocabulary import HitsReport, OwnerReport, Role, SsdReport
 from services.gateway.cluster import ClusterClient
 from services.gateway.text import Text
+from services.wire.pb import worker_pb2
 from tests.services.gateway.conftest import Gateway, running
 from tests.services.gateway.fakes.cluster import FakeCluster
 from tests.services.gateway.fakes.deployment import IDENTITY
@@ -211,6 +213,20 @@ async def metrics(gateway: Gateway) -> dict[tuple[str, ...], float]:
     }
 
 
+async def counted_by_workers(gateway: Gateway, cluster: FakeCluster) -> dict[tuple[str, ...], float]:
+    """Samples of all workers together, as a board sums them, once they were told everything."""
+    await gateway.front.idle()
+    await gateway.front.ledger.deliver()
+    sums: dict[tuple[str, ...], float] = {}
+    for worker in cluster.workers:
+        for family in worker.registry.collect():
+            for sample in family.samples:
+                split = [value for key, value in sample.labels.items() if key not in ("model_name", "engine", "role")]
+                key = (sample.name, *split)
+                sums[key] = sums.get(key, 0.0) + sample.value
+    return sums
+
+
 async def test_what_happened_can_be_counted(gateway: Gateway, cluster: FakeCluster) -> None:
     cluster.decode.cached_tokens = 16
     await gateway.http.post("/v1/completions", json=ASK)
@@ -222,20 +238,30 @@ async def test_what_happened_can_be_counted(gateway: Gateway, cluster: FakeClust
     await gateway.http.post("/v1/completions", json=ASK)
     await gateway.http.post("/v1/completions", json=ASK | {"max_tokens": -1})
     await gateway.http.get("/nowhere")
+    told = await counted_by_workers(gateway, cluster)
+    assert told["vllm:time_to_first_token_seconds_count",] == 3
+    assert told["vllm:inter_token_latency_seconds_count",] == 12
+    for finished in (
+        "vllm:e2e_request_latency_seconds",
+        "vllm:request_queue_time_seconds",
+        "vllm:request_prefill_time_seconds",
+        "vllm:request_decode_time_seconds",
+        "vllm:request_inference_time_seconds",
+        "vllm:request_time_per_output_token_seconds",
+        "vllm:request_params_max_tokens",
+        "vllm:request_params_n",
+    ):
+        assert told[f"{finished}_count",] == 3, finished
+    assert told["vllm:request_success_total", "length"] == 3
+    assert told["vllm:request_max_num_generation_tokens_sum",] == told["vllm:request_generation_tokens_sum",] == 15
+    assert told["vllm:prompt_tokens_total",] == told["vllm:request_prompt_tokens_sum",] == 48
+    assert told["vllm:prompt_tokens_cached_total",] == 32
+    assert told["vllm:request_prefill_kv_computed_tokens_sum",] == 16
+    assert told["vllm:generation_tokens_total",] == 15
     counted = await metrics(gateway)
-    assert counted["vllm:time_to_first_token_seconds_count",] == 3
-    assert counted["moonpool_gateway_ttft_seconds_count",] == 3
     assert counted["moonpool_gateway_predicted_ttft_seconds_count",] == 3
-    assert counted["vllm:inter_token_latency_seconds_count",] == 12
-    assert counted["moonpool_gateway_itl_seconds_bucket", "80.0"] == 12
-    assert counted["vllm:e2e_request_latency_seconds_count",] == 3
-    assert counted["moonpool_gateway_e2e_seconds_count",] == 3
-    assert counted["moonpool_gateway_queue_seconds_count",] == 3
-    assert counted["vllm:request_success_total", "length"] == 3
-    assert counted["vllm:prompt_tokens_total",] == 48
-    assert counted["vllm:prompt_tokens_cached_total",] == 32
-    assert counted["vllm:generation_tokens_total",] == 15
-    assert counted["vllm:num_requests_running",] == counted["vllm:num_requests_waiting",] == 0
+    assert counted["moonpool_gateway_requests_running",] == counted["moonpool_gateway_requests_waiting",] == 0
+    assert counted["moonpool_gateway_accounts_lost_total",] == 0
     assert counted["moonpool_gateway_requests_total", "/v1/completions", "200"] == 3
     assert counted["moonpool_gateway_placements_total", "handed over"] == 1
     assert counted["moonpool_gateway_placements_total", "inline, sooner"] == 3
@@ -244,7 +270,10 @@ async def test_what_happened_can_be_counted(gateway: Gateway, cluster: FakeClust
     assert counted["http_requests_total", "/v1/completions", "POST", "4xx"] == 1
     assert ("moonpool_gateway_errors_total", "invalid_request_error") not in counted, "it never came to be a request"
     assert counted["http_requests_total", "none", "GET", "4xx"] == 1
-    assert "process_cpu_seconds_total" in {key[0] for key in counted}
+    assert counted["http_request_duration_seconds_count", "/v1/completions", "POST"] == 4
+    names = {key[0] for key in counted}
+    assert "process_cpu_seconds_total" in names
+    assert not {name for name in names if name.startswith("vllm:")}, "each of vLLM's names has one owner: workers"
 
 
 async def test_clients_that_leave_are_counted(gateway: Gateway, cluster: FakeCluster) -> None:
@@ -257,15 +286,20 @@ async def test_clients_that_leave_are_counted(gateway: Gateway, cluster: FakeClu
         await gateway.front.idle()
     counted = await metrics(gateway)
     assert counted["moonpool_gateway_cancellations_total",] == 1
-    assert counted["vllm:request_success_total", "abort"] == 1
+    told = await counted_by_workers(gateway, cluster)
+    assert told["vllm:request_success_total", "abort"] == 1
+    assert told["vllm:generation_tokens_total",] == 2
     assert counted["moonpool_gateway_requests_total", "/v1/completions", "499"] == 1
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_who_has_its_whole_answer_has_not_left(gateway: Gateway, stream: bool) -> None:
+async def test_who_has_its_whole_answer_has_not_left(gateway: Gateway, cluster: FakeCluster, stream: bool) -> None:
     await gateway.http.post("/v1/completions", json=ASK | {"n": 3, "stream": stream}, headers={"connection": "close"})
+    told = await counted_by_workers(gateway, cluster)
+    assert told["vllm:request_success_total", "length"] == 3
+    assert (told["vllm:request_params_n_count",], told["vllm:request_params_n_sum",]) == (1, 3)
+    assert told["vllm:request_max_num_generation_tokens_sum",] == ASK["max_tokens"]
     counted = await metrics(gateway)
-    assert counted["vllm:request_success_total", "length"] == 3
     assert counted["moonpool_gateway_requests_total", "/v1/completions", "200"] == 1
 
 
@@ -274,8 +308,68 @@ async def test_two_gateways_in_one_process_count_for_themselves(
 ) -> None:
     async with running(cluster, text) as other:
         await other.http.post("/v1/completions", json=ASK)
-        assert (await metrics(other))["vllm:generation_tokens_total",] == 5
-    assert (await metrics(gateway))["vllm:generation_tokens_total",] == 0
+        assert (await metrics(other))["moonpool_gateway_requests_total", "/v1/completions", "200"] == 1
+    assert ("moonpool_gateway_requests_total", "/v1/completions", "200") not in await metrics(gateway)
+
+
+async def test_a_sequence_is_counted_once_by_the_workers_that_gave_its_first_and_its_last_token(
+    gateway: Gateway, cluster: FakeCluster
+) -> None:
+    cluster.conductor.hand_over = True
+    await gateway.http.post("/v1/completions", json=ASK)
+    told = await counted_by_workers(gateway, cluster)
+    assert (told["vllm:request_success_total", "length"], told["vllm:prompt_tokens_total",]) == (1, 16)
+
+    def of(registry: CollectorRegistry, name: str) -> float | None:
+        role = "prefill" if registry is cluster.prefill.registry else "decode"
+        return registry.get_sample_value(name, {"model_name": "toy", "engine": "0", "role": role})
+
+    prefill, decode = cluster.prefill.registry, cluster.decode.registry
+    assert (of(prefill, "vllm:prompt_tokens_total"), of(decode, "vllm:prompt_tokens_total")) == (16, 0)
+    assert (of(prefill, "vllm:generation_tokens_total"), of(decode, "vllm:generation_tokens_total")) == (1, 4)
+    assert of(prefill, "vllm:e2e_request_latency_seconds_count") == 0
+    assert of(decode, "vllm:e2e_request_latency_seconds_count") == 1
+
+
+async def test_prompt_tokens_by_source_add_up(gateway: Gateway, cluster: FakeCluster) -> None:
+    cluster.decode.cached_tokens, cluster.decode.lifted = 14, worker_pb2.Lifted(host=4, disk=2, p2p=5)
+    await gateway.http.post("/v1/completions", json=ASK)
+    told = await counted_by_workers(gateway, cluster)
+    sources = {key[1]: value for key, value in told.items() if key[0] == "vllm:prompt_tokens_by_source_total"}
+    assert sources == {"local_compute": 2, "local_cache_hit": 3, "external_kv_transfer": 11}
+    caches = {key[1]: value for key, value in told.items() if key[0] == "vllm:prompt_tokens_cached_by_source_total"}
+    assert caches == {"device": 3, "host": 4, "disk": 2, "p2p": 5, "external_unspecified": 0}
+    assert (told["vllm:prefix_cache_queries_total",], told["vllm:prefix_cache_hits_total",]) == (16, 3)
+    assert told["vllm:external_prefix_cache_queries_total",] == 13
+    assert told["vllm:external_prefix_cache_hits_total",] == 11
+
+
+async def test_what_a_stop_string_cut_off_is_not_counted(gateway: Gateway, cluster: FakeCluster) -> None:
+    cluster.decode.portion = 5
+    await gateway.http.post("/v1/completions", json=ASK | {"stop": "c", "max_tokens": 20})
+    told = await counted_by_workers(gateway, cluster)
+    assert told["vllm:request_success_total", "stop"] == 1
+    assert told["vllm:generation_tokens_total",] == told["vllm:request_generation_tokens_sum",] == 3
+
+
+async def test_a_worker_that_is_gone_hears_nothing_more_and_no_request_notices(
+    gateway: Gateway, cluster: FakeCluster
+) -> None:
+    assert (await gateway.http.post("/v1/completions", json=ASK)).status_code == 200
+    assert cluster.decode.server is not None
+    await cluster.decode.server.stop(None)
+    await gateway.front.idle()
+    await gateway.front.ledger.deliver()
+    assert (await metrics(gateway))["moonpool_gateway_accounts_lost_total",] == 1
+
+
+@pytest.mark.parametrize("probe", ["/health", "/ready", "/live", "/ping", "/metrics", "/load", "/version"])
+async def test_probes_are_no_http_requests(gateway: Gateway, cluster: FakeCluster, probe: str) -> None:
+    cluster.conductor.workers = []
+    await gateway.http.get(probe)
+    await gateway.http.head(probe)
+    counted = await metrics(gateway)
+    assert not {key for key in counted if key[0].startswith("http_request") and probe in key}
 
 
 async def test_a_finished_request_is_one_line_without_its_words(

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 import grpc
 from google.protobuf.message import Message
+from prometheus_client import CollectorRegistry
 
 from scheduler.vocabulary import Profile, Role, StoreId, WorkerId, WorkerReport
 from services.wire.pb import common_pb2, worker_pb2, worker_pb2_grpc
+from services.worker.request_metrics import RequestMetrics
 from tests.services.gateway.fakes.deployment import IDENTITY, LONGEST, Context
 
 
@@ -46,6 +48,7 @@ class FakeWorker(worker_pb2_grpc.WorkerServicer):
         self.draining = False
         self.token: Callable[[int], int] = letter
         self.cached_tokens = 0
+        self.lifted = worker_pb2.Lifted()
         self.portion = 1
         self.faults: list[Fault] = []
         self.prefills: list[worker_pb2.PrefillRequest] = []
@@ -55,6 +58,9 @@ class FakeWorker(worker_pb2_grpc.WorkerServicer):
         self.says_last_step = True
         self.deadlines_s: list[float] = []
         self.resets = 0
+        self.registry = CollectorRegistry()
+        labels = {"model_name": "toy", "engine": "0", "role": role.value}
+        self.requests = RequestMetrics(self.registry, labels, max_model_len=LONGEST)
         self.open = 0
         self.changed = asyncio.Condition()
         self.gate = asyncio.Event()  # shut, no more tokens come
@@ -99,7 +105,9 @@ class FakeWorker(worker_pb2_grpc.WorkerServicer):
                 self.firsts.append((await anext(calls)).first_token)
                 position += 1
                 await _write(context, worker_pb2.DecodeEvent(confirmed=worker_pb2.Confirmed()))
-            began = worker_pb2.Began(cached_tokens=self.cached_tokens, queue_s=0.001, prefill_s=0.002)
+            began = worker_pb2.Began(
+                cached_tokens=self.cached_tokens, queue_s=0.001, prefill_s=0.002, lifted=self.lifted
+            )
             given = 0
             while True:
                 if fault is not None and given >= fault.after:
@@ -115,6 +123,10 @@ class FakeWorker(worker_pb2_grpc.WorkerServicer):
                     finished = worker_pb2.Finished(reason=reason, cached_tokens=self.cached_tokens)
                     await _write(context, worker_pb2.DecodeEvent(finished=finished))
                     return
+
+    async def Account(self, request: worker_pb2.AccountRequest, context: Context) -> common_pb2.Empty:
+        self.requests.account(request)
+        return common_pb2.Empty()
 
     async def ResetCache(self, request: common_pb2.Empty, context: Context) -> common_pb2.Empty:
         self.resets += 1
