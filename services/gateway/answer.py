@@ -27,21 +27,29 @@ from services.gateway.order import Deployment, Order
 from services.gateway.scribe import Scribe
 from services.gateway.shape import Shape
 from services.gateway.story import Story
+from services.gateway.text_threads import Pieces
 from services.gateway.voices import StreamVoice, Voice, WholeVoice, account_headers
 
-MakeOrder = Callable[[Deployment], Order]
+MakeOrder = Callable[[Deployment], Pieces[Order]]
 
 log = logging.getLogger(__name__)
 
 
 class Answer(Response):
-    """The answer to one request. make_order runs in a thread; both it and the telling raise ApiError."""
+    """The answer to one request. make_order runs in a thread; both it and the telling raise ApiError.
 
-    def __init__(self, front: Front, request: Request, make_order: MakeOrder, shape: type[Shape]) -> None:
+    size: bytes of the body. client: whose request it is, among those that wait for a thread.
+    """
+
+    def __init__(
+        self, front: Front, request: Request, make_order: MakeOrder, shape: type[Shape], *, size: int, client: str
+    ) -> None:
         super().__init__()
         self._front = front
         self._make_order = make_order
         self._shape = shape
+        self._size = size
+        self._client = client
         self._request_id: str = request.state.request_id
         self._clock = asyncio.get_running_loop().time
         self._voice: Voice | None = None
@@ -71,7 +79,7 @@ class Answer(Response):
         front, journal = self._front, self._journal
         with front.stoppable():
             deployment = await front.deployment()
-            order = await front.in_thread(partial(self._make_order, deployment))
+            order = await front.in_thread(self._make_order(deployment), size=self._size, client=self._client)
             journal.tokenized(self._clock())
             with front.seats(len(order.choices)):
                 choices = [self._choice(index, order) for index in range(len(order.choices))]

@@ -1,6 +1,5 @@
 """The routes, and nothing behind them: each reads its body, and leaves the rest to a file of its own."""
 
-import json
 import time
 from functools import partial
 from importlib.metadata import version
@@ -12,16 +11,19 @@ from starlette.responses import JSONResponse, Response
 
 from scheduler.degraded import degraded
 from services.gateway import openapi, schemas
-from services.gateway.answer import Answer
+from services.gateway.answer import Answer, MakeOrder
 from services.gateway.chat import ChatShape, chat_order, conversation_tokens
-from services.gateway.completions import CompletionShape, completion_order
+from services.gateway.completions import CompletionShape, completion_pieces
 from services.gateway.envelope import Envelope, error_response
 from services.gateway.errors import ApiError, no_such_model, unavailable
-from services.gateway.front import Front
+from services.gateway.front import UNKNOWN_CONTEXT, Front
 from services.gateway.health import why_not
-from services.gateway.order import check_ids, check_length
-from services.gateway.schemas import BodyT, parse
+from services.gateway.order import check_ids, tokens_of
+from services.gateway.reading import checked_body, client_of, in_thread, read_document
+from services.gateway.schemas import BodyT
+from services.gateway.shape import Shape
 from services.gateway.status import status
+from services.gateway.text_threads import Pieces, one_piece
 from services.gateway.unsupported import refused
 from services.gateway.wishes import wishes
 from services.wire.errors import PeerError, WireError
@@ -33,7 +35,7 @@ def build_app(front: Front) -> FastAPI:
     """The ASGI app of one gateway."""
     app = FastAPI(title="Moonpool", version=version("moonpool"), docs_url=None, redoc_url=None)
     app.openapi = partial(openapi.describe, app)  # type: ignore[method-assign]
-    app.add_middleware(Envelope, metrics=front.metrics, max_body_bytes=front.settings.max_body_bytes)
+    app.add_middleware(Envelope, metrics=front.metrics, max_body_bytes=lambda: front.most_body_bytes)
     app.add_exception_handler(ApiError, _told)
     app.add_exception_handler(HTTPException, _no_route)
     _add_completions(app, front)
@@ -50,15 +52,22 @@ def _add_completions(app: FastAPI, front: Front) -> None:
     async def chat_completions(request: Request) -> Response:
         """Answer a conversation."""
         body = await _checked(request, schemas.ChatBody, front)
-        return Answer(front, request, partial(chat_order, body, front.text, wishes(body, request.headers)), ChatShape)
+        made = partial(chat_order, body, front.text, wishes(body, request.headers))
+        return await _answer(request, body, front, lambda deployment: one_piece(partial(made, deployment)), ChatShape)
 
     @app.post("/v1/completions", openapi_extra=openapi.takes(schemas.CompletionBody), response_class=Response)
     async def completions(request: Request) -> Response:
         """Continue a text."""
         body = await _checked(request, schemas.CompletionBody, front)
-        return Answer(
-            front, request, partial(completion_order, body, front.text, wishes(body, request.headers)), CompletionShape
-        )
+        made = partial(completion_pieces, body, front.text, wishes(body, request.headers))
+        return await _answer(request, body, front, made, CompletionShape)
+
+
+async def _answer(
+    request: Request, body: schemas.GenerationBody, front: Front, made: MakeOrder, shape: type[Shape]
+) -> Response:
+    size = len(await request.body())
+    return Answer(front, request, made, shape, size=size, client=client_of(request, body.user or ""))
 
 
 def _add_models(app: FastAPI, front: Front) -> None:
@@ -96,41 +105,46 @@ def _add_tokens(app: FastAPI, front: Front) -> None:
     @app.post("/tokenize", openapi_extra=takes, response_class=Response)
     async def tokenize(request: Request) -> Response:
         """The token ids of a prompt, or of a conversation."""
-        raw = await request.body()
-        longest = front.longest or 1 << 20
-        if _has_messages(raw):
-            chat = parse(schemas.TokenizeChatBody, raw)
-            front.check_model(chat.model)
-            tokens = await front.in_thread(partial(conversation_tokens, chat, text, longest))
-            with_texts = chat.return_token_strs
+        longest = front.longest or UNKNOWN_CONTEXT
+        read = await read_document(request, front)
+        if "messages" in read:
+            chat = await checked_body(request, schemas.TokenizeChatBody, read, front)
+            ids = one_piece(partial(conversation_tokens, chat, text, longest))
+            with_texts = bool(chat.return_token_strs)
         else:
-            plain = parse(schemas.TokenizePromptBody, raw)
-            front.check_model(plain.model)
-            check_length(plain.prompt, text, longest * TOKENIZED_CONTEXTS, "prompt")
+            plain = await checked_body(request, schemas.TokenizePromptBody, read, front)
             special = plain.add_special_tokens is not False
-            tokens = await front.in_thread(partial(text.encode, plain.prompt, add_special_tokens=special))
-            with_texts = plain.return_token_strs
-        return JSONResponse(
-            {
-                "count": len(tokens),
-                "max_model_len": front.longest,
-                "tokens": tokens,
-                "token_strs": text.token_texts(tokens) if with_texts else None,
-            }
-        )
+            ids = tokens_of(plain.prompt, text, longest * TOKENIZED_CONTEXTS, "prompt", add_special_tokens=special)
+            with_texts = bool(plain.return_token_strs)
+        return await in_thread(request, front, _tokenized(ids, front, with_texts=with_texts))
 
     @app.post("/detokenize", openapi_extra=openapi.takes(schemas.DetokenizeBody), response_class=Response)
     async def detokenize(request: Request) -> Response:
         """The text of token ids."""
-        body = parse(schemas.DetokenizeBody, await request.body())
-        front.check_model(body.model)
-        wrong = check_ids(body.tokens, text, "tokens")
-        if wrong is not None:
-            raise wrong
-        return JSONResponse({"prompt": await front.in_thread(partial(text.decode, body.tokens))})
+        body = await checked_body(request, schemas.DetokenizeBody, await read_document(request, front), front)
+        return await in_thread(request, front, one_piece(partial(_detokenized, body, front)))
 
 
-TOKENIZED_CONTEXTS = 16
+def _tokenized(ids: Pieces[list[int]], front: Front, *, with_texts: bool) -> Pieces[Response]:
+    tokens = yield from ids
+    return JSONResponse(
+        {
+            "count": len(tokens),
+            "max_model_len": front.longest,
+            "tokens": tokens,
+            "token_strs": front.text.token_texts(tokens) if with_texts else None,
+        }
+    )
+
+
+def _detokenized(body: schemas.DetokenizeBody, front: Front) -> Response:
+    wrong = check_ids(body.tokens, front.text, "tokens")
+    if wrong is not None:
+        raise wrong
+    return JSONResponse({"prompt": front.text.decode(body.tokens)})
+
+
+TOKENIZED_CONTEXTS = 4
 """POST /tokenize takes longer texts than a request could use, to be told how long they are; but not without end."""
 
 
@@ -191,21 +205,11 @@ def _add_development(app: FastAPI, front: Front) -> None:
 
 async def _checked(request: Request, kind: type[BodyT], front: Front) -> BodyT:
     """The request's body, for this model and with nothing in it that is not supported."""
-    body = parse(kind, await request.body())
-    front.check_model(body.model)
+    body = await checked_body(request, kind, await read_document(request, front), front)
     error = refused(body.model_extra or {})
     if error is not None:
         raise error
     return body
-
-
-def _has_messages(raw: bytes) -> bool:
-    """Which of two bodies it is meant to be; what is wrong with it is found later."""
-    try:
-        document = json.loads(raw)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(document, dict) and "messages" in document
 
 
 def _told(_: Request, error: Exception) -> Response:

@@ -16,6 +16,9 @@ LEAST_INTEGER, MOST_INTEGER = -(1 << 63), (1 << 63) - 1
 MOST_SHOWN = 60
 """Characters of what was sent."""
 
+SAID = "said"
+"""The type of an error whose sentence says already what was sent."""
+
 
 @dataclass(frozen=True, slots=True)
 class Whole:
@@ -89,8 +92,29 @@ PENALTY = Real(-2, 2)
 """Of presence and of frequency: OpenAI's bounds."""
 
 
+@dataclass(frozen=True, slots=True)
+class Most:
+    """For ``Annotated[list[..], Field(fail_fast=True), Most(..)]``: a list's length, checked before its elements."""
+
+    count: int
+
+    def check(self, value: object) -> object:
+        if isinstance(value, list) and len(value) > self.count:
+            told = {"most": self.count, "count": len(value)}
+            raise PydanticCustomError(SAID, "must have at most {most} elements, not {count}", told)
+        return value
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return handler(schema) | {"maxItems": self.count}
+
+
 def shown(value: object) -> str:
     """As JSON has it; of a long number its ends, and of a long string nothing, as it may be somebody's text."""
+    if isinstance(value, str) and len(value) > MOST_SHOWN:
+        return f"a string of {len(value)} characters"
     words = json.dumps(value, ensure_ascii=False)
     if len(words) <= MOST_SHOWN:
         return words

@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from services.gateway import sse
-from services.gateway.errors import bad_request
-from services.gateway.order import Deployment, Order, check_length, order
+from services.gateway.document import TOO_LARGE, check_counts
+from services.gateway.errors import ApiError, bad_request
+from services.gateway.order import Deployment, Order, check_length, order, tokens_of
 from services.gateway.schemas import ChatBody, ChatMessage, ConversationBody
 from services.gateway.shape import Shape, Told, Usage
 from services.gateway.template import Message, TemplateRefused
 from services.gateway.text import Text
+from services.gateway.text_threads import at_once
 from services.gateway.wishes import Wishes
 
 
@@ -53,8 +55,8 @@ def conversation_tokens(body: ConversationBody, text: Text, longest: int) -> lis
         )
     except TemplateRefused as error:
         raise bad_request(f"{error}.", "messages") from error
-    check_length(prompt, text, longest, "messages")
-    return text.encode(prompt, add_special_tokens=bool(body.add_special_tokens))
+    special = bool(body.add_special_tokens)
+    return at_once(tokens_of(prompt, text, longest, "messages", add_special_tokens=special))
 
 
 def _for_template(message: ChatMessage, param: str) -> Message:
@@ -88,8 +90,13 @@ def _arguments(given: object) -> dict[str, Any]:
     """
     if isinstance(given, str):
         try:
+            check_counts(given.encode())  # what a string of the body holds was not counted with the body
             given = json.loads(given)
         except (ValueError, RecursionError):
+            return {}
+        except ApiError as error:
+            if error.code == TOO_LARGE:
+                raise
             return {}
     return given if isinstance(given, dict) else {}
 

@@ -3,10 +3,12 @@
 from typing import Any
 
 from services.gateway import sse
-from services.gateway.order import Deployment, Order, check_ids, check_length, order
+from services.gateway.errors import too_long
+from services.gateway.order import Deployment, Order, check_choices, check_ids, check_length, order, tokens_of
 from services.gateway.schemas import CompletionBody
 from services.gateway.shape import Shape, Told
 from services.gateway.text import Text
+from services.gateway.text_threads import Pieces, at_once
 from services.gateway.wishes import Wishes
 
 DEFAULT_MAX_TOKENS = 16
@@ -15,10 +17,23 @@ DEFAULT_MAX_TOKENS = 16
 
 def completion_order(body: CompletionBody, text: Text, wishes: Wishes, deployment: Deployment) -> Order:
     """Tokenize, name; takes milliseconds, so not for the event loop's thread. Raises ApiError."""
-    prompts = [_tokens(prompt, body, text, deployment.longest) for prompt in body.prompt]
+    return at_once(completion_pieces(body, text, wishes, deployment))
+
+
+def completion_pieces(body: CompletionBody, text: Text, wishes: Wishes, deployment: Deployment) -> Pieces[Order]:
+    """The same, a prompt at a time. Choices and characters are counted before anything is tokenized."""
+    longest = deployment.longest
+    check_choices(len(body.prompt), body.n or 1, "prompt")
+    for prompt in body.prompt:
+        if isinstance(prompt, str):
+            check_length(prompt, text, longest, "prompt")
+    prompts: list[list[int]] = []
+    for prompt in body.prompt:
+        prompts.append((yield from _tokens(prompt, body, text, longest)))
+        yield
     wanted = DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
     if body.max_tokens is None:  # the default is no wish: it never makes a prompt too long
-        wanted = max(1, min(wanted, deployment.longest - max(map(len, prompts))))
+        wanted = max(1, min(wanted, longest - max(map(len, prompts))))
     return order(
         "cmpl",
         body,
@@ -32,10 +47,12 @@ def completion_order(body: CompletionBody, text: Text, wishes: Wishes, deploymen
     )
 
 
-def _tokens(prompt: str | list[int], body: CompletionBody, text: Text, longest: int) -> list[int]:
+def _tokens(prompt: str | list[int], body: CompletionBody, text: Text, longest: int) -> Pieces[list[int]]:
     if isinstance(prompt, str):
-        check_length(prompt, text, longest, "prompt")
-        return text.encode(prompt, add_special_tokens=body.add_special_tokens is not False)
+        special = body.add_special_tokens is not False
+        return (yield from tokens_of(prompt, text, longest, "prompt", add_special_tokens=special))
+    if len(prompt) >= longest:
+        raise too_long("prompt", longest=longest, prompt_tokens=len(prompt))
     wrong = check_ids(prompt, text, "prompt")
     if wrong is not None:
         raise wrong

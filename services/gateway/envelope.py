@@ -7,6 +7,7 @@ through, so that a client's leaving is seen by whoever serves it.
 import asyncio
 import logging
 import re
+from collections.abc import Callable
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 class Envelope:
     """Around an app. ``request.state`` has request_id, and arrived in the event loop's time."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, max_body_bytes: Callable[[], int]) -> None:
         self._app = app
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
@@ -68,7 +69,7 @@ class Envelope:
 
     def _limited(self, scope: Scope, receive: Receive) -> Receive:
         """``receive``, but a body that is too long raises ApiError, once it has been swallowed."""
-        limit, length = self._max_body_bytes, 0
+        limit, length = self._max_body_bytes(), 0
         announced = Headers(scope=scope).get("content-length", "")
         too_long = announced.isdigit() and int(announced) > limit
 

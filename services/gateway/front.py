@@ -1,8 +1,7 @@
 """What all requests of one gateway share, made by hand in main.py and in tests."""
 
 import asyncio
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ from services.gateway.order import Deployment
 from services.gateway.patience import Patience
 from services.gateway.roll import Gone, Roll
 from services.gateway.text import Text
+from services.gateway.text_threads import Pieces, TextThreads
 from services.wire.cluster_codec import Cluster
 from services.wire.errors import PeerUnavailable
 
@@ -24,6 +24,19 @@ REFRESH_S = 1.0
 
 LAST_WORDS_S = 1.0
 """How long a request that has been ended may take to say so."""
+
+LEAST_BODY_BYTES = 4 << 20
+"""For what a body may hold besides a prompt: 128 prompts of 8,000 characters, escaped, or MOST_VALUES ids (2 MB)."""
+
+BODY_BYTES_PER_TOKEN = 64
+"""English has 4 to 5 bytes a token, ids up to 8, and what Python's json escapes 9 (Chinese) to 18 (Cyrillic), all of
+which fit three times over. A context of 8,192 tokens: 4.5 MiB; of 131,072: 12 MiB."""
+
+UNKNOWN_CONTEXT = 1 << 17
+"""Until a worker has told the context."""
+
+MOST_WAITING_BYTES = 256 << 20
+"""Of bodies that wait for a thread: a few minutes' work for two threads at 1 MB/s."""
 
 STOPPING = "This gateway is shutting down."
 NOBODY = "No worker is ready: each joins when it has loaded its model."
@@ -40,7 +53,7 @@ class FrontSettings:
     model: str = "toy"
     max_model_len: int | None = None
     max_concurrent_requests: int = 512
-    max_body_bytes: int = 32 << 20
+    max_body_bytes: int | None = None
     text_threads: int = 2
     patience: Patience = field(default_factory=Patience)
     dev_endpoints: bool = False
@@ -62,7 +75,11 @@ class Front:
         self.draining = False
         self.ended = False
         self._deployment: Deployment | None = None
-        self._pool = ThreadPoolExecutor(settings.text_threads, thread_name_prefix="text")
+        self.texts = TextThreads(
+            settings.text_threads,
+            most_waiting=settings.max_concurrent_requests,
+            most_bytes=MOST_WAITING_BYTES,
+        )
         self._present = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._idle = asyncio.Event()
@@ -115,8 +132,22 @@ class Front:
         if name is not None and name != self.settings.model:
             raise no_such_model(name)
 
-    async def in_thread(self, work: Callable[[], ResultT]) -> ResultT:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+    @property
+    def most_body_bytes(self) -> int:
+        """The longest body, by the context unless it was set."""
+        context = self.longest or UNKNOWN_CONTEXT
+        return self.settings.max_body_bytes or LEAST_BODY_BYTES + BODY_BYTES_PER_TOKEN * context
+
+    async def in_thread(self, pieces: Pieces[ResultT], *, size: int, client: str) -> ResultT:
+        """Text work, beside the event loop and in turn with other requests'. size: bytes of the text it is about.
+
+        Raises ApiError where too much waits, or this has waited for too long.
+        """
+        try:
+            async with asyncio.timeout(self.settings.patience.first_token_s):
+                return await self.texts.run(pieces, size=size, client=client)
+        except TimeoutError:
+            raise unavailable("There was no time left to read the request.", code="deadline_exceeded") from None
 
     @contextmanager
     def seats(self, count: int) -> Iterator[None]:
@@ -179,4 +210,4 @@ class Front:
     async def close(self) -> None:
         await self.ledger.deliver()
         await self.cluster.close()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self.texts.close()

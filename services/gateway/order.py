@@ -20,6 +20,7 @@ from services.gateway.generation import Generation
 from services.gateway.schemas import MOST_CHOICES, GenerationBody
 from services.gateway.scribe import Wording
 from services.gateway.text import Text
+from services.gateway.text_threads import Pieces
 from services.gateway.wishes import Wishes
 
 NumberT = TypeVar("NumberT", int, float)
@@ -27,6 +28,15 @@ NumberT = TypeVar("NumberT", int, float)
 SEEDS = 1 << 64
 GREEDY_BELOW = 1e-5
 """Dividing logits by less than this overflows; nobody can tell the result from greedy."""
+
+COUNTED_CHARACTERS = 8
+"""Of a longer text, for each token of the context, tokens are counted piece by piece; English has 4 or 5."""
+
+LEAST_COUNTED = 1 << 16
+"""Characters that are tokenized without counting: 20 ms."""
+
+MOST_REPEATED = 1 << 19
+"""Ids or characters of prompts in an answer that repeats them for every choice: about 4 MB of JSON, 30 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +96,9 @@ def order(
     given under.
     """
     n = body.n or 1
-    if len(prompts) * n > MOST_CHOICES:
-        raise bad_request(f"{len(prompts)} prompts with n={n} make more than {MOST_CHOICES} choices.", prompt_param)
+    check_choices(len(prompts), n, prompt_param)
+    if echo or body.return_token_ids:
+        _check_repeated(sum(map(len, prompts)), n, deployment.longest, "echo" if echo else "return_token_ids")
     identity = deployment.identity
     root = root_name(identity.fingerprint, cache_salt=body.cache_salt or "")
     sampling = _sampling(body, text)
@@ -129,6 +140,31 @@ def check_ids(tokens: Sequence[int], text: Text, param: str) -> ApiError | None:
             f"`{param}` has token id {shown(wrong)}, and this model's are 0 to {text.vocab_size - 1}.", param
         )
     return None
+
+
+def check_choices(prompts: int, n: int, param: str) -> None:
+    if prompts * n > MOST_CHOICES:
+        raise bad_request(f"{prompts} prompts with n={n} make more than {MOST_CHOICES} choices.", param)
+
+
+def _check_repeated(prompt_tokens: int, n: int, longest: int, param: str) -> None:
+    """An answer has the prompt once for each of its choices; a single one of any prompt is always possible."""
+    if prompt_tokens * n > max(MOST_REPEATED, longest):
+        told = f"would repeat {prompt_tokens} tokens of prompts {n} times, more than {MOST_REPEATED} in all"
+        raise bad_request(f"`{param}` {told}.", param)
+
+
+def tokens_of(characters: str, text: Text, longest: int, param: str, *, add_special_tokens: bool) -> Pieces[list[int]]:
+    """The ids of a prompt. Raises ApiError for one that is too long, before all of it was tokenized."""
+    check_length(characters, text, longest, param)
+    piece = max(LEAST_COUNTED, COUNTED_CHARACTERS * longest)
+    counted = 0
+    for start in range(0, len(characters) if len(characters) > piece else 0, piece):
+        counted += len(text.encode(characters[start : start + piece], add_special_tokens=False))
+        if counted > 2 * longest:  # a cut costs a few tokens more than the whole has there, never as many again
+            raise too_long(param, longest=longest, prompt_tokens=longest + 1, at_least=True)
+        yield
+    return text.encode(characters, add_special_tokens=add_special_tokens)
 
 
 def check_length(characters: str, text: Text, longest: int, param: str) -> None:

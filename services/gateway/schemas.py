@@ -17,23 +17,30 @@ from services.gateway.bounds import (
     MIN_P,
     PENALTY,
     REPETITION_PENALTY,
+    SAID,
     TEMPERATURE,
     TOP_K,
     TOP_P,
+    Most,
     Real,
     Whole,
     shown,
 )
+from services.gateway.document import Document, document
 from services.gateway.errors import ApiError, bad_request
 
 MOST_STOPS = 16
 MOST_CHOICES = 128
 LONGEST_STOP = 1024
+MOST_STOP_IDS = 1024
+LONGEST_SALT = 1024
+"""As in vLLM."""
+
+MOST_MESSAGES = 8192
+"""Of a conversation, and parts of one message: each is four tokens in all chat templates at least."""
+
 SLO_MS = Real(0.001, 1e9)
 """At most eleven days: whoever writes more has mistaken the unit."""
-
-SAID = "said"
-"""The type of an error whose sentence says already what was sent."""
 
 WRONG = {
     "bool_type": "must be true or false",
@@ -53,6 +60,9 @@ def _content(value: object) -> object:
         if value is None or isinstance(value, str):
             return value
         raise PydanticCustomError("content", "must be a string or a list of text parts")
+    if len(value) > MOST_MESSAGES:
+        bound = {"most": MOST_MESSAGES, "count": len(value)}
+        raise PydanticCustomError(SAID, "must have at most {most} parts, not {count}", bound)
     return "\n".join(_part(number, part) for number, part in enumerate(value))
 
 
@@ -72,12 +82,12 @@ def _part(number: int, part: object) -> str:
 
 def _stop(value: object) -> object:
     stops = [value] if isinstance(value, str) else value
-    if not isinstance(stops, list) or not all(isinstance(stop, str) for stop in stops):
-        raise PydanticCustomError("stop", "must be a string or a list of strings")
-    if len(stops) > MOST_STOPS:
+    if isinstance(stops, list) and len(stops) > MOST_STOPS:
         raise PydanticCustomError(
             SAID, "must be at most {most} strings, not {count}", {"most": MOST_STOPS, "count": len(stops)}
         )
+    if not isinstance(stops, list) or not all(isinstance(stop, str) for stop in stops):
+        raise PydanticCustomError("stop", "must be a string or a list of strings")
     if not all(stops):
         raise PydanticCustomError("stop", "must not be an empty string, nor hold one")
     longest = max(map(len, stops), default=0)
@@ -94,6 +104,9 @@ def _prompt(value: object) -> object:
     if isinstance(value, list) and value:
         if all(type(token) is int for token in value):
             return [value]
+        if len(value) > MOST_CHOICES and isinstance(value[0], str | list):
+            bound = {"most": MOST_CHOICES, "count": len(value)}
+            raise PydanticCustomError(SAID, "must be at most {most} prompts, not {count}", bound)
         if all(isinstance(each, str) for each in value):
             return value
         if all(isinstance(each, list) and all(type(token) is int for token in each) for each in value):
@@ -125,6 +138,7 @@ def _priority(value: object) -> object:
 
 
 Integer = Annotated[int, Whole()]
+Integers = Annotated[list[Integer], Field(fail_fast=True)]
 Content = Annotated[str | None, BeforeValidator(_content, json_schema_input_type=str | list[dict[str, Any]] | None)]
 Stops = Annotated[list[str], BeforeValidator(_stop, json_schema_input_type=str | list[str])]
 Prompts = Annotated[
@@ -180,12 +194,12 @@ class GenerationBody(Body):
     n: Annotated[int, Whole(1, MOST_CHOICES)] | None = None
     seed: Annotated[int, Whole(LEAST_INTEGER, (1 << 64) - 1)] | None = None
     stop: Stops | None = None
-    stop_token_ids: list[Integer] | None = None
+    stop_token_ids: Annotated[Integers, Most(MOST_STOP_IDS)] | None = None
     ignore_eos: StrictBool | None = None
     include_stop_str_in_output: StrictBool | None = None
     skip_special_tokens: StrictBool | None = None
     return_token_ids: StrictBool | None = None
-    cache_salt: Annotated[str, Field(min_length=1)] | None = None
+    cache_salt: Annotated[str, Field(min_length=1, max_length=LONGEST_SALT)] | None = None
     user: str | None = None
     slo: Slo | None = None
     priority: PriorityClass | None = None
@@ -203,7 +217,7 @@ class ChatMessage(BaseModel):
 class ConversationBody(Body):
     """A conversation and how its prompt is made."""
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1, fail_fast=True), Most(MOST_MESSAGES)]
     add_generation_prompt: StrictBool | None = None
     continue_final_message: StrictBool | None = None
     add_special_tokens: StrictBool | None = None
@@ -241,7 +255,7 @@ class TokenizeChatBody(ConversationBody):
 class DetokenizeBody(Body):
     """POST /detokenize."""
 
-    tokens: list[Integer]
+    tokens: Integers
 
 
 BodyT = TypeVar("BodyT", bound=Body)
@@ -249,20 +263,19 @@ BodyT = TypeVar("BodyT", bound=Body)
 
 def parse(kind: type[BodyT], raw: bytes) -> BodyT:
     """A checked body; raises ApiError naming the first field that is wrong."""
-    if not raw.strip():
-        raise bad_request("The body is empty; it must be a JSON object.")
+    return checked(kind, document(raw))
+
+
+def checked(kind: type[BodyT], read: Document) -> BodyT:
+    """What was read as JSON, checked field by field; of a list, elements up to the first that is wrong."""
     try:
-        return kind.model_validate_json(raw)
+        return kind.model_validate(read)
     except ValidationError as error:
         raise _told(error.errors(include_url=False)[0]) from None
 
 
 def _told(problem: ErrorDetails) -> ApiError:
-    if problem["type"] == "json_invalid":
-        return bad_request(f"The body is not valid JSON: {problem['ctx']['error']}.")
     param, value = field_name(problem["loc"]), problem["input"]
-    if not param:
-        return bad_request("The body must be a JSON object.")
     match problem["type"]:
         case "missing":
             return bad_request(f"`{param}` is required.", param)
@@ -274,6 +287,9 @@ def _told(problem: ErrorDetails) -> ApiError:
             return bad_request(f"`{param}` is required.", param)
         case "said":
             return bad_request(f"`{param}` {problem['msg']}.", param)
+        case "string_too_long":
+            most = problem["ctx"]["max_length"]
+            return bad_request(f"`{param}` must be at most {most} characters, not {len(value)}.", param)
         case other:
             return bad_request(f"`{param}` {WRONG.get(other, problem['msg'])}{_not(value)}.", param)
 

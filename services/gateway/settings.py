@@ -43,8 +43,8 @@ class GatewaySettings(MemberSettings):
     max_concurrent_requests: int = Field(default=512, ge=1)
     """Sequences told at the same time (n choices are n sequences); more are answered with 429."""
 
-    max_body_bytes: Size = Field(default=32 << 20, ge=1024)
-    """The longest request body; a longer one is answered with 413."""
+    max_body_bytes: Size | None = Field(default=None, ge=1024)
+    """The longest request body; a longer one is answered with 413. Unset: 4 MiB and 64 bytes a token of context."""
 
     text_threads: int = Field(default=2, ge=1)
     """Threads that render chat templates and tokenize."""

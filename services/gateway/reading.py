@@ -1,0 +1,49 @@
+"""Read requests' bodies beside the event loop: large ones in a text thread, while the client is there."""
+
+from functools import partial
+from typing import TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+
+from services.gateway.connection import ClientGone, while_connected
+from services.gateway.document import Document, document
+from services.gateway.front import Front
+from services.gateway.schemas import BodyT, checked
+from services.gateway.text_threads import Pieces, one_piece
+from services.gateway.wishes import tenant
+
+READ_AT_ONCE = 1 << 14
+"""Bytes of a body that is read on the event loop: 2 ms for the most that it can hold."""
+
+ResultT = TypeVar("ResultT")
+
+
+def client_of(request: Request, user: str = "") -> str:
+    """Whose request it is: the tenant, else the address it comes from."""
+    host = request.client.host if request.client is not None else ""
+    return tenant(request.headers.get("authorization", ""), user) or host
+
+
+async def read_document(request: Request, front: Front) -> Document:
+    """The body's JSON; raises ApiError, and ClientDisconnect."""
+    raw = await request.body()
+    work = partial(document, raw, context=front.longest or 0)
+    return work() if len(raw) <= READ_AT_ONCE else await in_thread(request, front, one_piece(work))
+
+
+async def checked_body(request: Request, kind: type[BodyT], read: Document, front: Front) -> BodyT:
+    """What was read, checked field by field, for this model; raises ApiError, and ClientDisconnect."""
+    work = partial(checked, kind, read)
+    small = len(await request.body()) <= READ_AT_ONCE
+    body = work() if small else await in_thread(request, front, one_piece(work))
+    front.check_model(body.model)
+    return body
+
+
+async def in_thread(request: Request, front: Front, pieces: Pieces[ResultT]) -> ResultT:
+    """Text work for one request; raises ApiError, and ClientDisconnect."""
+    running = front.in_thread(pieces, size=len(await request.body()), client=client_of(request))
+    try:
+        return await while_connected(request.receive, running, name=f"read {request.state.request_id}")
+    except ClientGone:
+        raise ClientDisconnect from None
