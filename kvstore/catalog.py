@@ -224,6 +224,10 @@ class Catalog:
         mine = [slot if owner is not None and slot in owner.writing else None for slot in slots]
         return [None if slot is None else self._blocks.ref(slot) for slot in mine]
 
+    def is_being_written(self, name: BlockName) -> bool:
+        """Whether a live session has been granted a slot for it, and has not sealed it yet."""
+        return name in self._sessions.writing
+
     def lineage(self, name: BlockName) -> list[BlockName]:
         """The held blocks that ``name`` follows, as far as that is known, and itself, root first; empty if gone."""
         index = self._blocks.index
@@ -243,18 +247,20 @@ class Catalog:
         now: float,
         handoff: bool = False,
         source: Peer | None = None,
+        fetchable: int | None = None,
     ) -> list[Answer]:
         """Lease the longest prefix of ``names`` there is, waiting until ``deadline`` for what is on its way.
 
         Answered in parts, in prefix order, as blocks come; the part with ``done`` is the last: all of
         it is leased, or the next name is neither held nor on its way, or the deadline has come. What
         is on the SSD is on its way once it was asked for, if there is room; what is found nowhere is
-        fetched from ``source``. handoff: what live sessions are writing is waited for, too; else this
-        is a lookup, and counted as one.
+        fetched from ``source``, as far as it is among the first ``fetchable`` names (None: all).
+        handoff: what live sessions are writing is waited for, too; else this is a lookup, and counted as one.
         """
         if self._sessions.live(session) is None:
             return [Answer(session, call, (), done=True)]
-        return self._readers.acquire(Acquire(session, call, tuple(names), deadline, handoff, source), now=now)
+        most = len(names) if fetchable is None else fetchable
+        return self._readers.acquire(Acquire(session, call, tuple(names), deadline, handoff, source, most), now=now)
 
     def release(self, session: SessionId, slots: Sequence[SlotRef]) -> None:
         """End one lease per reference; on a block that this session still writes, its hold. Stale ones are ignored.

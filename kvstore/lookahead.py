@@ -106,7 +106,8 @@ class LookAhead:
             target = self._grant(acquire, look, self._promotions, Tier.SSD)
             if target is not None:
                 self._plan.promote(name, target)
-        elif acquire.source is not None and (look.fetch or self._may_fetch(acquire)):
+        elif self._may_fetch(acquire, look):
+            assert acquire.source is not None
             if look.fetch is None:
                 errand = SessionId(f"fetch {next(self._fetches)}")
                 look.fetch = errand, self._sessions.open(errand, f"fetch from {acquire.source.store}", None)
@@ -131,9 +132,13 @@ class LookAhead:
         slot = self._sessions.grant(errand, block)
         return None if slot is None else self._plan.dram.ref(slot)
 
-    def _may_fetch(self, acquire: Acquire) -> bool:
+    def _may_fetch(self, acquire: Acquire, look: _Look) -> bool:
         """Ahead of the reader only a run that is worth the question: half of what may arrive, or all that is left."""
-        left = len(acquire.names) - acquire.planned
+        left = acquire.fetchable - acquire.planned
+        if acquire.source is None or left <= 0:
+            return False
+        if look.fetch is not None:
+            return True
         room = self._most_arriving - self._sessions.arriving
         return acquire.planned == acquire.position or room >= min(left, self._most_arriving / 2)
 

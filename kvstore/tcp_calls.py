@@ -179,7 +179,7 @@ class Incoming:
             case Release() if self._is_push:
                 self._connection.forget(self._number, None)
             case End(_, reason) if not self._is_push:
-                self._connection.forget(self._number, Failure(Reason.REFUSED, reason) if reason else None)
+                self._connection.forget(self._number, Failure(Reason.MISSING, reason) if reason else None)
             case _:
                 raise BadFrame(f"{type(frame).__name__} has no place where blocks come")
 

@@ -29,6 +29,8 @@ class Reason(StrEnum):
     """Nobody answers at the peer's address."""
     REFUSED = "refused"
     """The peer said no, in a sentence."""
+    MISSING = "missing"
+    """The peer has not got all of it: evicted since it was reported, or not sealed yet. No fault of anything."""
     BROKEN = "broken"
     """The connection ended in the middle."""
     STALLED = "stalled"

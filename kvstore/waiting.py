@@ -20,7 +20,7 @@ class Acquire:
         [planned, ..)        not looked at yet, or nowhere when it was
 
     handoff: waits for what workers are writing, too. source: a store that may have what this one
-    lacks. found: where a name was found, by its position, if not in DRAM.
+    lacks of the first ``fetchable`` names. found: where a name was found, by its position, if not in DRAM.
     """
 
     session: SessionId
@@ -29,6 +29,7 @@ class Acquire:
     deadline: float
     handoff: bool
     source: Peer | None
+    fetchable: int
     position: int = 0
     planned: int = 0
     found: dict[int, Tier] = field(default_factory=dict)

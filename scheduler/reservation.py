@@ -18,14 +18,16 @@ class Load:
 
     names: of all blocks that may be reused, in prefix order; with ``handed_over`` the last may be
     short. held: those of them that the device has, with their blocks, pinned until the sequence
-    leaves. targets: the device blocks that ``missing`` may be copied to. handoff: of a sequence that
-    will be handed over, the names of all its prompt's blocks, the last of them short where handoff_short.
+    leaves. targets: the device blocks that ``missing`` may be copied to. expected: how many of them its
+    placement expects somewhere, here or in another store. handoff: of a sequence that will be handed over, the names
+    of all its prompt's blocks, the last of them short where handoff_short.
     """
 
     request: RequestId
     names: tuple[BlockName, ...]
     held: tuple[tuple[BlockName, int], ...]
     targets: tuple[int, ...]
+    expected: int
     handoff: tuple[BlockName, ...] = ()
     handoff_short: bool = False
 
@@ -37,6 +39,15 @@ class Load:
     def missing(self) -> tuple[BlockName, ...]:
         """What to ask the store for."""
         return self.names[len(self.held) :]
+
+    @property
+    def fetchable(self) -> int:
+        """How many of ``missing`` another store may be asked for, where there is one.
+
+        What lies behind them was computed by no one as far as the conductor knows: the new turn of a chat, mostly.
+        To ask for it costs slots here for blocks that never come, and looks like a fetch that failed.
+        """
+        return max(0, self.expected - len(self.held))
 
 
 def reserve(running: Running, device: DeviceBlocks, size: int) -> Load | None:
@@ -57,12 +68,13 @@ def reserve(running: Running, device: DeviceBlocks, size: int) -> Load | None:
     if running.handed_over and (tokens - 1) % size:
         names.append(tail_name(running, tokens - 1, size))
     pairs, targets = tuple(zip(names, held, strict=False)), tuple(running.blocks[len(held) : len(names)])
+    expected = len(names) if running.handed_over else min(len(names), running.urgency.cached_tokens // size)
     if not running.hand_over:
-        return Load(running.request, tuple(names), pairs, targets)
+        return Load(running.request, tuple(names), pairs, targets, expected)
     handoff, short = running.names[: tokens // size], tokens % size != 0
     if short:
         handoff.append(tail_name(running, tokens, size))
-    return Load(running.request, tuple(names), pairs, targets, tuple(handoff), short)
+    return Load(running.request, tuple(names), pairs, targets, expected, tuple(handoff), short)
 
 
 def match_again(running: Running, device: DeviceBlocks, size: int) -> None:

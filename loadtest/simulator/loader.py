@@ -50,7 +50,8 @@ class Loader:
                 wait_s=WAIT_S,
                 leased=partial(self._lift, part, load),
                 handoff=part.running.handed_over,
-                source=part.source,
+                source=part.source if load.fetchable else None,
+                fetchable=load.fetchable,
             )
 
     def end(self) -> None:

@@ -146,6 +146,7 @@ class Store:
         leased: Leased,
         handoff: bool = False,
         source: StoreTarget | None = None,
+        fetchable: int | None = None,
     ) -> None:
         """Tells once, all that could be leased; waits up to ``wait_s`` for what is on its way."""
         self._called += 1
@@ -154,7 +155,16 @@ class Store:
         peer = None if source is None or source.store == self.name else Peer(source.store, source.address)
         deadline = now + wait_s
         self._settle(
-            self._catalog.acquire(session, call, names, deadline=deadline, now=now, handoff=handoff, source=peer)
+            self._catalog.acquire(
+                session,
+                call,
+                names,
+                deadline=deadline,
+                now=now,
+                handoff=handoff,
+                source=peer,
+                fetchable=fetchable,
+            )
         )
         if (session, call) in self._calls:
             self._events.at(deadline, self._tick)

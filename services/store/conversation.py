@@ -80,9 +80,17 @@ class Conversation:
         target = codec.store_target_from_wire(ask.source) if ask.HasField("source") else None
         elsewhere = target is not None and target.store != self._node.name
         source = Peer(target.store, target.address) if target is not None and elsewhere else None
+        fetchable = ask.fetchable if ask.HasField("fetchable") else None
         self._node.settle(
             self._node.catalog.acquire(
-                self._session.id, call, names, deadline=deadline, now=now, handoff=ask.handoff, source=source
+                self._session.id,
+                call,
+                names,
+                deadline=deadline,
+                now=now,
+                handoff=ask.handoff,
+                source=source,
+                fetchable=fetchable,
             )
         )
 

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from kvstore.frames import NAMES
 from kvstore.transfer import Failure, Inflow, Reason, Transfer
 from kvstore.vocabulary import Fetch, SlotRef
-from services.store.peers_loop import Dealings, InflowOnLoop
+from services.runtime.logs import fields
+from services.store.peers_loop import Dealings, InflowOnLoop, log
 from services.store.peers_metrics import NO_ROOM, Way
 from services.store.peers_take import refuse
 
@@ -82,6 +83,10 @@ class Fetching:
             return
         if not missing:
             dealings.metrics.took(Way.FETCHED, dealings.node.clock() - self._began)
+        elif failure is not None and failure.reason is Reason.MISSING:
+            dealings.metrics.not_there(missing)
+            words = fields(peer=peer, because=failure.sentence, missing=missing, of=len(self._move.names))
+            log.debug("a peer has less than was believed", extra=words)
         elif failure is not None and failure.reason is not Reason.CLOSED:
             dealings.failed("a fetch broke off", peer, failure, missing=missing, of=len(self._move.names))
             if not self._arrived and dealings.node.clock() - self._began > HUNG_S:

@@ -74,7 +74,7 @@ class Dealings:
         self._left_alone[peer] = self.node.clock() + LEFT_ALONE_S
 
     def failed(self, what: str, peer: str, failure: Failure, **more: object) -> None:
-        """Counted, and told in one line. That a peer has less than was believed is no reason to warn of."""
+        """Counted, and told in one line. That a peer refuses, in a sentence, is no reason to warn of."""
         self.metrics.failed(failure.reason)
         if failure.reason is Reason.STALLED:
             self.leave_alone(peer)

@@ -55,10 +55,15 @@ class TransferMetrics:
             "Blocks that came from another store and were not what their checksum says; never served",
             registry=registry,
         )
+        self._not_there = Counter(
+            "moonpool_store_transfer_blocks_not_there",
+            "Blocks asked of another store that did not have them, or not yet or not any more; no failure, so computed",
+            registry=registry,
+        )
         for way in Way:
             self._blocks.labels(way)
             self._seconds.labels(way)
-        for reason in (*Reason, NO_ROOM, CHECKSUM):
+        for reason in (*(each for each in Reason if each is not Reason.MISSING), NO_ROOM, CHECKSUM):
             self._failures.labels(reason)
         registry.register(self)
 
@@ -74,6 +79,9 @@ class TransferMetrics:
 
     def failed(self, reason: str) -> None:
         self._failures.labels(reason).inc()
+
+    def not_there(self, blocks: int) -> None:
+        self._not_there.inc(blocks)
 
     def refused(self, blocks: int) -> None:
         self._refused.inc(blocks)

@@ -89,7 +89,7 @@ class Serving:
         if self._missing or self._asked == len(self._names):
             if not self._leased:
                 self._over = True
-                self._flow.end("not all of it is here any more" if self._missing else "")
+                self._flow.end(self._shortfall() if self._missing else "")
             return
         size = dealings.block_bytes
         wanted = min(self._portion, len(self._names) - self._asked)
@@ -103,6 +103,12 @@ class Serving:
         node.settle(
             node.catalog.acquire(self._session, next(self._portions), names, deadline=self._deadline, now=node.clock())
         )
+
+    def _shortfall(self) -> str:
+        """Why the first block that is not leased is not."""
+        if self._dealings.node.catalog.is_being_written(self._names[self._got]):
+            return "a worker is still writing the next block"
+        return "the next block is not here, or not any more"
 
     def _release(self) -> None:
         """What has arrived, a portion at a time, as each release is a use of the whole prefix."""

@@ -162,12 +162,14 @@ async def _lease_handed_over(ticket: Ticket, load: Load, leases: Leases) -> None
 async def _lease(ticket: Ticket, load: Load, leases: Leases, wait_s: float) -> None:
     """What there is of ``load.missing``, from the first name on that is not leased yet. Raises StoreAway."""
     names, session = load.missing[leases.granted :], leases.session
+    fetchable = max(0, load.fetchable - leases.granted)
     if names:
         await session.acquire(
             names,
             deadline_s=wait_s,
             handoff=ticket.sequence.handed_over,
-            source=_other(ticket.source, session),
+            source=_other(ticket.source, session) if fetchable else None,
+            fetchable=fetchable,
             leased=leases.add,
         )
 

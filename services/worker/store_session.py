@@ -104,10 +104,12 @@ class StoreSession:
         leased: Callable[[list[Lease]], None],
         handoff: bool = False,
         source: StoreTarget | None = None,
+        fetchable: int | None = None,
     ) -> None:
         """Ask for leases; ``leased`` owns each part, in prefix order. Returns after the last part. Raises StoreAway.
 
-        handoff: wait for what others are writing, too. source: fetch from there what is found nowhere here.
+        handoff: wait for what others are writing, too. source: fetch from there what is found nowhere here of the
+        first ``fetchable`` names; None: of all.
         """
 
         def answered(message: FromStore) -> bool:
@@ -115,7 +117,11 @@ class StoreSession:
             return message.acquired.done
 
         ask = Acquire(
-            names=names_to_wire(names), deadline_s=deadline_s, handoff=handoff, source=store_target_to_wire(source)
+            names=names_to_wire(names),
+            deadline_s=deadline_s,
+            handoff=handoff,
+            source=store_target_to_wire(source),
+            fetchable=fetchable,
         )
         await self._call(ToStore(acquire=ask), answered, deadline_s)
 

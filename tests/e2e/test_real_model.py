@@ -67,6 +67,26 @@ def test_a_long_prompt_is_found_again_even_after_every_worker_was_killed(cluster
     cluster.comes_to_rest()
 
 
+def test_chats_between_two_hosts_fetch_what_was_decoded_and_no_fetch_comes_up_short(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """The next turn is prefilled on one host, and what the other one has decoded of the last turn is fetched."""
+    flags = ("--hosts", "2", "--inline-max-tokens", "0", "--threads", "1", "--ssd", "0", "--log-level", "debug")
+    with running(tmp_path_factory.mktemp("chats"), *flags, engine="torch", data_dir=default_data_dir()) as cluster:
+        ask = {"model": cluster.status()["model"], "temperature": 0, "ignore_eos": True, "return_token_ids": True}
+        for chat in range(2):
+            text: list[int] = []
+            for turn in range(3):
+                said = {"prompt": f"{chat}, {turn}: {prompt_words(40)}"}
+                text += cluster.http.post("/tokenize", json=said).json()["tokens"]
+                answer = complete(cluster, {**ask, "prompt": text, "max_tokens": 150})
+                text += answer["choices"][0]["token_ids"]
+        found = {each["id"]: each["hits"] for each in cluster.status()["stores"]}
+        assert found["store-0"]["peer"] >= 4, "two blocks of each turn were decoded on the other host"
+        for words in ("broke off", "has less than was believed"):
+            assert words not in cluster.output(), cluster.output()[-3000:]
+
+
 @pytest.mark.parametrize("length", [1, 63, 64, 65, 200])
 def test_in_float32_a_handoff_changes_no_token(float32: tuple[Cluster, Cluster], length: int) -> None:
     handed_over, inline = float32

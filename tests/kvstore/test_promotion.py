@@ -19,9 +19,16 @@ def world(text: str = "abcd", *, slots: int = 16, disk_slots: int = 64) -> tuple
 
 
 def lookup(
-    store: Catalog, reader: SessionId, text: str, *, call: int = 1, wait_s: float = 5.0, source: Peer | None = None
+    store: Catalog,
+    reader: SessionId,
+    text: str,
+    *,
+    call: int = 1,
+    wait_s: float = 5.0,
+    source: Peer | None = None,
+    fetchable: int | None = None,
 ) -> list[Answer]:
-    return store.acquire(reader, call, names(text), deadline=wait_s, now=0.0, source=source)
+    return store.acquire(reader, call, names(text), deadline=wait_s, now=0.0, source=source, fetchable=fetchable)
 
 
 def letters(text: str, moves: list[Promote]) -> str:
@@ -255,6 +262,26 @@ def test_what_is_found_nowhere_is_fetched_in_one_run_behind_what_is_held() -> No
     assert got(seal(store, fetch.session, fetch.targets[:1])) == (1, False)
     assert got(seal(store, fetch.session, fetch.targets[1:])) == (2, True)
     assert store.end(fetch.session, dead=True) == []
+    store.check()
+
+
+def test_only_the_names_that_a_peer_is_believed_to_hold_are_fetched() -> None:
+    store, r = world("", slots=32)
+    put(store, session(store, "w"), "a")
+    assert got(lookup(store, r, "abcd", source=PEER, fetchable=3)) == (1, False)
+    fetch = fetch_of(store)
+    assert fetch.names == tuple(names("abcd")[1:3])
+    assert store.snapshot().writing == 2
+    assert got(seal(store, fetch.session, fetch.targets)) == (2, True)
+    assert store.end(fetch.session, dead=True) == []
+    store.check()
+
+
+def test_a_peer_that_holds_none_of_what_is_missing_here_is_not_asked() -> None:
+    store, r = world("", slots=32)
+    put(store, session(store, "w"), "ab")
+    assert got(lookup(store, r, "abcd", source=PEER, fetchable=2)) == (2, True)
+    assert not any(isinstance(move, Fetch) for move in store.moves(now=0.0))
     store.check()
 
 

@@ -246,8 +246,10 @@ class Client:
         sampling: Sampling | None = None,
         push_to: StoreTarget | None = None,
         source: StoreTarget | None = None,
+        source_tokens: int | None = None,
         **more: Any,
     ) -> Any:
+        """source_tokens: how many of the prompt's tokens the source is believed to hold; None: all."""
         return self.stub.Prefill(
             worker_pb2.PrefillRequest(
                 request=request,
@@ -257,6 +259,7 @@ class Client:
                 limits=codec.limits_to_wire(Limits(max_tokens, **more)),
                 push_to=codec.store_target_to_wire(push_to),
                 source=codec.store_target_to_wire(source),
+                urgency=_expecting(prompt, source, source_tokens),
             )
         )
 
@@ -270,10 +273,11 @@ class Client:
         handed_over: bool = False,
         sampling: Sampling | None = None,
         source: StoreTarget | None = None,
+        source_tokens: int | None = None,
         first: "asyncio.Future[int] | None" = None,
         **more: Any,
     ) -> Any:
-        """first: of a handoff, where it is not the last of ``output``."""
+        """first: of a handoff, where it is not the last of ``output``. source_tokens: as for ``prefill_call``."""
         before, token = (output[:-1], output[-1]) if handed_over and output and first is None else (output, None)
         request_ = worker_pb2.DecodeRequest(
             request=request,
@@ -284,6 +288,7 @@ class Client:
             limits=codec.limits_to_wire(Limits(max_tokens, **more)),
             handed_over=handed_over,
             source=codec.store_target_to_wire(source),
+            urgency=_expecting(prompt, source, source_tokens),
         )
 
         async def calls() -> AsyncIterator[worker_pb2.DecodeCall]:
@@ -305,6 +310,12 @@ class Client:
 
     async def decode(self, prompt: Sequence[int], **more: Any) -> Story:
         return await read_story(self.decode_call(prompt, **more))
+
+
+def _expecting(prompt: Sequence[int], source: StoreTarget | None, tokens: int | None) -> worker_pb2.Urgency:
+    """As a placement with this source tells it."""
+    expected = 0 if source is None else len(prompt) if tokens is None else tokens
+    return worker_pb2.Urgency(cached_tokens=expected)
 
 
 async def read_story(call: Any) -> Story:
@@ -333,6 +344,7 @@ async def hand_over(
     sampling: Sampling | None = None,
     push_to: StoreTarget | None = None,
     prefill_source: StoreTarget | None = None,
+    prefill_source_tokens: int | None = None,
     decode_source: StoreTarget | None = None,
     **more: Any,
 ) -> Story:
@@ -344,6 +356,7 @@ async def hand_over(
         sampling=sampling,
         push_to=push_to,
         source=prefill_source,
+        source_tokens=prefill_source_tokens,
         **more,
     )
     try:

@@ -575,11 +575,14 @@ class Acquire(_message.Message):
     DEADLINE_S_FIELD_NUMBER: _builtins.int
     HANDOFF_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    FETCHABLE_FIELD_NUMBER: _builtins.int
     names: _builtins.bytes
     deadline_s: _builtins.float
     """time that is left; 0 waits for nothing"""
     handoff: _builtins.bool
     """wait for what live sessions are writing, too; and not a lookup that hit rates count"""
+    fetchable: _builtins.int
+    """of the first so many names only; absent: of all"""
     @_builtins.property
     def source(self) -> _common_pb2.StoreTarget:
         """fetch from this store what is found nowhere here"""
@@ -591,13 +594,19 @@ class Acquire(_message.Message):
         deadline_s: _builtins.float = ...,
         handoff: _builtins.bool = ...,
         source: _common_pb2.StoreTarget | None = ...,
+        fetchable: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_source", b"_source", "source", b"source"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_fetchable", b"_fetchable", "_source", b"_source", "fetchable", b"fetchable", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_source", b"_source", "deadline_s", b"deadline_s", "handoff", b"handoff", "names", b"names", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fetchable", b"_fetchable", "_source", b"_source", "deadline_s", b"deadline_s", "fetchable", b"fetchable", "handoff", b"handoff", "names", b"names", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__fetchable: _TypeAlias = _typing.Literal["fetchable"]  # noqa: Y015
+    _WhichOneofArgType__fetchable: _TypeAlias = _typing.Literal["_fetchable", b"_fetchable"]  # noqa: Y015
     _WhichOneofReturnType__source: _TypeAlias = _typing.Literal["source"]  # noqa: Y015
     _WhichOneofArgType__source: _TypeAlias = _typing.Literal["_source", b"_source"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__fetchable) -> _WhichOneofReturnType__fetchable | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__source) -> _WhichOneofReturnType__source | None: ...
 
 Global___Acquire: _TypeAlias = Acquire  # noqa: Y015

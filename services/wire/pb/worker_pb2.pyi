@@ -46,7 +46,7 @@ class PrefillRequest(_message.Message):
 
     @_builtins.property
     def source(self) -> _common_pb2.StoreTarget:
-        """may hold more of the prefix than the own store"""
+        """holds more of the prefix than the own store: urgency.cached_tokens, it is believed"""
 
     @_builtins.property
     def urgency(self) -> Global___Urgency: ...
@@ -93,7 +93,7 @@ class Urgency(_message.Message):
     priority: _builtins.str
     """"" or "interactive" | "batch" """
     cached_tokens: _builtins.int
-    """of its tokens, expected to be found"""
+    """of its tokens, expected to be found; no more are fetched from source"""
     def __init__(
         self,
         *,

@@ -159,6 +159,12 @@ class Host:
             while self.metric("bytes_total", direction="received") != count:  # noqa: ASYNC110 - no event to wait for
                 await asyncio.sleep(0.002)
 
+    def failures(self) -> float:
+        """Of transfers, for whatever reason."""
+        assert isinstance(self.node.peers, StorePeers)
+        (family,) = [it for it in self.node.peers.metrics.registry.collect() if it.name.endswith("transfer_failures")]
+        return sum(sample.value for sample in family.samples if sample.name.endswith("_total"))
+
     def metric(self, name: str, **labels: str) -> float:
         wanted = "{" + ",".join(f'{key}="{value}"' for key, value in labels.items()) + "}" if labels else ""
         assert isinstance(self.node.peers, StorePeers)

@@ -51,7 +51,30 @@ async def test_what_the_peer_has_no_more_is_missing_and_what_it_has_is_served(tm
     async with pair(tmp_path) as it:
         blocks = await it.there.put(names(3))
         assert await it.here.acquire(names(6), source=it.there) == blocks
-        await it.rig.until("it is counted", lambda: it.here.metric("failures_total", reason="refused") == 1)
+        await it.rig.until("it is counted", lambda: it.here.metric("blocks_not_there_total") == 3)
+        assert it.here.failures() == 0
+
+
+async def test_what_a_worker_of_the_peer_is_still_writing_is_missing_at_once_and_no_failure(tmp_path: Path) -> None:
+    async with pair(tmp_path) as it:
+        allocated = await it.there.allocate(names(3))
+        for ref in allocated.slots:
+            it.there.write(ref)
+        await it.there.seal(allocated.slots[:2])
+        blocks = [it.there.block(ref.slot) for ref in allocated.slots[:2]]
+        assert await it.here.acquire(names(3), source=it.there, deadline_s=60) == blocks
+        await it.rig.until("it is counted", lambda: it.here.metric("blocks_not_there_total") == 1)
+        assert it.here.failures() == 0
+
+
+async def test_a_peer_is_asked_only_for_the_names_that_it_is_believed_to_hold(tmp_path: Path) -> None:
+    """What lies behind them costs no slot here, and does not look as if it had been lost."""
+    async with pair(tmp_path, slots=4) as it:
+        blocks = await it.there.put(names(3))
+        await it.here.put(names(1, "other"))
+        assert await it.here.acquire(names(6), source=it.there, fetchable=3) == blocks
+        assert it.here.metric("blocks_not_there_total") == it.here.failures() == 0
+        assert set(it.here.node.catalog.held_names()) == {*names(3), *names(1, "other")}, "nothing was evicted for it"
 
 
 async def test_a_long_prefix_is_fetched_in_windows_of_what_may_be_under_way(tmp_path: Path) -> None:

@@ -65,17 +65,18 @@ class Hosts:
     near: Host
     far: Host
 
-    async def pushed(self, asked: Asked, prefill_source: StoreTarget | None = None) -> Story:
-        """As the gateway does it: p's store pushes to d's, and d fetches what did not come."""
-        return await self._handed_over(asked, push_to=self.far.target, prefill_source=prefill_source)
+    async def pushed(self, asked: Asked, *, far_tokens: int = 0) -> Story:
+        """As the gateway does it: p's store pushes to d's, and d fetches what did not come.
+
+        far_tokens: how many of the prompt d's store is believed to hold, so that p's fetches them from it.
+        """
+        return await self._handed_over(asked, push_to=self.far.target, far_tokens=far_tokens)
 
     async def fetched(self, asked: Asked) -> Story:
         """Handed over without a push: d fetches."""
         return await self._handed_over(asked, push_to=None)
 
-    async def _handed_over(
-        self, asked: Asked, push_to: StoreTarget | None, prefill_source: StoreTarget | None = None
-    ) -> Story:
+    async def _handed_over(self, asked: Asked, push_to: StoreTarget | None, far_tokens: int = 0) -> Story:
         return await hand_over(
             self.near.client,
             self.far.client,
@@ -83,7 +84,8 @@ class Hosts:
             max_tokens=asked.max_tokens,
             sampling=asked.sampling,
             push_to=push_to,
-            prefill_source=prefill_source,
+            prefill_source=self.far.target if far_tokens else None,
+            prefill_source_tokens=far_tokens,
             decode_source=self.near.target,
         )
 
@@ -91,6 +93,11 @@ class Hosts:
         """Its whole blocks are in the near store afterwards."""
         await self.near.client.decode(asked.prompt, max_tokens=1)
         await self._held(self.near, asked.prompt)
+
+    async def held_anew_far(self, asked: Asked) -> None:
+        """The far store has its whole blocks, and the far worker has published them itself."""
+        await self.far.client.decode(asked.prompt, max_tokens=1)
+        await self.held_far(asked.prompt)
 
     async def held_far(self, tokens: Sequence[int]) -> None:
         """Their whole blocks are in the far store."""

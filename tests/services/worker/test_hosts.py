@@ -73,12 +73,30 @@ async def test_the_next_turn_of_a_conversation_finds_what_the_other_host_has_dec
             for _ in range(3):
                 known = max(0, len(text) - 1)  # the last token's KV was never computed
                 text += turn.prompt
-                story = await hosts.pushed(Asked(text, 20, turn.sampling), prefill_source=hosts.far.target)
+                story = await hosts.pushed(Asked(text, 20, turn.sampling), far_tokens=known)
                 assert story.tokens == alone(Asked(text, 20, turn.sampling)), number
                 assert story.cached_tokens == known // BLOCK_TOKENS * BLOCK_TOKENS, number
                 text += story.tokens
                 await hosts.held_far(text[:-1])
         assert hosts.near.moved("fetched") > 0
+        # Each turn's new text is held by no store, and so was asked of none.
+        assert hosts.near.count("blocks_not_there") == hosts.far.count("blocks_not_there") == 0
+        for reason in set(Reason) - {Reason.MISSING}:
+            assert hosts.near.count("failures", reason=reason) == hosts.far.count("failures", reason=reason) == 0
+
+
+async def test_what_the_other_host_has_evicted_since_it_was_reported_is_computed_and_is_no_failure(
+    tmp_path: Path,
+) -> None:
+    async with two_hosts(tmp_path) as hosts:
+        each = Asked(tuple(range(100, 100 + 8 * BLOCK_TOKENS)))
+        await hosts.held_anew_far(each)
+        hosts.far.store.node.catalog.reset()
+        story = await hosts.pushed(each, far_tokens=len(each.prompt))
+        assert story.tokens == alone(each)
+        assert hosts.near.count("blocks_not_there") == 7, "the last token's block is computed in any case"
+        for reason in set(Reason) - {Reason.MISSING}:
+            assert hosts.near.count("failures", reason=reason) == 0
 
 
 @pytest.mark.usefixtures("block_by_block")
