@@ -141,7 +141,7 @@ def test_why_not_all_of_a_fetch_was_sent_is_told(tmp_path: Path) -> None:
         call.flow.end("only some of it is here")
         failure = told.end()
         assert failure is not None
-        assert (failure.reason, failure.sentence) == ("refused", "only some of it is here")
+        assert (failure.reason, failure.sentence) == ("missing", "only some of it is here")
 
 
 def test_a_fetch_that_is_not_wanted_any_more_ends_on_both_sides(tmp_path: Path) -> None:
