@@ -45,6 +45,15 @@ BATCH_PATIENCE_S = 120.0
 """Who has tried for so long is taken whatever the load, and so is the next one where every batch request has been
 refused for so long: batch gives way, but not for ever, whether its clients wait or come back."""
 
+QUEUE_LOAD = 0.85
+"""The part of a promised TTFT, beside a request's own work, that others' work may take up. The rest is for what cannot
+be predicted: how long calls take when many come at once, and how much slower machines are then. A queue that is a sixth
+shorter serves as many."""
+
+STEP_S = 0.25
+"""The longest step of a worker (``BatchLimits.max_step_s``): a first token comes when the step ends that has its last
+chunk, with the chunks of others in it."""
+
 FAIR_LOAD = 0.7
 """The tightest limit of a tenant that has had more than its share: below this load everybody is taken."""
 
@@ -66,7 +75,7 @@ class Loads:
         return max(self.prefill, self.decode)
 
     def prefill_limit(self, most: float) -> float:
-        return _beside(self.prefill_alone, most)
+        return _beside(self.prefill_alone, QUEUE_LOAD * most)
 
     def decode_limit(self, most: float) -> float:
         return _beside(self.decode_alone, most)

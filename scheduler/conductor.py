@@ -238,6 +238,7 @@ class Conductor:
             source=None if source == NOBODY else beliefs.reachable(beliefs.store_table.keys[source], now),
             second_check=self._judge.mode.checks_again and pair.prefill != NOBODY and not ask.resumed,
             promise=promise,
+            admitted=self._judge.mode is not Admission.OFF and promise.ttft_s < inf,
         )
 
     def _terms(self, ask: Ask, promise: Promise) -> Terms:
@@ -250,7 +251,7 @@ class Conductor:
             push_s=LINK_S,
             idle_s=INLINE_IDLE_S,
             busy_s=INLINE_BUSY_S,
-            ttft_s=promise.ttft_s / self._predictions.ttft_bound,
+            ttft_s=(promise.ttft_s - ask.spent_s) / self._predictions.ttft_bound,
             tpot_s=promise.tpot_s,
         )
 

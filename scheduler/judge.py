@@ -10,7 +10,7 @@ from math import inf
 import numpy as np
 
 from scheduler import estimate, refusals
-from scheduler.admission import Admission, Loads, futile, limit, refused, retry_after_s
+from scheduler.admission import STEP_S, Admission, Loads, futile, limit, refused, retry_after_s
 from scheduler.beliefs import Beliefs
 from scheduler.costs import HANDOFF_S, LINK_S
 from scheduler.flights import EXPECTED_OUTPUT_TOKENS
@@ -92,7 +92,7 @@ class Judge:
         """None: it is taken."""
         if self.mode is Admission.OFF:
             return None
-        ttft_s = self._predictions.ttft_bound * float(at.ttft_s[pair.computes])
+        ttft_s = self._ttft_s(ask, at, pair)
         loads = self._loads(ask, at, pair, met, promise)
         starved_s = 0.0 if self._batch_refused_s is None else now - self._batch_refused_s
         most = limit(ask, self._shares.excess(ask.tenant, now=now), starved_s=starved_s)
@@ -108,12 +108,17 @@ class Judge:
         no_use = futile(self.mode, loads, most)
         return Rejection(ask.request, RejectionCode.UNATTAINABLE, reason, after_s, ttft_s, no_use)
 
+    def _ttft_s(self, ask: Ask, at: Forecast, pair: Pair) -> float:
+        """From its arrival to its first token, by what most of those near their promise have really taken."""
+        rest_s = min(STEP_S, float(at.wait_s[pair.computes]))
+        return ask.spent_s + self._predictions.ttft_bound * float(at.ttft_s[pair.computes]) + rest_s
+
     def _loads(self, ask: Ask, at: Forecast, pair: Pair, met: Met, promise: Promise) -> Loads:
         """Corrected by what most of those that are near their promise have really taken."""
         ttft, tpot = self._predictions.ttft_bound / promise.ttft_s, self._predictions.tpot_bound / promise.tpot_s
         base, each, token = (float(part[pair.decode]) for part in at.step_s)
         return Loads(
-            ttft * float(at.ttft_s[pair.computes]),
+            self._ttft_s(ask, at, pair) / promise.ttft_s,
             tpot * float(met.tpot_s[pair.decode]) if met.room[pair.decode] else inf,
             prefill_alone=ttft * float(at.work_s[pair.computes]),
             decode_alone=tpot * (base + each + token * ask.tokens),

@@ -2,11 +2,15 @@
 
     begun      streams with tokens out: set back, or promised and come from elsewhere    by arrival
     in time    have slack: deadline - now - their own prefill; all without a promise     by deadline
+    overdue    admitted, and late: they have slack until ``MOST_LATE``, a later deadline  by that, among those in time
     late       have none left: their first token can't be in time any more               by arrival
 
 Interactive ones before batch ones, but for those that have begun. With no promises, or the same for all and all in
 time, that is the order of arrival; deadlines that are nearly the same (``NEARLY_S``) are the same. Nobody is passed
 over for ever: see ``Oldest``.
+
+Without admission a late sequence is one of many, and serving it makes others late. Where requests are refused so that
+those admitted are in time, few are late, and by little; one that all later ones overtake would wait until none come.
 
 By deadline, and not by least slack: that lets a long prompt, which has little slack by its length alone, push short
 ones to the edge until all of them are late together (docs/scheduling.md has the figures).
@@ -14,6 +18,7 @@ ones to the edge until all of them are late together (docs/scheduling.md has the
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
+from math import inf
 from typing import TypeVar
 
 from scheduler.sequence import Running
@@ -57,8 +62,9 @@ class Queue:
         self._all: list[tuple[int, Running]] = []
         self._begun: list[tuple[int, Running]] = []
         self._in_time: dict[Priority, list[tuple[float, int, Running]]] = {each: [] for each in Priority}
+        self._overdue: dict[Priority, list[tuple[float, int, Running]]] = {each: [] for each in Priority}
         self._late: dict[Priority, list[tuple[int, Running]]] = {each: [] for each in Priority}
-        self._expiring: list[tuple[float, int, Running]] = []  # who is in time, by when it will be late
+        self._expiring: list[tuple[float, int, Running]] = []  # who is in time or overdue, until when
         self._oldest = Oldest()
 
     def __len__(self) -> int:
@@ -85,6 +91,9 @@ class Queue:
         assert taken, f"{running.request} does not wait"
         if _take(self._begun, (arrival,)) or _take(self._late[priority], (arrival,)):
             return
+        if _take(self._overdue[priority], (running.late_turn, arrival)):
+            _take(self._expiring, (running.late_starts_by_s, arrival))
+            return
         in_time = _take(self._in_time[priority], (running.turn, arrival))
         assert in_time, f"{running.request} waits in no line"
         _take(self._expiring, (running.starts_by_s, arrival))
@@ -109,8 +118,8 @@ class Queue:
             return self._begun[0][1]
         self._expire(now)
         for priority in Priority:
-            if in_time := self._in_time[priority]:
-                return in_time[0][2]
+            if due := [line[0] for line in (self._in_time[priority], self._overdue[priority]) if line]:
+                return min(due)[2]
             if late := self._late[priority]:
                 return late[0][1]
         raise AssertionError("whoever waits is in a line")
@@ -118,9 +127,19 @@ class Queue:
     def _expire(self, now: float) -> None:
         missed = bisect_left(self._expiring, (now,))
         for _, arrival, running in self._expiring[:missed]:
-            _take(self._in_time[running.urgency.priority], (running.turn, arrival))
-            insort(self._late[running.urgency.priority], (arrival, running))
+            self._missed(running, arrival, now)
         del self._expiring[:missed]
+
+    def _missed(self, running: Running, arrival: int, now: float) -> None:
+        """Its deadline, or the later one: it goes where the next one holds."""
+        priority = running.urgency.priority
+        was_in_time = _take(self._in_time[priority], (running.turn, arrival))
+        if was_in_time and now <= running.late_starts_by_s < inf:
+            insort(self._overdue[priority], (running.late_turn, arrival, running))
+            insort(self._expiring, (running.late_starts_by_s, arrival, running))
+            return
+        _take(self._overdue[priority], (running.late_turn, arrival))
+        insort(self._late[priority], (arrival, running))
 
 
 def _take(line: list[T], key: tuple[float, ...]) -> bool:
@@ -138,9 +157,8 @@ def in_turn(prefilling: Sequence[Running], oldest: Oldest, profile: Profile, *, 
         return prefilling
 
     def rank(running: Running) -> tuple[bool, bool, bool, float]:
-        late = running.slack_s(profile, now=now) < 0.0
         batch = running.urgency.priority is Priority.BATCH
-        return not (running.begun and running.promised), batch, late, 0.0 if late else running.turn
+        return not (running.begun and running.promised), batch, *running.standing(profile, now=now)
 
     if oldest.must(prefilling[0]):
         return [prefilling[0], *sorted(prefilling[1:], key=rank)]

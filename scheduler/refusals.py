@@ -28,12 +28,16 @@ def sentence(
             return NO_ROOM
         case Refused.LATE:
             limit = loads.prefill_limit(most)
-            said = late(loads.prefill, promise, ask) + _less(ask, most, limit * promise.ttft_s)
+            said = late(loads.prefill, promise, ask)
+            if loads.prefill <= 1.0 or most < 1.0:
+                said += _less(ask, most, limit * promise.ttft_s)
             alone_s = loads.prefill_alone * promise.ttft_s
             return f"{said}; on an idle cluster it would take {told(alone_s)}" if loads.prefill_alone > limit else said
         case Refused.SLOW:
             limit = loads.decode_limit(most)
-            said = slow(loads.decode, promise, ask) + _less(ask, most, limit * promise.tpot_s)
+            said = slow(loads.decode, promise, ask)
+            if most < 1.0:
+                said += _less(ask, most, limit * promise.tpot_s)
             alone_s = loads.decode_alone * promise.tpot_s
             return f"{said}; on an idle cluster, every {told(alone_s)}" if loads.decode_alone > limit else said
 
@@ -78,7 +82,7 @@ def _wanted(own_s: float | None) -> str:
 def _less(ask: Ask, most: float, taken_s: float) -> str:
     """Why what would keep the promise is refused all the same."""
     if most >= 1.0:
-        return ""
+        return f", and taken where it is predicted within {told(taken_s)}"
     who = (
         "batch requests are"
         if ask.priority is Priority.BATCH and most == BATCH_LOAD

@@ -23,6 +23,10 @@ NEARLY_S = 0.1
 milliseconds of each other, in an order that threads and sockets have drawn; it is served in the order of arrival, which
 is that in which it was placed and its first tokens were predicted."""
 
+MOST_LATE = 0.25
+"""Of the time that an admitted sequence had left: what its first token may be late by before others go first for good.
+Until then it is overtaken only by those that are due sooner than that."""
+
 AWAITED = -1
 """Stands for a handoff's first token until its prefill worker has sampled it: blocks are loaded meanwhile."""
 
@@ -82,6 +86,7 @@ class Running:
     filled: of a sequence that is to be handed over, the tokens whose blocks need no ``Fill`` any more.
     due_s: when its first token is due; turn: the same in whole ``NEARLY_S``.
     starts_by_s: when its prefill has to begin for that, as expected on arrival.
+    late_turn, late_starts_by_s: the same once it is late, of a sequence that was admitted: see ``MOST_LATE``.
     paced_s, paced_tokens: since when its tokens are expected one by one, and how many of them there were by then.
     """
 
@@ -99,6 +104,8 @@ class Running:
     due_s: float = inf
     turn: float = inf
     starts_by_s: float = inf
+    late_turn: float = inf
+    late_starts_by_s: float = inf
     paced_s: float = 0.0
     paced_tokens: int = 0
     started_s: float | None = None
@@ -120,7 +127,11 @@ class Running:
         self.arrival, self.arrived_s = arrival, now
         self.due_s = now + self.urgency.ttft_left_s
         self.turn = self.due_s // NEARLY_S if self.due_s < inf else inf
-        self.starts_by_s = self.due_s - estimate.prefill_s(profile, len(self.tokens), self._expected)
+        work_s = estimate.prefill_s(profile, len(self.tokens), self._expected)
+        self.starts_by_s = self.due_s - work_s
+        if self.urgency.admitted and 0.0 < self.urgency.ttft_left_s < inf:
+            late_s = self.due_s + MOST_LATE * self.urgency.ttft_left_s
+            self.late_turn, self.late_starts_by_s = late_s // NEARLY_S, late_s - work_s
         self.gave(now=now)
 
     def began(self, token: int, *, now: float) -> None:
@@ -178,9 +189,12 @@ class Running:
         """Whether anything but its arrival can count in a queue."""
         return self.due_s < inf or self.urgency.priority is Priority.BATCH or (self.begun and self.promised)
 
-    def slack_s(self, profile: Profile, *, now: float) -> float:
-        """How long its prefill could still stand; negative: its first token will be late."""
-        return self.due_s - now - estimate.prefill_s(profile, len(self.tokens), self.computed)
+    def standing(self, profile: Profile, *, now: float) -> tuple[bool, float]:
+        """Whether it is set aside for being late, and its place among those that are set aside or not."""
+        starts_s = now + estimate.prefill_s(profile, len(self.tokens), self.computed)
+        if starts_s <= self.due_s:
+            return False, self.turn
+        return (False, self.late_turn) if starts_s // NEARLY_S <= self.late_turn < inf else (True, 0.0)
 
     @property
     def next_due_s(self) -> float:

@@ -115,7 +115,8 @@ class Ask:
     names: of the full blocks of ``tokens`` tokens (prompt and, when a stream resumes,
     what it has generated). excluded: workers that refused or failed this request. ttft_slo_s,
     tpot_slo_s: what it wants instead of what the deployment promises. waited_s: how long it has
-    been asking in vain. resumed: its stream has begun, so nobody may refuse it for being late.
+    been asking in vain. resumed: its stream has begun, so nobody may refuse it for being late. spent_s: what had
+    passed of its time when it was asked for first: a promise counts from a request's arrival at its gateway.
     """
 
     request: RequestId
@@ -129,6 +130,7 @@ class Ask:
     tenant: str = ""
     waited_s: float = 0.0
     resumed: bool = False
+    spent_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +156,14 @@ class Urgency:
 
     ttft_left_s: until its first token is due, negative where it is late already, inf where nothing is promised.
     cached_tokens: of its tokens, those that it is expected to find; until it has looked, the rest is its work.
+    admitted: others were refused for the sake of its promise, so it is not set aside as soon as it is late.
     """
 
     ttft_left_s: float = inf
     tpot_s: float = inf
     priority: Priority = Priority.INTERACTIVE
     cached_tokens: int = 0
+    admitted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +202,7 @@ class Placement:
     source: the store from which whoever prefills fetches what its own one lacks of the prefix.
     decision: why another worker prefills, or none.
     second_check: when the prefill ends, and before its token is given out, the conductor is to be asked again.
-    promise: what holds for it, so that its workers keep what it was admitted by.
+    promise: what holds for it, so that its workers keep what it was admitted by. admitted: it was judged by that.
     """
 
     request: RequestId
@@ -211,6 +215,7 @@ class Placement:
     source: StoreTarget | None = None
     second_check: bool = False
     promise: Promise = NO_PROMISE
+    admitted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

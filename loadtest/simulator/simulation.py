@@ -57,6 +57,7 @@ class Simulation:
             spec.machine.max_model_len,
             keep_times,
             spec.enforced and spec.coupled is None,
+            partial(chance.uniform, 0.0, spec.calls_s) if spec.calls_s else None,
         )
         self._reports = Reports(self.workers, conductor, self.events, every_s=spec.report_s, chance=chance)
         self._crowd = Crowd(Arrivals(()), self.events, self._ask)

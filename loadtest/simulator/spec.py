@@ -37,6 +37,8 @@ class Spec:
     enforced: workers are told what was promised, and order their queues by it.
     hosts: how many stores the workers share, as those of ``moonpool up --hosts`` do; None: each has its own.
     disturbed: how far engines are from their profiles; None: not at all, and nobody corrects them.
+    calls_s: a call from a gateway to a conductor or a worker takes up to this long, drawn evenly, as when many requests
+    come at once.
     slow_links: bytes per second of stores whose links carry less than the machine's.
     """
 
@@ -59,6 +61,7 @@ class Spec:
     enforced: bool = True
     hosts: int | None = None
     disturbed: Disturbed | None = None
+    calls_s: float = 0.0
     slow_links: tuple[tuple[StoreId, float], ...] = ()
 
     def __post_init__(self) -> None:

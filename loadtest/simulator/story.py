@@ -59,7 +59,7 @@ class Cluster:
 
     max_new_tokens: what clients say they want at most, whatever they will get. longest: prompt and answer, where every
     answer ends, as it does live. keep_times: records have the time of every token. enforced: workers are told what was
-    promised.
+    promised. call_s: how long the next call takes on its way; None: no time.
     """
 
     events: Events
@@ -72,6 +72,7 @@ class Cluster:
     longest: int
     keep_times: bool = False
     enforced: bool = True
+    call_s: Callable[[], float] | None = None
 
 
 class Story:
@@ -101,6 +102,7 @@ class Story:
         self._times = array("d")
         self._urgency = Urgency()
         self._given = 0
+        self._spent_s = 0.0
         self._record = Record(
             place,
             cluster.events.now,
@@ -111,17 +113,38 @@ class Story:
         )
 
     def begin(self) -> None:
-        """Place it; again with the tokens so far, where a worker refused or died."""
+        """Ask for a place, as soon as the call has come through."""
+        self._later(self._place)
+
+    def _later(self, called: Callable[[], None]) -> None:
+        call_s = self._cluster.call_s
+        if call_s is None:
+            called()
+        else:
+            self._cluster.events.after(call_s(), called)
+
+    def _place(self) -> None:
+        """Again with the tokens so far, where a worker refused or died."""
         cluster = self._cluster
+        if not self._record.placements:
+            self._spent_s = cluster.events.now - self._record.asked_s
         names, tokens, resumed = self._names, len(self._tokens), bool(self._times)
-        ask = Ask(self._id, names, tokens, cluster.max_new_tokens, self._excluded, resumed=resumed)
+        ask = Ask(
+            self._id,
+            names,
+            tokens,
+            cluster.max_new_tokens,
+            self._excluded,
+            resumed=resumed,
+            spent_s=self._spent_s,
+        )
         answer = cluster.conductor.place(ask, now=cluster.events.now)
         if isinstance(answer, Rejection):
             self._rejected(answer)
             return
         self._record.placements += 1
         self._happened(Event.PLACED_INLINE if answer.prefill is None else Event.PLACED)
-        self._placed(answer)
+        self._later(partial(self._placed, answer))
 
     def _rejected(self, rejection: Rejection) -> None:
         self._happened(Event.GAVE_UP)
@@ -188,7 +211,8 @@ class Story:
             return Urgency()
         spent_s = 0.0 if self._times else self._cluster.events.now - self._record.asked_s
         promise, cached_tokens = placement.promise, placement.predicted_cached_tokens
-        return Urgency(promise.ttft_s - spent_s, promise.tpot_s, cached_tokens=cached_tokens)
+        left_s, admitted = promise.ttft_s - spent_s, placement.admitted
+        return Urgency(left_s, promise.tpot_s, cached_tokens=cached_tokens, admitted=admitted)
 
     # -- what happens -------------------------------------------------------------------------------------------
 

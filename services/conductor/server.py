@@ -32,7 +32,8 @@ class ConductorService(conductor_pb2_grpc.ConductorServicer):
 
     async def Place(self, request: conductor_pb2.Ask, context: Context) -> conductor_pb2.PlaceAnswer:
         async with answering(context):
-            answer = self._conductor.place(placement_codec.ask_from_wire(request), now=self._clock())
+            ask = placement_codec.ask_from_wire(request, left_s=context.time_remaining())
+            answer = self._conductor.place(ask, now=self._clock())
             return placement_codec.answer_to_wire(answer)
 
     async def DecodeBegins(self, request: conductor_pb2.Begins, context: Context) -> conductor_pb2.BeginsAnswer:

@@ -35,7 +35,7 @@ def build_app(front: Front) -> FastAPI:
     """The ASGI app of one gateway."""
     app = FastAPI(title="Moonpool", version=version("moonpool"), docs_url=None, redoc_url=None)
     app.openapi = partial(openapi.describe, app)  # type: ignore[method-assign]
-    app.add_middleware(Envelope, metrics=front.metrics, max_body_bytes=lambda: front.most_body_bytes)
+    app.add_middleware(Envelope, metrics=front.metrics, max_body_bytes=lambda: front.most_body_bytes, lag=front.lag)
     app.add_exception_handler(ApiError, _told)
     app.add_exception_handler(HTTPException, _no_route)
     _add_completions(app, front)

@@ -96,9 +96,9 @@ class ClusterClient:
 
     async def place(self, ask: Ask) -> Placement | Rejection:
         """The first conductor's answer that knows of workers; PeerUnavailable where none has one."""
-        wire = ask_to_wire(ask)
         return await self._conductors.first(
-            lambda stub, within_s: _placed(stub.Place(wire, timeout=within_s)), decides=_knows_of_workers
+            lambda stub, within_s: _placed(stub.Place(ask_to_wire(ask, within_s=within_s), timeout=within_s)),
+            decides=_knows_of_workers,
         )
 
     async def decode_begins(self, request: RequestId) -> Rejection | None:

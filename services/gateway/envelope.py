@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.gateway.errors import ApiError, our_bug
+from services.gateway.lag import Lag
 from services.gateway.metrics import Metrics
 
 FORMS_OF_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -27,12 +28,14 @@ log = logging.getLogger(__name__)
 
 
 class Envelope:
-    """Around an app. ``request.state`` has request_id, and arrived in the event loop's time."""
+    """Around an app. ``request.state`` has request_id, and arrived in the event loop's time: when it may have come, as
+    far as this process was late to see it."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, max_body_bytes: Callable[[], int]) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, max_body_bytes: Callable[[], int], lag: Lag) -> None:
         self._app = app
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
+        self._lag = lag
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -40,7 +43,8 @@ class Envelope:
             return
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if FORMS_OF_ID.fullmatch(given) else uuid4().hex
-        scope.setdefault("state", {}).update(request_id=request_id, arrived=asyncio.get_running_loop().time())
+        now = asyncio.get_running_loop().time()
+        scope.setdefault("state", {}).update(request_id=request_id, arrived=now - self._lag.seconds(now=now))
         status = 0
 
         async def send_with_id(message: Message) -> None:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from services.gateway.cluster import ClusterClient
 from services.gateway.errors import ApiError, bad_request, busy, no_such_model, unavailable
+from services.gateway.lag import Lag
 from services.gateway.ledger import Ledger
 from services.gateway.metrics import Metrics
 from services.gateway.order import Deployment
@@ -72,6 +73,7 @@ class Front:
         self.roll = Roll()
         self._clock = asyncio.get_running_loop().time
         self.told = 0
+        self.lag = Lag()
         self.draining = False
         self.ended = False
         self._deployment: Deployment | None = None

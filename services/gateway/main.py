@@ -75,6 +75,7 @@ async def _serve(
     )
     behind = [
         asyncio.create_task(front.keep_fresh(), name="refresh"),
+        asyncio.create_task(front.lag.run(), name="lag"),
         asyncio.create_task(front.cluster.follow(others), name="conductors"),
         asyncio.create_task(front.ledger.run(), name="ledger"),
     ]

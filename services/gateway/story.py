@@ -73,6 +73,7 @@ class Story:
         self._troubles = Troubles(patience, batch=batch)
         self._life = Life()
         self._pace = Pace(asked=self._clock())
+        self._spent_s = max(0.0, self._clock() - arrived)  # waiting for room, later on, is no part of it
         self.output: list[int] = []
         self.account = Account()
 
@@ -220,6 +221,7 @@ class Story:
             tenant=wishes.tenant,
             waited_s=self._troubles.last_s(now=started),
             resumed=bool(self.output),
+            spent_s=self._spent_s,
         )
         while True:
             self._pace = Pace(asked=self._clock())
@@ -262,7 +264,8 @@ class Story:
         """What is left of its promises. Whoever waits for a stream to go on waits as for a first token, from now on."""
         promise, spent_s = placement.promise, 0.0 if self.output else self._clock() - self._arrived
         cached_tokens = placement.predicted_cached_tokens
-        return Urgency(promise.ttft_s - spent_s, promise.tpot_s, self._generation.wishes.priority, cached_tokens)
+        left_s, priority = promise.ttft_s - spent_s, self._generation.wishes.priority
+        return Urgency(left_s, promise.tpot_s, priority, cached_tokens, placement.admitted)
 
     def _began(self, began: worker_pb2.FirstToken | worker_pb2.Began | worker_pb2.Finished) -> None:
         """Only the first time counts: what a resumed stream finds again is no gain for its client."""

@@ -136,6 +136,7 @@ def urgency_to_wire(urgency: Urgency) -> worker_pb2.Urgency:
         tpot_s=finite(urgency.tpot_s),
         priority=urgency.priority.value,
         cached_tokens=urgency.cached_tokens,
+        admitted=urgency.admitted,
     )
 
 
@@ -148,6 +149,7 @@ def urgency_from_wire(wire: worker_pb2.Urgency) -> Urgency:
         promised_from_wire(wire.tpot_s) if wire.HasField("tpot_s") else math.inf,
         priority_from_wire(wire.priority),
         wire.cached_tokens,
+        wire.admitted,
     )
 
 

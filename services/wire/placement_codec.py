@@ -29,7 +29,8 @@ from services.wire.errors import WireError
 from services.wire.pb import conductor_pb2
 
 
-def ask_to_wire(ask: Ask) -> conductor_pb2.Ask:
+def ask_to_wire(ask: Ask, *, within_s: float = 0.0) -> conductor_pb2.Ask:
+    """within_s: the call's time-out, 0 where that is not told."""
     return conductor_pb2.Ask(
         request=ask.request,
         names=names_to_wire(ask.names),
@@ -42,10 +43,14 @@ def ask_to_wire(ask: Ask) -> conductor_pb2.Ask:
         tenant=ask.tenant,
         waited_s=ask.waited_s,
         resumed=ask.resumed,
+        spent_s=ask.spent_s,
+        within_s=within_s,
     )
 
 
-def ask_from_wire(wire: conductor_pb2.Ask) -> Ask:
+def ask_from_wire(wire: conductor_pb2.Ask, *, left_s: float | None = None) -> Ask:
+    """left_s: of the call's time-out. What is missing has passed since it reached this process."""
+    under_way_s = 0.0 if left_s is None or not wire.within_s else max(0.0, wire.within_s - left_s)
     return Ask(
         request=_request(wire.request),
         names=names_from_wire(wire.names),
@@ -58,6 +63,7 @@ def ask_from_wire(wire: conductor_pb2.Ask) -> Ask:
         tenant=wire.tenant,
         waited_s=wire.waited_s,
         resumed=wire.resumed,
+        spent_s=_spent_from_wire(wire.spent_s) + under_way_s,
     )
 
 
@@ -130,6 +136,7 @@ def _placement_to_wire(placement: Placement) -> conductor_pb2.Placement:
         ttft_slo_s=finite(placement.promise.ttft_s),
         tpot_slo_s=finite(placement.promise.tpot_s),
         decision=placement.decision.value,
+        admitted=placement.admitted,
     )
 
 
@@ -148,7 +155,14 @@ def _placement_from_wire(request: RequestId, wire: conductor_pb2.Placement) -> P
             promised_from_wire(wire.ttft_slo_s) if wire.HasField("ttft_slo_s") else math.inf,
             promised_from_wire(wire.tpot_slo_s) if wire.HasField("tpot_slo_s") else math.inf,
         ),
+        admitted=wire.admitted,
     )
+
+
+def _spent_from_wire(seconds: float) -> float:
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise WireError(f"what has passed of a request's time is 0 s or more, not {seconds}")
+    return seconds
 
 
 def _decision(word: str) -> Decision:

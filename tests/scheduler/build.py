@@ -74,6 +74,7 @@ def ask_for(
     priority: Priority = Priority.INTERACTIVE,
     cached: int = 0,
     sampling: Sampling | None = None,
+    admitted: bool = False,
 ) -> Running:
     """ttft_s, tpot_s: what was promised, from now on."""
     return sequence(
@@ -85,7 +86,7 @@ def ask_for(
         limits=Limits(most, least, frozenset(stops)),
         hand_over=hand_over,
         handed_over=handed_over,
-        urgency=Urgency(ttft_s, tpot_s, priority, cached),
+        urgency=Urgency(ttft_s, tpot_s, priority, cached, admitted),
     )
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scheduler.batching import Batcher
 from scheduler.queue import MOST_PASSED
 from scheduler.sequence import Running
-from scheduler.vocabulary import Priority, Profile
+from scheduler.vocabulary import Priority, Profile, RequestId
 from tests.scheduler.build import SIZE, admitted, ask_for, batcher, prompt, ran
 
 SLOW = Profile(prefill_s=(0.0, 0.01, 0.0), step_s=(0.0, 0.0, 0.0))
@@ -68,6 +68,38 @@ def test_who_becomes_late_while_it_waits_steps_back(now: float, order: list[str]
     add(worker, "other", ttft_s=9.0)
 
     assert seats_in_turn(worker, now=now) == order
+
+
+def test_an_admitted_one_that_is_late_is_overtaken_only_by_those_that_are_due_before_it_is_too_late() -> None:
+    """A quarter of the 1.5 s that it had left: until 1.9 s."""
+    worker, _ = batcher(seats=1, profile=SLOW)
+    add(worker, "tight", 100, ttft_s=1.5, admitted=True)  # 1 s of it is its own prefill
+    add(worker, "sooner", ttft_s=1.7)
+    add(worker, "later", ttft_s=2.5)
+
+    assert seats_in_turn(worker, now=0.6) == ["sooner", "tight", "later"]
+
+
+def test_an_admitted_one_that_is_far_too_late_steps_back_for_good() -> None:
+    worker, _ = batcher(seats=1, profile=SLOW)
+    add(worker, "tight", 100, ttft_s=1.5, admitted=True)
+    add(worker, "later", ttft_s=9.0)
+
+    assert worker.snapshot().waiting == 2
+    assert seats_in_turn(worker, now=1.0) == ["later", "tight"]
+
+
+def test_an_admitted_one_that_leaves_while_it_is_late_is_in_no_line_any_more() -> None:
+    worker, _ = batcher(seats=1, profile=SLOW)
+    add(worker, "running", ttft_s=0.2)
+    assert admitted(worker) == ["running"]
+    add(worker, "tight", 100, ttft_s=1.5, admitted=True)
+    add(worker, "other", ttft_s=9.0)
+    assert admitted(worker, now=0.6) == []  # no seat is free
+    worker.cancel(RequestId("running"))
+    worker.cancel(RequestId("tight"))
+
+    assert seats_in_turn(worker, now=0.6) == ["other"]
 
 
 def test_batch_comes_after_interactive() -> None:
@@ -233,4 +265,13 @@ def test_a_sequence_knows_how_long_it_could_still_stand() -> None:
     running.came(0, SLOW, now=10.0)
 
     assert running.starts_by_s == 10.0 + 2.0 - 0.3
-    assert running.slack_s(SLOW, now=11.0) == 12.0 - 11.0 - 0.3
+    assert running.standing(SLOW, now=11.0) == (False, running.turn)
+    assert running.standing(SLOW, now=11.8) == (True, 0.0)
+
+
+def test_an_admitted_sequence_stands_by_a_later_deadline_once_it_is_late() -> None:
+    running: Running = ask_for("a", prompt(30), ttft_s=2.0, admitted=True)
+    running.came(0, SLOW, now=10.0)
+
+    assert running.standing(SLOW, now=11.8) == (False, 12.5 // 0.1)
+    assert running.standing(SLOW, now=12.4) == (True, 0.0)

@@ -34,6 +34,8 @@ class Ask(_message.Message):
     TENANT_FIELD_NUMBER: _builtins.int
     WAITED_S_FIELD_NUMBER: _builtins.int
     RESUMED_FIELD_NUMBER: _builtins.int
+    SPENT_S_FIELD_NUMBER: _builtins.int
+    WITHIN_S_FIELD_NUMBER: _builtins.int
     request: _builtins.str
     names: _builtins.bytes
     """16 bytes each, in prefix order"""
@@ -49,6 +51,10 @@ class Ask(_message.Message):
     """how long it has been asking in vain"""
     resumed: _builtins.bool
     """its stream has begun"""
+    spent_s: _builtins.float
+    """since its arrival at the gateway, when it was asked for first"""
+    within_s: _builtins.float
+    """this call's time-out: what is missing of it when it is answered has passed, too"""
     @_builtins.property
     def excluded(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -65,10 +71,12 @@ class Ask(_message.Message):
         tenant: _builtins.str = ...,
         waited_s: _builtins.float = ...,
         resumed: _builtins.bool = ...,
+        spent_s: _builtins.float = ...,
+        within_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_tpot_slo_s", b"_tpot_slo_s", "_ttft_slo_s", b"_ttft_slo_s", "tpot_slo_s", b"tpot_slo_s", "ttft_slo_s", b"ttft_slo_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_tpot_slo_s", b"_tpot_slo_s", "_ttft_slo_s", b"_ttft_slo_s", "excluded", b"excluded", "max_new_tokens", b"max_new_tokens", "names", b"names", "priority", b"priority", "request", b"request", "resumed", b"resumed", "tenant", b"tenant", "tokens", b"tokens", "tpot_slo_s", b"tpot_slo_s", "ttft_slo_s", b"ttft_slo_s", "waited_s", b"waited_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_tpot_slo_s", b"_tpot_slo_s", "_ttft_slo_s", b"_ttft_slo_s", "excluded", b"excluded", "max_new_tokens", b"max_new_tokens", "names", b"names", "priority", b"priority", "request", b"request", "resumed", b"resumed", "spent_s", b"spent_s", "tenant", b"tenant", "tokens", b"tokens", "tpot_slo_s", b"tpot_slo_s", "ttft_slo_s", b"ttft_slo_s", "waited_s", b"waited_s", "within_s", b"within_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__tpot_slo_s: _TypeAlias = _typing.Literal["tpot_slo_s"]  # noqa: Y015
     _WhichOneofArgType__tpot_slo_s: _TypeAlias = _typing.Literal["_tpot_slo_s", b"_tpot_slo_s"]  # noqa: Y015
@@ -125,6 +133,7 @@ class Placement(_message.Message):
     TTFT_SLO_S_FIELD_NUMBER: _builtins.int
     TPOT_SLO_S_FIELD_NUMBER: _builtins.int
     DECISION_FIELD_NUMBER: _builtins.int
+    ADMITTED_FIELD_NUMBER: _builtins.int
     predicted_ttft_s: _builtins.float
     predicted_tpot_s: _builtins.float
     predicted_cached_tokens: _builtins.int
@@ -135,6 +144,8 @@ class Placement(_message.Message):
     tpot_slo_s: _builtins.float
     decision: _builtins.str
     """why another worker prefills, or none: for counting"""
+    admitted: _builtins.bool
+    """it was judged by these promises"""
     @_builtins.property
     def decode(self) -> Global___Target: ...
     @_builtins.property
@@ -158,10 +169,11 @@ class Placement(_message.Message):
         ttft_slo_s: _builtins.float | None = ...,
         tpot_slo_s: _builtins.float | None = ...,
         decision: _builtins.str = ...,
+        admitted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_prefill", b"_prefill", "_source", b"_source", "_tpot_slo_s", b"_tpot_slo_s", "_ttft_slo_s", b"_ttft_slo_s", "decode", b"decode", "prefill", b"prefill", "source", b"source", "tpot_slo_s", b"tpot_slo_s", "ttft_slo_s", b"ttft_slo_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prefill", b"_prefill", "_source", b"_source", "_tpot_slo_s", b"_tpot_slo_s", "_ttft_slo_s", b"_ttft_slo_s", "decision", b"decision", "decode", b"decode", "predicted_cached_tokens", b"predicted_cached_tokens", "predicted_tpot_s", b"predicted_tpot_s", "predicted_ttft_s", b"predicted_ttft_s", "prefill", b"prefill", "second_check", b"second_check", "source", b"source", "tpot_slo_s", b"tpot_slo_s", "ttft_slo_s", b"ttft_slo_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prefill", b"_prefill", "_source", b"_source", "_tpot_slo_s", b"_tpot_slo_s", "_ttft_slo_s", b"_ttft_slo_s", "admitted", b"admitted", "decision", b"decision", "decode", b"decode", "predicted_cached_tokens", b"predicted_cached_tokens", "predicted_tpot_s", b"predicted_tpot_s", "predicted_ttft_s", b"predicted_ttft_s", "prefill", b"prefill", "second_check", b"second_check", "source", b"source", "tpot_slo_s", b"tpot_slo_s", "ttft_slo_s", b"ttft_slo_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__prefill: _TypeAlias = _typing.Literal["prefill"]  # noqa: Y015
     _WhichOneofArgType__prefill: _TypeAlias = _typing.Literal["_prefill", b"_prefill"]  # noqa: Y015

@@ -87,6 +87,7 @@ class Urgency(_message.Message):
     TPOT_S_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     CACHED_TOKENS_FIELD_NUMBER: _builtins.int
+    ADMITTED_FIELD_NUMBER: _builtins.int
     ttft_left_s: _builtins.float
     """until its first token is due; negative: it is late already"""
     tpot_s: _builtins.float
@@ -94,6 +95,8 @@ class Urgency(_message.Message):
     """"" or "interactive" | "batch" """
     cached_tokens: _builtins.int
     """of its tokens, expected to be found; no more are fetched from source"""
+    admitted: _builtins.bool
+    """others were refused for the sake of its promise"""
     def __init__(
         self,
         *,
@@ -101,10 +104,11 @@ class Urgency(_message.Message):
         tpot_s: _builtins.float | None = ...,
         priority: _builtins.str = ...,
         cached_tokens: _builtins.int = ...,
+        admitted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_tpot_s", b"_tpot_s", "_ttft_left_s", b"_ttft_left_s", "tpot_s", b"tpot_s", "ttft_left_s", b"ttft_left_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_tpot_s", b"_tpot_s", "_ttft_left_s", b"_ttft_left_s", "cached_tokens", b"cached_tokens", "priority", b"priority", "tpot_s", b"tpot_s", "ttft_left_s", b"ttft_left_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_tpot_s", b"_tpot_s", "_ttft_left_s", b"_ttft_left_s", "admitted", b"admitted", "cached_tokens", b"cached_tokens", "priority", b"priority", "tpot_s", b"tpot_s", "ttft_left_s", b"ttft_left_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__tpot_s: _TypeAlias = _typing.Literal["tpot_s"]  # noqa: Y015
     _WhichOneofArgType__tpot_s: _TypeAlias = _typing.Literal["_tpot_s", b"_tpot_s"]  # noqa: Y015

@@ -88,7 +88,7 @@ async def test_a_request_may_be_content_with_less_than_is_promised(cluster: Fake
 
 
 async def test_batch_is_refused_where_interactive_is_taken(cluster: FakeCluster, text: Text) -> None:
-    conductor, now = early(ttft_s=1.05), asyncio.get_running_loop().time()
+    conductor, now = early(ttft_s=1.5), asyncio.get_running_loop().time()
     async with promising(cluster, text, conductor) as gateway:
         for worker in (cluster.decode, cluster.other):  # half a second is queued everywhere
             busy = replace(worker.report(), sequence=2, store=None, waiting=1, prefill_tokens_queued=64)

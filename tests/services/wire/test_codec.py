@@ -256,6 +256,19 @@ def test_bytes_that_were_carried_in_no_time_are_refused(size_bytes: int, took_s:
         report_codec.store_report_from_wire(conductor_pb2.StoreReport(store="store-0", carried=[carried]))
 
 
+def test_what_is_missing_of_a_calls_time_out_has_passed_of_the_requests_time() -> None:
+    ask = Ask(RequestId("a"), (), 10, 5, spent_s=0.25)
+
+    def spent_s(within_s: float, left_s: float | None) -> float:
+        wire = placement_codec.ask_to_wire(ask, within_s=within_s)
+        return placement_codec.ask_from_wire(wire, left_s=left_s).spent_s
+
+    assert spent_s(2.0, 1.5) == 0.75
+    assert spent_s(2.0, 2.5) == 0.25  # clocks of two libraries
+    assert spent_s(0.0, 1.5) == 0.25  # a gateway that does not tell
+    assert spent_s(2.0, None) == 0.25
+
+
 def test_a_message_without_what_it_must_have_is_refused() -> None:
     with pytest.raises(WireError, match="id"):
         placement_codec.ask_from_wire(conductor_pb2.Ask())
@@ -269,6 +282,8 @@ def test_a_message_without_what_it_must_have_is_refused() -> None:
         placement_codec.ask_from_wire(conductor_pb2.Ask(request="a", priority="urgent"))
     with pytest.raises(WireError, match="more than 0 s, not 0"):
         placement_codec.ask_from_wire(conductor_pb2.Ask(request="a", ttft_slo_s=0.0))
+    with pytest.raises(WireError, match="0 s or more, not -1"):
+        placement_codec.ask_from_wire(conductor_pb2.Ask(request="a", spent_s=-1.0))
     with pytest.raises(WireError, match="placement"):
         placement_codec.answer_from_wire(conductor_pb2.PlaceAnswer(request="a"))
     with pytest.raises(WireError, match="worker"):
