@@ -100,7 +100,6 @@ class Answer(Response):
             generation.limits,
             decode=front.text.decode_all,
             special_ids=front.text.special_ids,
-            end_ids=front.text.end_ids,
             prompt=generation.prompt,
         )
         story = Story(generation, front.cluster, front.settings.patience, arrived=self._journal.arrived)

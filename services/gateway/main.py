@@ -14,7 +14,8 @@ from services.gateway.cluster import ClusterClient
 from services.gateway.front import Front, FrontSettings
 from services.gateway.patience import Patience
 from services.gateway.settings import GatewaySettings
-from services.gateway.text import Text, TextError, load_text, toy_text
+from services.gateway.text import Text, load_text, toy_text
+from services.gateway.tokenizer.files import TextError
 from services.models.errors import ModelError
 from services.models.resolve import resolve_model
 from services.registry.directory import Directory, directory

@@ -121,7 +121,7 @@ def order(
                 )
             )
     texts = tuple(text.decode(prompt, skip_special_tokens=True) for prompt in prompts) if echo else ()
-    return Order(request, tuple(choices), n, _telling(body, echo), texts)
+    return Order(request, tuple(choices), n, _telling(body, text, echo), texts)
 
 
 def derived_seed(seed: int, number: int) -> int:
@@ -203,6 +203,9 @@ def _limits(
 ) -> Limits:
     if not prompt:
         raise bad_request(f"`{prompt_param}` makes no tokens at all.", prompt_param)
+    wrong = check_ids(prompt, text, prompt_param)  # tokens may be added beyond what the model was trained with
+    if wrong is not None:
+        raise wrong
     room = longest - len(prompt)
     if room < 1:
         raise too_long(prompt_param, longest=longest, prompt_tokens=len(prompt))
@@ -220,7 +223,7 @@ def _limits(
     return Limits(most, min_tokens, stop_ids if body.ignore_eos else stop_ids | text.end_ids)
 
 
-def _telling(body: GenerationBody, echo: bool) -> Telling:
+def _telling(body: GenerationBody, text: Text, echo: bool) -> Telling:
     options = body.stream_options
     if options is not None and not body.stream:
         raise bad_request("`stream_options` is only allowed together with `stream`.", "stream_options")
@@ -234,5 +237,6 @@ def _telling(body: GenerationBody, echo: bool) -> Telling:
             stops=tuple(body.stop or ()),
             include_stop=bool(body.include_stop_str_in_output),
             skip_special_tokens=body.skip_special_tokens is not False,
+            eos_id=None if body.ignore_eos else text.eos_id,
         ),
     )

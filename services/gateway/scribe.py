@@ -15,17 +15,18 @@ from services.gateway.stopping import Stopped, StopStrings
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """How a request wants its text."""
+    """How a request wants its text. eos_id: the end token that ends it without a stop_reason, None if none does."""
 
     stops: tuple[str, ...] = ()
     include_stop: bool = False
     skip_special_tokens: bool = True
+    eos_id: int | None = None
 
 
 class Scribe:
     """One choice. count: tokens it has, the one that ended it included. finish_reason: None while it goes on.
 
-    stop_reason: the stop string, or the id of a stop token that is not one of the model's own.
+    stop_reason: the stop string, or the id of the stop token, as vLLM has it: none for the tokenizer's own end token.
     """
 
     def __init__(
@@ -35,7 +36,6 @@ class Scribe:
         *,
         decode: Decode,
         special_ids: Collection[int],
-        end_ids: Collection[int],
         prompt: Sequence[int],
     ) -> None:
         hidden = special_ids if wording.skip_special_tokens else ()
@@ -43,7 +43,7 @@ class Scribe:
         self._stops = StopStrings(wording.stops, include=wording.include_stop)
         self._include_stop = wording.include_stop
         self._limits = limits
-        self._end_ids = end_ids
+        self._eos_id = wording.eos_id
         self.count = 0
         self.finish_reason: FinishReason | None = None
         self.stop_reason: str | int | None = None
@@ -58,7 +58,7 @@ class Scribe:
             if token in self._limits.stop_ids:
                 if self._include_stop:
                     text += self._feed(self._detokenizer.add(token))
-                self.stop_reason = None if token in self._end_ids else token
+                self.stop_reason = None if token == self._eos_id else token
                 return text + self.finish(FinishReason.STOP)
             text += self._feed(self._detokenizer.add(token))
         return text

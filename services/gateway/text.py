@@ -5,7 +5,6 @@ nothing in them is run but the template in its sandbox. Methods are safe to call
 from several threads.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,21 +13,22 @@ from tokenizers import Tokenizer
 
 from services.gateway.sampling_defaults import SamplingDefaults, SamplingDefaultsError, sampling_defaults
 from services.gateway.template import ChatTemplate, Message, TemplateRefused
+from services.gateway.tokenizer.directory import load_tokenizer
+from services.gateway.tokenizer.ends import stated_ends, turn_ends
+from services.gateway.tokenizer.files import TextError, read_json
 from services.gateway.toy_text import CHAT_TEMPLATE, END_ID, VOCAB_SIZE, toy_tokenizer
+from services.models.cache import MARKER
 
 SHORTENED = 4
 """A normalizer may shorten text; none of those in use shortens it to less than a quarter."""
 
 
-class TextError(Exception):
-    """The model's files cannot be used for text; the message is a sentence for the operator."""
-
-
 class Text:
     """One model's text side.
 
-    end_ids: tokens that end an answer. special_ids: those without text when special tokens are
-    skipped. vocab_size: ids are in [0, vocab_size). context: the model's own longest sequence, or None.
+    end_ids: tokens that end an answer; eos_id: the one of them that the tokenizer names. special_ids: those
+    without text when special tokens are skipped. vocab_size: ids are in [0, vocab_size). context: the
+    model's own longest sequence, or None.
     """
 
     def __init__(
@@ -37,6 +37,7 @@ class Text:
         *,
         template: ChatTemplate | None,
         end_ids: frozenset[int],
+        eos_id: int | None = None,
         vocab_size: int | None = None,
         context: int | None = None,
         defaults: SamplingDefaults | None = None,
@@ -45,11 +46,12 @@ class Text:
         tokenizer.no_padding()
         self._tokenizer = tokenizer
         self._template = template
-        self.end_ids = end_ids
+        self.eos_id = eos_id
         self.special_ids = frozenset(
             token for token, added in tokenizer.get_added_tokens_decoder().items() if added.special
         )
         self.vocab_size = vocab_size or tokenizer.get_vocab_size()
+        self.end_ids = frozenset(each for each in end_ids if 0 <= each < self.vocab_size)
         self.context = context
         self.defaults = defaults or SamplingDefaults()
         self._longest_token = max(map(len, tokenizer.get_vocab())) * (1 if tokenizer.normalizer is None else SHORTENED)
@@ -99,76 +101,37 @@ def toy_text() -> Text:
     """For the toy engine."""
     special = {"eos_token": "<|end|>"}
     end_ids = frozenset({END_ID})
-    return Text(toy_tokenizer(), template=ChatTemplate(CHAT_TEMPLATE, special), end_ids=end_ids, vocab_size=VOCAB_SIZE)
+    return Text(
+        toy_tokenizer(),
+        template=ChatTemplate(CHAT_TEMPLATE, special),
+        end_ids=end_ids,
+        eos_id=END_ID,
+        vocab_size=VOCAB_SIZE,
+    )
 
 
 def load_text(directory: Path) -> Text:
     """From a directory in Hugging Face's form. Raises TextError."""
-    path = directory / "tokenizer.json"
-    if not path.is_file():
-        raise TextError(f"{directory} has no tokenizer.json (tokenizers of other forms are not supported)")
+    loaded = load_tokenizer(directory)
+    config = read_json(directory / "config.json")
+    generation = read_json(directory / "generation_config.json")
     try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises plain Exception
-        raise TextError(f"{path} is not a tokenizer: {error}") from error
-    config = _read(directory / "config.json")
-    tokenizer_config = _read(directory / "tokenizer_config.json")
-    generation = _read(directory / "generation_config.json")
-    special = _special_tokens(tokenizer_config)
-    source = _template_source(directory, tokenizer_config)
-    try:
-        template = None if source is None else ChatTemplate(source, special)
+        template = None if loaded.template is None else ChatTemplate(loaded.template, loaded.special)
     except TemplateRefused as error:
         raise TextError(f"{directory}: {error}") from error
-    model = config.get("text_config", config)
+    model = config.get("text_config") or config
+    ends = stated_ends(loaded.eos_id, generation, model)
+    if template is not None:
+        ends |= turn_ends(loaded.tokenizer, template, ends, gguf=(directory / MARKER).is_file())
     return Text(
-        tokenizer,
+        loaded.tokenizer,
         template=template,
-        end_ids=_end_ids(tokenizer, special, generation, model),
+        end_ids=ends,
+        eos_id=loaded.eos_id,
         vocab_size=model.get("vocab_size"),
         context=model.get("max_position_embeddings"),
         defaults=_defaults(directory, generation),
     )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise TextError(f"{path} is not JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise TextError(f"{path} is not a JSON object")
-    return document
-
-
-def _special_tokens(tokenizer_config: Mapping[str, Any]) -> dict[str, str]:
-    """bos_token and the like: written as text, or as an object with ``content``."""
-    named = {key: value for key, value in tokenizer_config.items() if key.endswith("_token")}
-    contents = {key: value.get("content") if isinstance(value, dict) else value for key, value in named.items()}
-    return {key: value for key, value in contents.items() if isinstance(value, str)}
-
-
-def _template_source(directory: Path, tokenizer_config: Mapping[str, Any]) -> str | None:
-    path = directory / "chat_template.jinja"
-    if path.is_file():
-        return path.read_text(encoding="utf-8")
-    source = tokenizer_config.get("chat_template")
-    if isinstance(source, list):  # several, by name
-        by_name = {each.get("name"): each.get("template") for each in source if isinstance(each, dict)}
-        source = by_name.get("default")
-    return source if isinstance(source, str) else None
-
-
-def _end_ids(
-    tokenizer: Tokenizer, special: Mapping[str, str], generation: Mapping[str, Any], model: Mapping[str, Any]
-) -> frozenset[int]:
-    """The tokenizer's end token and the generation config's; the model config's where that says nothing."""
-    named = tokenizer.token_to_id(special["eos_token"]) if "eos_token" in special else None
-    listed = generation.get("eos_token_id", model.get("eos_token_id"))
-    ids = [named, *(listed if isinstance(listed, list) else [listed])]
-    return frozenset(each for each in ids if isinstance(each, int))
 
 
 def _defaults(directory: Path, generation: Mapping[str, Any]) -> SamplingDefaults:
