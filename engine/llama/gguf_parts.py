@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.llama.checkpoint import lfs_pointer
+from engine.llama.gguf_structure import check_structure
 from engine.port import EngineError
 
 PART_NAME = re.compile(r"(?P<name>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})")
@@ -46,7 +47,7 @@ def part_paths(path: Path) -> tuple[Path, ...]:
     missing = [each.name for each in paths if not each.is_file()]
     if not missing:
         return paths
-    if path.is_file() and _split(_fields(_reader(path)))[0] < 2:
+    if path.is_file() and _split(_open(path)[0])[0] < 2:
         return (path,)  # a whole model under the name of a part
     raise EngineError(f"{path.name} is one of {count} parts; missing beside it: {', '.join(missing)}")
 
@@ -54,8 +55,7 @@ def part_paths(path: Path) -> tuple[Path, ...]:
 def open_gguf(path: Path) -> GgufModel:
     """The model in that file and its other parts. Raises EngineError."""
     paths = part_paths(path)
-    readers = [_reader(each) for each in paths]
-    heads = [_fields(reader) for reader in readers]
+    heads, readers = zip(*(_open(each) for each in paths), strict=True)
     tensors: dict[str, Any] = {}
     for place, reader in zip(paths, readers, strict=True):
         for tensor in reader.tensors:
@@ -93,24 +93,15 @@ def _split(fields: Mapping[str, Any]) -> tuple[int, int]:
         raise EngineError(f"a GGUF file's split.count or split.no is no number: {error}") from error
 
 
-def _fields(reader: Any) -> dict[str, Any]:
-    return {key: field.contents() for key, field in reader.fields.items()}
-
-
-def _reader(path: Path) -> Any:
-    """A gguf.GGUFReader; whatever it raises for a file that is broken becomes an EngineError."""
+def _open(path: Path) -> tuple[dict[str, Any], Any]:
+    """Metadata by key, and the gguf.GGUFReader, which is not typed."""
     import gguf  # late: its import costs a quarter of a second
 
+    if pointer := lfs_pointer(path):
+        raise EngineError(f"{path} can't be read as a GGUF file{pointer}")
+    check_structure(path)
     try:
         reader = gguf.GGUFReader(path)
-    except OSError as error:
-        raise EngineError(f"{path} can't be read: {error.strerror}") from error
-    except (
-        Exception
-    ) as error:  # its parser trusts every number in the file: KeyError, OverflowError and others come out
-        if path.suffix == ".gguf" and (pointer := lfs_pointer(path)):
-            raise EngineError(f"{path} can't be read as a GGUF file{pointer}") from error
+        return {key: field.contents() for key, field in reader.fields.items()}, reader
+    except Exception as error:  # it trusts all other numbers in the file, too: KeyError, TypeError and more come out
         raise EngineError(f"{path} can't be read as a GGUF file, it may be cut off: {error}") from error
-    if reader.byte_order != "I":
-        raise EngineError(f"{path} is a GGUF file for machines of the other byte order, which is not read here")
-    return reader

@@ -9,39 +9,25 @@ would answer, only worse.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from pathlib import Path
-from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from services.models.errors import ModelError
-
-Fields = Mapping[str, Any]
-"""A GGUF file's metadata by full key; values are numbers, strings, booleans or lists of them."""
-
-
-class TokenType(IntEnum):
-    """The values of ``tokenizer.ggml.token_type``."""
-
-    NORMAL = 1
-    UNKNOWN = 2
-    CONTROL = 3
-    USER_DEFINED = 4
-    UNUSED = 5
-    BYTE = 6
+from services.models.gguf_vocabulary import Fields, GgufVocabulary, TokenType, vocabulary_of
 
 
 @dataclass(frozen=True, slots=True)
 class Splitting:
     """How one model's text is cut before byte-level merging.
 
-    pattern None: GPT-2's own. digits: every digit stands alone, before anything else.
+    patterns: applied one after the other, each to the pieces that the one before left; none: GPT-2's own.
+    digits: every digit stands alone, before anything else.
     whole_words: a word that is in the vocabulary is taken whole, merges or not.
     add_bos: the default of a file that does not say.
     """
 
-    pattern: str | None = None
+    patterns: tuple[str, ...] = ()
     digits: bool = False
     nfc: bool = False
     whole_words: bool = False
@@ -57,16 +43,19 @@ _TEKKEN = (
     rf"[^\r\n\p{{L}}\p{{N}}]?[{_UPPER}]*[{_LOWER}]+|[^\r\n\p{{L}}\p{{N}}]?[{_UPPER}]+[{_LOWER}]*"
     r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"
 SPLITTINGS = {
+    "default": Splitting((r"[\p{P}\$\+<=>\^~\|]+", _GPT2, r"\p{N}+", "[0-9][0-9][0-9]")),
     "gpt-2": Splitting(),
     "smollm": Splitting(digits=True),
-    "llama-bpe": Splitting(rf"{_ENGLISH}|{_WORDS}|\p{{N}}{{1,3}}|{_REST}", whole_words=True, add_bos=True),
-    "qwen2": Splitting(rf"{_ENGLISH}|{_WORDS}|\p{{N}}|{_REST}", nfc=True),
-    "tekken": Splitting(_TEKKEN, whole_words=True, add_bos=True),
+    "llama-bpe": Splitting((rf"{_ENGLISH}|{_WORDS}|\p{{N}}{{1,3}}|{_REST}",), whole_words=True, add_bos=True),
+    "qwen2": Splitting((rf"{_ENGLISH}|{_WORDS}|\p{{N}}|{_REST}",), nfc=True),
+    "tekken": Splitting((_TEKKEN,), whole_words=True, add_bos=True),
 }
 SPLITTINGS |= dict.fromkeys(("llama3", "llama-v3"), SPLITTINGS["llama-bpe"])
 SPLITTINGS |= {"gpt2": SPLITTINGS["gpt-2"], "deepseek-r1-qwen": SPLITTINGS["qwen2"]}
-"""By ``tokenizer.ggml.pre``; the same expressions as in the models' own tokenizer.json."""
+"""By ``tokenizer.ggml.pre``; the same expressions as in the models' own tokenizer.json. A file that names none is split
+as llama.cpp splits it, its ``default``, which is no model's own."""
 
 
 def write_tokenizer(fields: Fields, directory: Path) -> None:
@@ -78,38 +67,37 @@ def write_tokenizer(fields: Fields, directory: Path) -> None:
 
 
 def build_tokenizer(fields: Fields) -> Tokenizer:
-    """The tokenizer that the model was trained with, special and added tokens included."""
-    name = str(fields.get("general.name", "this model"))
-    kind = fields.get("tokenizer.ggml.model")
-    if kind == "gpt2":
-        tokenizer = _byte_level(fields, name)
-    elif kind == "llama":
-        tokenizer = _sentencepiece(fields)
-    else:
-        raise ModelError(f"{name} has a tokenizer of the kind {kind!r}; known are 'gpt2' and 'llama'")
-    tokens: Sequence[str] = fields["tokenizer.ggml.tokens"]
-    types: Sequence[int] = fields["tokenizer.ggml.token_type"]
-    control = [text for text, type_ in zip(tokens, types, strict=True) if type_ == TokenType.CONTROL]
-    added = [text for text, type_ in zip(tokens, types, strict=True) if type_ == TokenType.USER_DEFINED]
-    tokenizer.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in control])
-    tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in added])
-    bos = _special(fields, "bos")
-    if _adds_bos(fields) and bos is not None:
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"{bos} $A", pair=f"{bos} $A {bos} $B:1", special_tokens=[(bos, tokens.index(bos))]
-        )
+    """The tokenizer that the model was trained with, special and added tokens included. Raises ModelError."""
+    vocabulary = vocabulary_of(fields)
+    match vocabulary.kind:
+        case "gpt2":
+            tokenizer = _byte_level(vocabulary)
+        case "llama":
+            tokenizer = _sentencepiece(vocabulary)
+        case kind:
+            raise ModelError(
+                f"{vocabulary.name} has a tokenizer of the kind {kind!r}; known are 'gpt2' (byte-level BPE) "
+                "and 'llama' (SentencePiece)"
+            )
+    tokenizer.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in vocabulary.special])
+    tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in vocabulary.added])
+    _add_ends(tokenizer, vocabulary)
+    if any(tokenizer.id_to_token(id_) != text for id_, text in enumerate(vocabulary.tokens)):
+        raise ModelError(f"{vocabulary.name} has tokens whose ids can't be kept in a tokenizer.json")
     return tokenizer
 
 
 def tokenizer_config(fields: Fields) -> dict[str, object]:
     """What tokenizer.json has no place for: the chat template and the special tokens' roles."""
+    vocabulary = vocabulary_of(fields)
     config: dict[str, object] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "add_bos_token": _adds_bos(fields),
+        "add_bos_token": _adds_bos(vocabulary),
+        "add_eos_token": vocabulary.flag("add_eos_token", False),
         "clean_up_tokenization_spaces": False,
     }
     for role, key in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")):
-        text = _special(fields, key)
+        text = vocabulary.role(key)
         if text is not None:
             config[f"{role}_token"] = text
     context = fields.get(f"{fields.get('general.architecture')}.context_length")
@@ -121,14 +109,28 @@ def tokenizer_config(fields: Fields) -> dict[str, object]:
     return config
 
 
-def _byte_level(fields: Fields, name: str) -> Tokenizer:
-    pre = str(fields.get("tokenizer.ggml.pre", "gpt-2"))
+def _add_ends(tokenizer: Tokenizer, vocabulary: GgufVocabulary) -> None:
+    """Bos in front and eos behind, where the file or its kind wants them."""
+    bos = vocabulary.role("bos") if _adds_bos(vocabulary) else None
+    eos = vocabulary.role("eos") if vocabulary.flag("add_eos_token", False) else None
+    if bos is None and eos is None:
+        return
+    one, other = ([bos, text, eos] for text in ("$A", "$B"))
+    ids = vocabulary.ids
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=" ".join(part for part in one if part is not None),
+        pair=" ".join([*filter(None, one), *(f"{part}:1" for part in other if part is not None)]),
+        special_tokens=[(text, ids[text]) for text in {bos, eos} if text is not None],
+    )
+
+
+def _byte_level(vocabulary: GgufVocabulary) -> Tokenizer:
+    pre = str(vocabulary.fields.get("tokenizer.ggml.pre", "default"))
     splitting = SPLITTINGS.get(pre)
     if splitting is None:
-        raise ModelError(f"{name} splits text as {pre!r}; known are {', '.join(sorted(SPLITTINGS))}")
-    vocabulary = {text: id_ for id_, text in enumerate(fields["tokenizer.ggml.tokens"])}
-    merges = [_pair(line) for line in fields["tokenizer.ggml.merges"]]
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=splitting.whole_words))
+        raise ModelError(f"{vocabulary.name} splits text as {pre!r}; known are {', '.join(sorted(SPLITTINGS))}")
+    merges = vocabulary.merges()
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary.ids, merges=merges, ignore_merges=splitting.whole_words))
     if splitting.nfc:
         tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = _pre_tokenizer(splitting)
@@ -140,26 +142,17 @@ def _pre_tokenizer(splitting: Splitting) -> pre_tokenizers.PreTokenizer:
     steps: list[pre_tokenizers.PreTokenizer] = []
     if splitting.digits:
         steps.append(pre_tokenizers.Digits(individual_digits=True))
-    if splitting.pattern is not None:
-        steps.append(pre_tokenizers.Split(Regex(splitting.pattern), behavior="isolated", invert=False))
-    steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=splitting.pattern is None))
+    steps += [pre_tokenizers.Split(Regex(each), behavior="isolated", invert=False) for each in splitting.patterns]
+    steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not splitting.patterns))
     return pre_tokenizers.Sequence(steps)
 
 
-def _pair(line: str) -> tuple[str, str]:
-    left, _, right = line.partition(" ")
-    return left, right
-
-
-def _sentencepiece(fields: Fields) -> Tokenizer:
-    tokens: Sequence[str] = fields["tokenizer.ggml.tokens"]
-    vocabulary = {text: id_ for id_, text in enumerate(tokens)}
-    merges = _merges(vocabulary, fields["tokenizer.ggml.scores"], fields["tokenizer.ggml.token_type"])
-    unknown = _special(fields, "unknown")
-    tokenizer = Tokenizer(
-        models.BPE(vocab=vocabulary, merges=merges, unk_token=unknown, fuse_unk=True, byte_fallback=True)
-    )
-    prefixed = bool(fields.get("tokenizer.ggml.add_space_prefix", True))
+def _sentencepiece(vocabulary: GgufVocabulary) -> Tokenizer:
+    ids = vocabulary.ids
+    merges = _merges(ids, vocabulary.scores(), vocabulary.types)
+    unknown = vocabulary.role("unknown")
+    tokenizer = Tokenizer(models.BPE(vocab=ids, merges=merges, unk_token=unknown, fuse_unk=True, byte_fallback=True))
+    prefixed = vocabulary.flag("add_space_prefix", True)
     spaces = normalizers.Replace(" ", "▁")
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), spaces]) if prefixed else spaces
     decoding = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
@@ -183,17 +176,6 @@ def _merges(vocabulary: Mapping[str, int], scores: Sequence[float], types: Seque
     return [(left, right) for *_, left, right in sorted(found)]
 
 
-def _adds_bos(fields: Fields) -> bool:
-    stated = fields.get("tokenizer.ggml.add_bos_token")
-    if stated is not None:
-        return bool(stated)
-    if fields.get("tokenizer.ggml.model") == "llama":
-        return True
-    return SPLITTINGS.get(str(fields.get("tokenizer.ggml.pre")), Splitting()).add_bos
-
-
-def _special(fields: Fields, key: str) -> str | None:
-    """The text of the token with that role, or None where the file names none."""
-    id_ = fields.get(f"tokenizer.ggml.{key}_token_id")
-    tokens: Sequence[str] = fields["tokenizer.ggml.tokens"]
-    return tokens[int(id_)] if id_ is not None and 0 <= int(id_) < len(tokens) else None
+def _adds_bos(vocabulary: GgufVocabulary) -> bool:
+    kind = SPLITTINGS.get(str(vocabulary.fields.get("tokenizer.ggml.pre")), Splitting())
+    return vocabulary.flag("add_bos_token", vocabulary.kind == "llama" or kind.add_bos)

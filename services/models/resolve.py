@@ -157,7 +157,7 @@ def _convert(gguf_path: Path, directory: Path, on_progress: Progress) -> None:
     on_progress(what, 0.0)
     try:
         model = open_gguf(gguf_path)
-        write_tokenizer(model.fields, directory)
+        write_tokenizer({"general.name": model.name, **model.fields}, directory)
         convert(model, directory, on_progress=lambda done, total: on_progress(what, done / total))
-    except EngineError as error:
+    except (EngineError, ModelError) as error:
         raise ModelError(f"{gguf_path.name} can't be converted: {error}") from error

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, pre_tokenizers
 
 from services.models.errors import ModelError
-from services.models.gguf_tokenizer import TokenType, build_tokenizer, tokenizer_config, write_tokenizer
+from services.models.gguf_tokenizer import build_tokenizer, tokenizer_config, write_tokenizer
+from services.models.gguf_vocabulary import TokenType
 
 NORMAL, CONTROL = TokenType.NORMAL, TokenType.CONTROL
 
