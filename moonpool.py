@@ -3,15 +3,20 @@
 Imports are late, so that ``--help`` answers at once and a process loads only what it needs.
 """
 
+import errno
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 
 from services.runtime.heartbeat import last_words
+from services.runtime.output import discard_stdout, guard_output
 from services.runtime.process import end_with_supervisor, in_short
 
-INTERRUPTED = 130
+FAILED, INTERRUPTED = 1, 130
+UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""A disk that is full, a terminal that is gone."""
+
 COMMANDS = {
     "up": ("services.runtime.up", "run a whole deployment on this machine"),
     "gateway": ("services.gateway.main", "one process: HTTP, text, the story of each request"),
@@ -28,6 +33,9 @@ COMMANDS = {
 }
 """Each command's module, and what it does. The module of ``bench`` is its part's."""
 
+SERVING = frozenset({"up", "gateway", "conductor", "worker", "store"})
+"""Those that go on whatever becomes of their output; the others are done once nobody reads it."""
+
 BENCHES = {
     "conductor": "services.bench.conductor",
     "engine": "services.bench.engine",
@@ -37,9 +45,32 @@ BENCHES = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; its exit status."""
+    """Run one command; its exit status. Without ``argv`` it is this process's own, and owns its output."""
     end_with_supervisor()
     words = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        guard_output(serves=bool(words) and words[0] in SERVING)
+    try:
+        try:
+            return _run(words)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, as at the interpreter's end an error would be a page of its own
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # what read our output has left, and has all that it wanted
+        status = FAILED
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        print(f"moonpool: can't write: {error.strerror}", file=sys.stderr)
+        status = FAILED
+    if argv is None:
+        discard_stdout()
+    return status
+
+
+def _run(words: Sequence[str]) -> int:
     command, rest = (words[0], words[1:]) if words else ("--help", [])
     if command in ("--help", "-h", "help"):
         print(usage())
@@ -60,11 +91,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _mistake(f"no command {command!r}")
     try:
         return int(import_module(module).main(rest) or 0)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has left; there is nobody to tell
-        return 1
     except Exception as error:
         last_words(in_short(error))  # of a process that a supervisor has started, and that did not get far
         raise

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from loadtest import profiles
+from loadtest.trace_file import TraceFile
+from loadtest.traces import Trace, TraceError, Unit
 
 BAD_USAGE = 2
 _UNITS = {"": 1, "b": 1}
@@ -25,9 +27,47 @@ def add_trace(parser: Parser) -> None:
         "--trace",
         type=Path,
         metavar="FILE",
-        help="requests in Mooncake's format [a copy of the published trace, or a built-in one]",
+        help="requests in a format of docs/loadtest.md [a copy of the published trace, or a built-in one]",
     )
+    add_trace_format(parser)
     parser.add_argument("--requests", type=number, metavar="N", help="only the first N of them")
+
+
+def add_trace_format(to: Parser | argparse._ArgumentGroup) -> None:
+    """``--trace-time-unit`` and ``--trace-block-tokens``: what a trace's file does not say of itself."""
+    to.add_argument("--trace-time-unit", type=Unit, choices=tuple(Unit), help="of the trace's times [guessed]")
+    to.add_argument(
+        "--trace-block-tokens",
+        type=positive,
+        metavar="N",
+        help="tokens that a hash id of the trace names [guessed]",
+    )
+
+
+def trace_file(asked: argparse.Namespace, *, tokenizer: Path | None = None) -> TraceFile:
+    """What is asked for by these flags."""
+    return TraceFile(asked.trace, asked.trace_time_unit, asked.trace_block_tokens, tokenizer)
+
+
+BLOCK_TOKENS_HELP = "tokens in a block of the cluster [as the trace's, but at least 64]"
+
+LEAST_BLOCK_TOKENS = 64
+"""A deployment's own default: what smaller blocks than these share, no deployment finds whole."""
+
+
+def cluster_block_tokens(trace: Trace) -> int:
+    """Tokens in a block of a cluster that is to replay this trace."""
+    return max(LEAST_BLOCK_TOKENS, trace.block_tokens)
+
+
+def timed(trace: Trace, source: Path | None) -> Trace:
+    """The same trace, which has times. Raises TraceError where it has none."""
+    if not trace.rows:
+        raise TraceError(
+            f"{source} has conversations and no times, which only `moonpool loadtest run --workload trace "
+            "--request-rate R` can give them"
+        )
+    return trace
 
 
 def add_profile(parser: Parser) -> None:
@@ -82,3 +122,10 @@ def times(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no number of times")
     return int(text)
+
+
+def positive(text: str) -> int:
+    """Of things: 1 or more."""
+    if (found := number(text)) < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return found

@@ -8,8 +8,9 @@ from math import inf
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from loadtest.arguments import Parser, above_0, number
+from loadtest.arguments import Parser, above_0, add_trace_format, number, positive, trace_file
 from loadtest.metrics import SloError, slo
+from loadtest.offered import check_own_times
 from loadtest.settings import ENDPOINTS, WORKLOADS, Endpoint, Offer, RunSettings, Simulated
 from loadtest.workload.ramps import Ramp, Strategy
 
@@ -60,17 +61,17 @@ def add_offer(parser: Parser) -> None:
     group = parser.add_argument_group("what is asked")
     add = group.add_argument
     add("--workload", choices=WORKLOADS, default="random", help="[random]")
-    add("--num-prompts", type=_length, metavar="N", help="requests [1000; with --duration or a trace: all that fit]")
+    add("--num-prompts", type=positive, metavar="N", help="requests [1000; with --duration or a trace: all that fit]")
     add(
         "--input-len",
-        type=_length,
+        type=positive,
         default=1024,
         metavar="N",
         help="tokens of a prompt, or of what is new in it; but for random, the median of drawn lengths [1024]",
     )
     add(
         "--output-len",
-        type=_length,
+        type=positive,
         default=128,
         metavar="N",
         help="tokens of an answer; but for random, the median of drawn lengths [128]",
@@ -84,25 +85,26 @@ def add_offer(parser: Parser) -> None:
     )
     add(
         "--prefix-len",
-        type=_length,
+        type=positive,
         default=512,
         metavar="N",
         help="tokens that chats, branches or prompts share [512]",
     )
-    add("--prefixes", type=_length, default=20, metavar="N", help="shared-prefix: so many different ones [20]")
+    add("--prefixes", type=positive, default=20, metavar="N", help="shared-prefix: so many different ones [20]")
     add("--skew", type=_not_below_0, default=1.0, metavar="X", help="shared-prefix: asked for by place ** -X [1]")
-    add("--turns", type=_length, default=5, metavar="N", help="of a chat in the mean, of each branch of a swarm [5]")
-    add("--branches", type=_length, default=8, metavar="N", help="of a swarm [8]")
+    add("--turns", type=positive, default=5, metavar="N", help="of a chat in the mean, of each branch of a swarm [5]")
+    add("--branches", type=positive, default=8, metavar="N", help="of a swarm [8]")
     add("--think", type=_not_below_0, default=1.0, metavar="S", help="between turns, in the mean [1]")
     add(
         "--trace",
         type=Path,
         metavar="FILE",
-        help="trace: requests in Mooncake's format [the published or built-in one]",
+        help="trace: requests in a format of docs/loadtest.md [the published or built-in one]",
     )
+    add_trace_format(group)
     add("--speed", type=above_0, default=1.0, metavar="X", help="trace: replayed X times as fast [1]")
     add("--length-scale", type=above_0, default=1.0, metavar="X", help="trace: prompts and answers X times as long [1]")
-    add("--longest", type=_length, metavar="N", help="leave out what is more tokens than this, prompt and answer")
+    add("--longest", type=positive, metavar="N", help="leave out what is more tokens than this, prompt and answer")
     add("--cancel-share", type=_share, default=0.0, metavar="X", help="of requests that are left midway [0]")
     add("--num-warmups", type=number, default=0, metavar="N", help="requests before the run that don't count [0]")
     add("--seed", type=number, default=0, metavar="N", help="of all that is drawn: same seed, same requests [0]")
@@ -128,7 +130,7 @@ def add_arrivals(parser: Parser) -> None:
     add("--ramp-up-strategy", choices=tuple(Strategy), help="a rate that changes from start to end")
     add("--ramp-up-start-rps", type=above_0, metavar="R", help="the rate at the first request")
     add("--ramp-up-end-rps", type=above_0, metavar="R", help="the rate at the last")
-    add("--max-concurrency", type=_length, metavar="N", help="never more than N at a time: a closed loop")
+    add("--max-concurrency", type=positive, metavar="N", help="never more than N at a time: a closed loop")
     add("--duration", type=above_0, metavar="S", help="send for so long, then wait for what is open")
 
 
@@ -153,7 +155,7 @@ def settings(parser: Parser, asked: Namespace) -> RunSettings:
 
 def _offer(asked: Namespace) -> Offer:
     _check_trace(asked)
-    return Offer(
+    offer = Offer(
         workload=asked.workload,
         requests=asked.num_prompts,
         duration_s=asked.duration,
@@ -170,7 +172,7 @@ def _offer(asked: Namespace) -> Offer:
         turns=asked.turns,
         branches=asked.branches,
         think_s=asked.think,
-        trace=asked.trace,
+        trace=trace_file(asked, tokenizer=asked.tokenizer),
         speed=asked.speed,
         length_scale=asked.length_scale,
         longest=asked.longest,
@@ -178,20 +180,20 @@ def _offer(asked: Namespace) -> Offer:
         warmups=asked.num_warmups,
         seed=asked.seed,
     )
+    if offer.workload == "trace" and offer.trace.path is None:  # the one that comes with us has times
+        check_own_times(offer)
+    return offer
 
 
 def _check_trace(asked: Namespace) -> None:
     if asked.workload != "trace":
-        if asked.trace is not None:
-            raise ValueError("--trace needs --workload trace")
-        return
-    told = {
-        "--request-rate": asked.request_rate != inf,
-        "--burstiness": asked.burstiness != 1.0,
-        "--ramp-up-strategy": asked.ramp_up_strategy is not None,
-    }
-    if given := [name for name, is_told in told.items() if is_told]:
-        raise ValueError(f"a trace has times of its own, so {given[0]} says nothing: --speed replays it faster")
+        told = {
+            "--trace": asked.trace,
+            "--trace-time-unit": asked.trace_time_unit,
+            "--trace-block-tokens": asked.trace_block_tokens,
+        }
+        if given := [name for name, value in told.items() if value is not None]:
+            raise ValueError(f"{given[0]} needs --workload trace")
 
 
 def _ramp(asked: Namespace) -> Ramp | None:
@@ -236,12 +238,6 @@ def _base(text: str) -> str:
     if not sound:
         raise ValueError(f"--url {text} is no server's address; like http://127.0.0.1:8000")
     return url.rstrip("/").removesuffix("/v1")
-
-
-def _length(text: str) -> int:
-    if (found := number(text)) < 1:
-        raise ArgumentTypeError("at least 1")
-    return found
 
 
 def _or_inf(text: str) -> float:

@@ -6,11 +6,10 @@ from itertools import cycle, islice
 from math import ceil, inf
 from random import Random
 
-from loadtest.request import Request
+from loadtest.request import Request, Span
 from loadtest.settings import DEFAULT_REQUESTS, Offer
-from loadtest.traces import Row
+from loadtest.traces import Conversation, Trace
 from loadtest.traces import requests as replayed
-from loadtest.traces.mooncake import BLOCK_TOKENS
 from loadtest.workload import chats, ramps, shared_prefixes, swarm
 from loadtest.workload.arrivals import planned
 from loadtest.workload.chats import Chat
@@ -38,20 +37,26 @@ class Offered:
 
     requests: tuple[Request, ...]
     left_out: int = 0
+    shared_tokens: int | None = None
+    """Of a trace whose rows name blocks: tokens of a block as it is replayed."""
 
 
-def offered(offer: Offer, rows: Sequence[Row] = ()) -> Offered:
-    """rows: of the trace, where it is one. Raises ValueError with a sentence."""
+def offered(offer: Offer, trace: Trace | None = None) -> Offered:
+    """trace: where the workload is one. Raises ValueError with a sentence."""
     chance = Random(offer.seed)
     if offer.workload == "trace":
-        made = replayed(rows, speed=offer.speed, length=offer.length_scale)
+        assert trace is not None, "a trace is replayed"
+        made = _replayed(trace, offer, chance)
     else:
         made = _made(offer, chance)
     fits = _short_enough(made, offer.longest)
     asked = fits[: offer.requests]
     if offer.duration_s is not None:
         asked = _before(asked, offer.duration_s)
-    return Offered(tuple(asked), left_out=len(made) - len(fits))
+    shared = None
+    if trace is not None and trace.rows:
+        shared = max(1, round(trace.block_tokens * offer.length_scale))
+    return Offered(tuple(asked), left_out=len(made) - len(fits), shared_tokens=shared)
 
 
 def leaving(offer: Offer, requests: Sequence[Request]) -> dict[int, int]:
@@ -75,15 +80,60 @@ def warm_ups(offer: Offer, requests: Sequence[Request]) -> list[Request]:
     ]
 
 
-def block_warning(offer: Offer, block_tokens: int | None) -> str:
+def block_warning(offer: Offer, whole: Offered, block_tokens: int | None) -> str:
     """A sentence where scaled blocks of a trace don't fill whole blocks of the server, so that reuse would be lost."""
-    scaled = max(1, round(BLOCK_TOKENS * offer.length_scale))
-    if offer.workload != "trace" or block_tokens is None or scaled % block_tokens == 0:
+    if whole.shared_tokens is None or block_tokens is None or whole.shared_tokens % block_tokens == 0:
         return ""
     return (
-        f"--length-scale {offer.length_scale:g} makes the trace's blocks {scaled} tokens, no multiple of the server's "
-        f"{block_tokens}: prefixes that requests share would be reused less than in the trace"
+        f"--length-scale {offer.length_scale:g} makes the trace's blocks {whole.shared_tokens} tokens, no multiple of "
+        f"the server's {block_tokens}: prefixes that requests share would be reused less than in the trace"
     )
+
+
+def check_own_times(offer: Offer) -> None:
+    """Raises ValueError for arrivals that a trace with times has no use for."""
+    told = {
+        "--request-rate": offer.rate_per_s != inf,
+        "--burstiness": offer.burstiness != 1.0,
+        "--ramp-up-strategy": offer.ramp is not None,
+    }
+    if given := [name for name, is_told in told.items() if is_told]:
+        raise ValueError(f"a trace has times of its own, so {given[0]} says nothing: --speed replays it faster")
+
+
+def _replayed(trace: Trace, offer: Offer, chance: Random) -> list[Request]:
+    """Rows at their own times; conversations, which have none, at those that are asked for."""
+    if trace.conversations:
+        if offer.speed != 1.0:
+            raise ValueError("conversations have no times, so --speed says nothing: --request-rate says how many begin")
+        return _conversations(trace.conversations, offer, chance)
+    check_own_times(offer)
+    return replayed(trace.rows, speed=offer.speed, length=offer.length_scale, block_tokens=trace.block_tokens)
+
+
+def _conversations(kept: Sequence[Conversation], offer: Offer, chance: Random) -> list[Request]:
+    """Each begins at an arrival; its next turn follows the answer to the last, after its reader has thought."""
+    starts = (
+        ramps.planned(len(kept), offer.ramp, offer.burstiness, chance)
+        if offer.ramp is not None
+        else planned(len(kept), offer.rate_per_s, offer.burstiness, chance)
+    )
+    asked: list[Request] = []
+    for start_s, conversation in zip(starts, kept, strict=True):
+        said: tuple[Span, ...] = ()
+        after: int | None = None
+        for prompt, answer in conversation.turns:
+            said += tuple(_scaled(span, offer.length_scale) for span in prompt)
+            given = _scaled(answer, offer.length_scale)
+            at_s = start_s if after is None else chance.expovariate(1.0) * offer.think_s
+            asked.append(Request(at_s, said, given, after))
+            after = len(asked) - 1
+            said += (given,)
+    return asked
+
+
+def _scaled(span: Span, length: float) -> Span:
+    return span._replace(tokens=max(1, round(span.tokens * length)))
 
 
 def _short_enough(requests: Sequence[Request], longest: int | None) -> list[Request]:

@@ -30,8 +30,8 @@ from loadtest.run_directory import RunDirectory, RunDirectoryError, RunResult
 from loadtest.settings import Endpoint, RunSettings, Simulated
 from loadtest.simulated import Seen, SimulatedError, simulated
 from loadtest.table import table
-from loadtest.trace_file import read
-from loadtest.traces import Row, TraceError
+from loadtest.trace_file import read, say
+from loadtest.traces import Trace, TraceError
 
 INTERRUPTED = 130
 NAME = "moonpool loadtest run"
@@ -97,7 +97,7 @@ def _asked(settings: RunSettings, endpoint: Endpoint, whole: Offered, listener: 
         raise KeyboardInterrupt from None  # before anything was measured
     kind = "openai" if endpoint.endpoint == "completions" else "openai-chat"
     facts = replace(
-        _facts(settings, whole, kind, _warnings(settings, endpoint, seen), cpu_share=seen.cpu_share),
+        _facts(settings, whole, kind, _warnings(settings, endpoint, whole, seen), cpu_share=seen.cpu_share),
         model_id=seen.server.model,
         tokenizer_id=str(endpoint.tokenizer or seen.server.model),
         duration_s=seen.duration_s,
@@ -112,20 +112,19 @@ def _imagined(settings: RunSettings, target: Simulated, whole: Offered, listener
         seen = simulated(target, settings.offer, whole.requests, listener)
     except SimulatedError as error:
         raise RunError(str(error)) from error
-    block = block_warning(settings.offer, seen.block_tokens)
+    block = block_warning(settings.offer, whole, seen.block_tokens)
     return seen, _facts(settings, whole, "simulator", [block] if block else [], cpu_share=0.0)
 
 
 def requests(settings: RunSettings) -> Offered:
     """What will be offered. Raises RunError."""
     offer = settings.offer
-    rows: Sequence[Row] = ()
+    trace: Trace | None = None
     try:
         if offer.workload == "trace":
-            rows, hint = read(offer.trace, seed=offer.seed)
-            if hint:
-                print(f"{NAME}: {hint}", file=sys.stderr)
-        whole = offered(offer, rows)
+            trace = read(offer.trace, seed=offer.seed)
+            say(NAME, trace)
+        whole = offered(offer, trace)
     except (TraceError, ValueError) as error:
         raise RunError(str(error)) from error
     if not whole.requests:
@@ -187,7 +186,7 @@ def _facts(settings: RunSettings, whole: Offered, kind: str, warnings: list[str]
     )
 
 
-def _warnings(settings: RunSettings, endpoint: Endpoint, seen: Live) -> list[str]:
+def _warnings(settings: RunSettings, endpoint: Endpoint, whole: Offered, seen: Live) -> list[str]:
     offer = settings.offer
     found = doubts(
         seen.records,
@@ -196,7 +195,7 @@ def _warnings(settings: RunSettings, endpoint: Endpoint, seen: Live) -> list[str
         exact_output=endpoint.ignore_eos,
         longest=seen.server.max_model_len,
     )
-    first = (unused_proxy(endpoint.url), block_warning(offer, seen.server.block_tokens))
+    first = (unused_proxy(endpoint.url), block_warning(offer, whole, seen.server.block_tokens))
     return [*filter(None, first), *found]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtest.metrics import Slo
+from loadtest.trace_file import TraceFile
 from loadtest.workload.ramps import Ramp
 
 WORKLOADS = ("random", "chats", "swarm", "shared-prefix", "trace")
@@ -41,7 +42,7 @@ class Offer:
     turns: int = 5
     branches: int = 8
     think_s: float = 1.0
-    trace: Path | None = None
+    trace: TraceFile = field(default_factory=TraceFile)
     speed: float = 1.0
     length_scale: float = 1.0
     longest: int | None = None
@@ -102,7 +103,10 @@ class RunSettings:
         for secret in ("key", "headers"):
             target.pop(secret, None)
         kind = "simulator" if isinstance(self.target, Simulated) else "server"
-        whole = {"target": kind, **target, **asdict(self.offer), "goodput": [str(slo) for slo in self.slos]}
+        offer = asdict(self.offer)
+        file = offer.pop("trace")
+        traced = {"trace": file["path"], "trace_time_unit": file["unit"], "trace_block_tokens": file["block_tokens"]}
+        whole = {"target": kind, **target, **offer, **traced, "goodput": [str(slo) for slo in self.slos]}
         return {name: _plain(value) for name, value in whole.items()}
 
 

@@ -18,14 +18,27 @@ from rich.table import Table
 
 from kvstore.eviction import POLICIES as EVICTIONS
 from loadtest import profiles
-from loadtest.arguments import Parser, above_0, add_profile, add_trace, number, size, times
+from loadtest.arguments import (
+    BLOCK_TOKENS_HELP,
+    Parser,
+    above_0,
+    add_profile,
+    add_trace,
+    cluster_block_tokens,
+    number,
+    positive,
+    size,
+    timed,
+    times,
+    trace_file,
+)
 from loadtest.request import Request
 from loadtest.simulator.faults import faults
 from loadtest.simulator.record import Record, summary
 from loadtest.simulator.simulation import Simulation
 from loadtest.simulator.spec import REPORT_S, Coupled, Spec
-from loadtest.trace_file import read
-from loadtest.traces import TraceError, requests
+from loadtest.trace_file import read, say
+from loadtest.traces import BLOCK_TOKENS, TraceError, requests
 from loadtest.workload.tiled import tile_s, tiled
 from scheduler.admission import Admission
 from scheduler.conductor import Conductor
@@ -40,13 +53,15 @@ def main(argv: Sequence[str]) -> int:
     asked = parser.parse_args(list(argv))
     started_s = time.perf_counter()
     try:
-        rows, hint = read(asked.trace, seed=asked.seed)
+        trace = timed(read(trace_file(asked), seed=asked.seed), asked.trace)
     except TraceError as error:
         print(f"moonpool simulate: {error}", file=sys.stderr)
         return 1
-    if hint:
-        print(f"moonpool simulate: {hint}", file=sys.stderr)
-    once = requests(rows[: asked.requests], speed=asked.speed, length=asked.length)
+    say("moonpool simulate", trace)
+    asked.block_tokens = asked.block_tokens or cluster_block_tokens(trace)
+    once = requests(
+        trace.rows[: asked.requests], speed=asked.speed, length=asked.length, block_tokens=trace.block_tokens
+    )
     offered, lasts_s = len(once) * asked.repeat, tile_s(once) * asked.repeat
     workload: Iterable[Request] = once
     try:
@@ -104,7 +119,7 @@ def build(asked: Namespace, *, keep_times: bool = False) -> Simulation:
         asked.prefill,
         asked.decode,
         mixed=asked.mixed,
-        block_tokens=asked.block_tokens,
+        block_tokens=asked.block_tokens or BLOCK_TOKENS,
         dram_bytes=asked.dram,
         ssd_bytes=asked.ssd,
         prefill_seats=asked.prefill_seats,
@@ -252,7 +267,7 @@ def _parser() -> Parser:
         help="whether coupled workers cut prompts into chunks [yes]",
     )
     add("--report-interval", type=above_0, default=REPORT_S, metavar="S", help="how often hosts report, seconds [0.1]")
-    add("--block-tokens", type=number, default=512, metavar="N", help="tokens in a block [512, the traces']")
+    add("--block-tokens", type=positive, metavar="N", help=BLOCK_TOKENS_HELP)
     add("--seed", type=number, default=0, metavar="N", help="of all that is drawn: same seed, same result [0]")
     add(
         "--coasting",

@@ -47,6 +47,10 @@ class LocalTokenizer:
         found: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return found
 
+    def count(self, text: str) -> int:
+        """Tokens of a text."""
+        return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
 
 async def vocabulary(tokenizer: Tokenizes) -> list[int]:
     """The ids of all words, each once, ascending."""

@@ -11,15 +11,18 @@ from math import ceil
 from loadtest.plan.goal import Goal
 from loadtest.simulator.machine import Machine
 from loadtest.traces import Row
-from loadtest.traces.mooncake import BLOCK_TOKENS
+from loadtest.traces.trace import BLOCK_TOKENS
 from scheduler.estimate import prefill_s, step_s
 
 
-def begin_at(rows: Sequence[Row], machine: Machine, goal: Goal, *, speed: float) -> tuple[int, int]:
+def begin_at(
+    rows: Sequence[Row], machine: Machine, goal: Goal, *, speed: float, block_tokens: int = BLOCK_TOKENS
+) -> tuple[int, int]:
     """So many prefill and decode workers, about."""
     span_s = max((rows[-1].timestamp - rows[0].timestamp) / 1000 / speed, goal.ttft_s)
     prefills_s = sum(
-        prefill_s(machine.profile, row.input_length, cached) for row, cached in zip(rows, _cached(rows), strict=True)
+        prefill_s(machine.profile, row.input_length, cached)
+        for row, cached in zip(rows, _cached(rows, block_tokens), strict=True)
     )
     answers = sum(row.output_length for row in rows)
     length = sum(row.output_length * (row.input_length + row.output_length / 2) for row in rows) / answers
@@ -33,14 +36,14 @@ def balanced(guess: tuple[int, int], nodes: int) -> tuple[int, int]:
     return prefill, nodes - prefill
 
 
-def impossible(rows: Sequence[Row], machine: Machine, goal: Goal) -> str | None:
+def impossible(rows: Sequence[Row], machine: Machine, goal: Goal, *, block_tokens: int = BLOCK_TOKENS) -> str | None:
     """A sentence, where no number of nodes is enough: even alone on a node, and with all of its prefix cached."""
     if step_s(machine.profile, 1, 0) > goal.tbt_s:
         alone_s = step_s(machine.profile, 1, 0)
         return f"a decode step takes {alone_s:.3g} s on {machine.name} though nobody else is there"
     hopeless = sum(
         prefill_s(machine.profile, row.input_length, cached) > goal.ttft_s
-        for row, cached in zip(rows, _cached(rows), strict=True)
+        for row, cached in zip(rows, _cached(rows, block_tokens), strict=True)
     )
     if 1 - hopeless / len(rows) < goal.goodput:
         return (
@@ -50,13 +53,13 @@ def impossible(rows: Sequence[Row], machine: Machine, goal: Goal) -> str | None:
     return None
 
 
-def _cached(rows: Sequence[Row]) -> list[int]:
+def _cached(rows: Sequence[Row], block_tokens: int) -> list[int]:
     """Tokens of each that had been asked for before; the last token is always computed."""
     seen: set[int] = set()
     found = []
     for row in rows:
         held = next((place for place, name in enumerate(row.hash_ids) if name not in seen), len(row.hash_ids))
-        found.append(min(held * BLOCK_TOKENS, row.input_length - 1))
+        found.append(min(held * block_tokens, row.input_length - 1))
         seen.update(row.hash_ids)
     return found
 

@@ -10,17 +10,29 @@ from rich.console import Console
 from rich.progress import Progress
 
 from loadtest import profiles
-from loadtest.arguments import Parser, above_0, add_profile, add_trace, number, size
+from loadtest.arguments import (
+    BLOCK_TOKENS_HELP,
+    Parser,
+    above_0,
+    add_profile,
+    add_trace,
+    cluster_block_tokens,
+    number,
+    positive,
+    size,
+    timed,
+    trace_file,
+)
 from loadtest.plan import report
 from loadtest.plan.arithmetic import balanced, begin_at, impossible
 from loadtest.plan.goal import Goal, Verdict
 from loadtest.plan.plan import Plan, plan
 from loadtest.plan.trials import Trials
+from loadtest.request import Request
 from loadtest.simulator.machine import Machine
 from loadtest.simulator.record import Record
-from loadtest.trace_file import read
-from loadtest.traces import Row, TraceError, requests
-from loadtest.traces.mooncake import BLOCK_TOKENS
+from loadtest.trace_file import read, say
+from loadtest.traces import TraceError, requests
 
 HALVINGS = 6
 """Without ``--dram`` a store may have the profile's DRAM or its half, and so on down to a sixty-fourth."""
@@ -30,23 +42,24 @@ def main(argv: Sequence[str]) -> int:
     parser = _parser()
     asked = parser.parse_args(list(argv))
     try:
-        rows, hint = read(asked.trace, seed=asked.seed)
+        trace = timed(read(trace_file(asked), seed=asked.seed), asked.trace)
     except TraceError as error:
         return _no(str(error))
-    if hint:
-        print(f"moonpool plan: {hint}", file=sys.stderr)
-    rows, machine = rows[: asked.requests], profiles.load(asked.profile)
+    say("moonpool plan", trace)
+    asked.block_tokens = asked.block_tokens or cluster_block_tokens(trace)
+    rows, machine = trace.rows[: asked.requests], profiles.load(asked.profile)
     if not rows:
         parser.error("a plan needs a request")
     if asked.max_nodes < 2:
         parser.error("a cluster has two nodes or more: --max-nodes")
     goal = Goal(asked.ttft_slo, asked.tbt_slo, asked.goodput)
-    hopeless = impossible(rows, machine, goal)
+    hopeless = impossible(rows, machine, goal, block_tokens=trace.block_tokens)
     if hopeless is not None:
         return _no(f"no cluster keeps {goal}: {hopeless}")
-    with _trials(asked, rows, machine, goal) as trials:
+    workload = requests(rows, speed=asked.speed, block_tokens=trace.block_tokens)
+    with _trials(asked, workload, machine, goal) as trials:
         drams = _drams(asked.dram, machine)
-        guess = begin_at(rows, machine, goal, speed=asked.speed)
+        guess = begin_at(rows, machine, goal, speed=asked.speed, block_tokens=trace.block_tokens)
         try:
             found = plan(trials, nodes=asked.max_nodes, guess=guess, drams=drams)
             if found.smallest is None:
@@ -77,9 +90,8 @@ def _drams(asked: Sequence[int] | None, machine: Machine) -> list[int]:
 
 
 @contextmanager
-def _trials(asked: Namespace, rows: Sequence[Row], machine: Machine, goal: Goal) -> Iterator[Trials]:
+def _trials(asked: Namespace, workload: Sequence[Request], machine: Machine, goal: Goal) -> Iterator[Trials]:
     """On stderr: a bar of requests on a terminal, a line for each cluster that was tried anywhere."""
-    workload = requests(rows, speed=asked.speed)
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("requests", total=len(workload))
@@ -136,7 +148,7 @@ def _parser() -> Parser:
         help="of each host's store; can be repeated, and the least that is enough is found [the profile's, and "
         f"what halving it up to {HALVINGS} times gives]",
     )
-    add("--block-tokens", type=number, default=BLOCK_TOKENS, metavar="N", help="tokens in a block [512, the traces']")
+    add("--block-tokens", type=positive, metavar="N", help=BLOCK_TOKENS_HELP)
     add("--seed", type=number, default=0, metavar="N", help="of all that is drawn: same seed, same result [0]")
     add("--json", action="store_true", help="print JSON instead of a table")
     return parser

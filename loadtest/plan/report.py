@@ -71,7 +71,13 @@ def missed(found: Verdict) -> str:
 def simulate(asked: Namespace, found: Verdict) -> str:
     """The command that shows one cluster of the table."""
     words = ["moonpool", "simulate"]
-    for flag, value in (("--trace", asked.trace), ("--requests", asked.requests)):
+    told = {
+        "--trace": asked.trace,
+        "--trace-time-unit": asked.trace_time_unit,
+        "--trace-block-tokens": asked.trace_block_tokens,
+        "--requests": asked.requests,
+    }
+    for flag, value in told.items():
         words += [] if value is None else [flag, str(value)]
     words += ["--profile", asked.profile, "--prefill", str(found.prefill), "--decode", str(found.decode)]
     words += ["--dram", str(found.dram_bytes), "--block-tokens", str(asked.block_tokens)]

@@ -12,7 +12,7 @@ from loadtest.request import text
 from loadtest.simulator.record import Record
 from loadtest.simulator.simulation import Simulation
 from loadtest.traces import Row, requests
-from loadtest.traces.mooncake import BLOCK_TOKENS
+from loadtest.traces.trace import BLOCK_TOKENS
 
 CLASSES = (10, 100, 1000)
 """The hottest ten, hundred and thousand blocks."""

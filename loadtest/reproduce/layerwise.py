@@ -14,7 +14,7 @@ from loadtest.simulator.links import Links
 from loadtest.simulator.machine import Machine
 from loadtest.simulator.spec import Spec
 from loadtest.traces import Row
-from loadtest.traces.mooncake import BLOCK_TOKENS
+from loadtest.traces.trace import BLOCK_TOKENS
 from scheduler.estimate import prefill_s
 
 PAPER = {8_192: (0.11, 0.10), 128_000: (0.87, 0.10)}

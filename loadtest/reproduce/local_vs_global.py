@@ -9,7 +9,7 @@ from loadtest.reproduce.replicas import NODES, replicated
 from loadtest.reproduce.table import Cell, Chart, Panel, Series, Table
 from loadtest.simulator.hits import hit_rate
 from loadtest.traces import Row
-from loadtest.traces.mooncake import BLOCK_TOKENS
+from loadtest.traces.trace import BLOCK_TOKENS
 
 PAPER = 2.22
 """FAST'25 Figure 10: how many times as much global caches find, conversation trace, 10 nodes of 3 million tokens."""

@@ -8,7 +8,7 @@ from loadtest.reproduce.table import Cell, Chart, Panel, Series, Table
 from loadtest.simulator.record import Record
 from loadtest.simulator.spec import Spec
 from loadtest.traces import Row
-from loadtest.traces.mooncake import BLOCK_TOKENS
+from loadtest.traces.trace import BLOCK_TOKENS
 from scheduler.estimate import prefill_s
 
 PAPER = {95: (92, 86)}

@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from loadtest.arguments import Parser, add_trace, number
+from loadtest.arguments import Parser, add_trace, number, timed, trace_file
 from loadtest.reproduce.bandwidth import bandwidth
 from loadtest.reproduce.bench import Bench, Maker, Run, Table
 from loadtest.reproduce.capacity import capacity
@@ -31,8 +31,8 @@ from loadtest.reproduce.refusals import refusals
 from loadtest.reproduce.replicas import replicas
 from loadtest.reproduce.run import Made
 from loadtest.revision import revision
-from loadtest.trace_file import find, read
-from loadtest.traces import Row, TraceError
+from loadtest.trace_file import find, read, say
+from loadtest.traces import BLOCK_TOKENS, Row, Trace, TraceError
 
 EXPERIMENTS: dict[str, Callable[[Bench], Table]] = {
     "hit-rates": hit_rates,
@@ -51,15 +51,14 @@ EXPERIMENTS: dict[str, Callable[[Bench], Table]] = {
 def main(argv: Sequence[str]) -> int:
     asked = _parser().parse_args(list(argv))
     try:
-        rows, hint = read(asked.trace, seed=asked.seed)
+        trace = _of_published_blocks(timed(read(trace_file(asked), seed=asked.seed), asked.trace))
     except TraceError as error:
         return _wrong(str(error))
-    if hint:
-        print(f"moonpool reproduce: {hint}", file=sys.stderr)
+    say("moonpool reproduce", trace)
     try:
-        tables = _tables(asked, rows[: asked.requests])
+        tables = _tables(asked, trace.rows[: asked.requests])
         if asked.write is not None:
-            write(asked.write, tables, _origin(asked, rows[: asked.requests]))
+            write(asked.write, tables, _origin(asked, trace.rows[: asked.requests]))
     except BrokenPipeError:
         raise  # nobody reads on, as the caller knows
     except OSError as error:
@@ -67,6 +66,15 @@ def main(argv: Sequence[str]) -> int:
     if asked.json:
         print(json.dumps([asdict(table) for table in tables]))
     return 0
+
+
+def _of_published_blocks(trace: Trace) -> Trace:
+    """The experiments count in the papers' blocks. Raises TraceError for others."""
+    if trace.block_tokens != BLOCK_TOKENS:
+        raise TraceError(
+            f"the experiments are about blocks of {BLOCK_TOKENS} tokens, and this trace's have {trace.block_tokens}"
+        )
+    return trace
 
 
 def _tables(asked: Namespace, rows: list[Row]) -> list[Table]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from kvstore.eviction import EvictionPolicy
-from loadtest.traces.mooncake import BLOCK_TOKENS, Row
+from loadtest.traces.trace import BLOCK_TOKENS, Row
 
 
 @dataclass(frozen=True, slots=True)

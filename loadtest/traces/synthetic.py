@@ -10,7 +10,7 @@ from itertools import count
 from math import log
 from typing import TYPE_CHECKING
 
-from loadtest.traces.mooncake import BLOCK_TOKENS, Row
+from loadtest.traces.trace import BLOCK_TOKENS, Row
 
 if TYPE_CHECKING:
     from random import Random

@@ -3,7 +3,8 @@
     .      it gets on           !      it gets on, and is ready to serve           0 and a text      why it ends
 
 A child beats from its event loop, and only while what else must get on gets on (``Pulse.vital``); so one that is
-stopped, or whose loop or model is stuck, falls silent. A child that has never beaten is still starting.
+stopped, or whose loop or model is stuck, falls silent. A child that has never beaten is still starting, which
+takes longer, but not for ever.
 The supervisor looks for beats now and then, and a look that comes late counts no more than two: what held up the
 supervisor (a machine that slept, a container that was paused) may have held up everybody.
 """
@@ -103,14 +104,14 @@ class Silence:
     lasted_s: float = 0.0
 
     def looked(self, *, after_s: float, beaten: bool) -> None:
-        """after_s: since the look before; beaten: in between, or the child has never beaten yet."""
+        """after_s: since the look before; beaten: in between."""
         self.lasted_s = 0.0 if beaten else self.lasted_s + min(after_s, 2 * self.every_s)
 
 
 class Heartbeat:
     """The supervisor's end, for one life of a child; ``close`` it when that life is over.
 
-    ready: it serves, or did. last_words: why it ended, where it said so; whole once this is closed.
+    ready: set once it serves. last_words: why it ended, where it said so; whole once this is closed.
     """
 
     def __init__(self) -> None:
@@ -119,7 +120,7 @@ class Heartbeat:
         self._starting = True
         self._beaten = False
         self._heard = b""
-        self.ready = False
+        self.ready = asyncio.Event()
         self._loop.add_reader(self._reader, self._read)
 
     def started(self) -> None:
@@ -127,15 +128,19 @@ class Heartbeat:
         os.close(self.writer)
         self.writer = -1
 
-    async def silent(self, longest_s: float) -> None:
-        """Returns when a child that has beaten has not done so for that long, as ``Silence`` counts it."""
+    async def silent(self, longest_s: float, *, starting_s: float) -> float:
+        """Returns when it has not beaten for that long, as ``Silence`` counts it; for how long.
+
+        starting_s: the same for a child that has never beaten yet.
+        """
         silence = Silence(longest_s / LOOKS)
         looked_at = self._loop.time()
-        while silence.lasted_s < longest_s:
+        while silence.lasted_s < (starting_s if self._starting else longest_s):
             await asyncio.sleep(silence.every_s)
             now = self._loop.time()
-            silence.looked(after_s=now - looked_at, beaten=self._beaten or self._starting)
+            silence.looked(after_s=now - looked_at, beaten=self._beaten)
             looked_at, self._beaten = now, False
+        return silence.lasted_s
 
     @property
     def last_words(self) -> str:
@@ -160,5 +165,6 @@ class Heartbeat:
 
     def _hear(self, said: bytes) -> None:
         beats, _, why = said.partition(WORDS) if not self._heard else (b"", b"", said)
-        self.ready = self.ready or READY in beats
+        if READY in beats:
+            self.ready.set()
         self._heard += why

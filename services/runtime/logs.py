@@ -32,12 +32,11 @@ class LineFormatter(logging.Formatter):
 
     def __init__(self, process: str) -> None:
         super().__init__()
-        self._process = process
+        self.process = process
 
     def format(self, record: logging.LogRecord) -> str:
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         message = record.getMessage().replace("\n", "\\n")
-        line = f"{stamp}.{int(record.msecs):03d}Z {record.levelname} {self._process} {message}"
+        line = f"{_stamp(record.created)} {record.levelname} {self.process} {message}"
         values: dict[str, object] = getattr(record, "fields", {})
         for key, value in values.items():
             if value is not None:
@@ -45,6 +44,19 @@ class LineFormatter(logging.Formatter):
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return line
+
+
+def dropped_line(lines: int, why: str) -> str:
+    """The line that stands where others are missing, in the same format; of the last process that was named."""
+    formatters = (handler.formatter for handler in logging.getLogger().handlers)
+    process = next((each.process for each in formatters if isinstance(each, LineFormatter)), "moonpool")
+    return f"{_stamp(time.time())} WARNING {process} lines of output were dropped lines={lines} reason={_shown(why)}\n"
+
+
+def _stamp(seconds: float) -> str:
+    """To the millisecond, in UTC."""
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return f"{whole}.{int(seconds % 1 * 1000):03d}Z"
 
 
 def _shown(value: object) -> str:

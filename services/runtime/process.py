@@ -1,9 +1,9 @@
 """The life of a process: it is named in its log, drains when told, and never outlives its supervisor.
 
-Its event loop beats for its supervisor (``heartbeat``). The first SIGTERM or SIGINT sets the ``stopping``
-event that ``serve`` waits for; the next ends the process at once (a supervisor kills its children first,
-and clears up). Exit status: 0 after a clean end, 1 when ``serve`` fails, 2 for bad flags, 78 (EX_CONFIG)
-when it is refused as configured.
+Its event loop beats for its supervisor (``heartbeat``). The first SIGTERM, SIGINT or SIGHUP (of a terminal that
+closes; not where it was ignored from the beginning, as nohup has it) sets the ``stopping`` event that ``serve`` waits
+for; the next ends the process at once (a supervisor kills its children first, and clears up). Exit status: 0 after a
+clean end, 1 when ``serve`` fails, 2 for bad flags, 78 (EX_CONFIG) when it is refused as configured.
 """
 
 import asyncio
@@ -16,12 +16,16 @@ from collections.abc import Awaitable, Callable, Iterator
 from services.runtime.descriptors import raise_soft_limit
 from services.runtime.heartbeat import Pulse
 from services.runtime.logs import configure_logging
+from services.runtime.output import end_output
 
 SUPERVISOR_PID = "MOONPOOL_SUPERVISOR_PID"
 """The variable by which a supervisor tells its children whose death is theirs."""
 
 REFUSED = 78
 _PR_SET_PDEATHSIG = 1
+
+AT_ONCE_S = 0.2
+"""For the last lines of a process that is to end at once."""
 
 Serve = Callable[[asyncio.Event], Awaitable[None]]
 
@@ -102,10 +106,12 @@ async def _run(serve: Serve, hurry: Callable[[], None] | None, pulse: Pulse) -> 
         elif ways_out:
             ways_out.pop()()
         else:
+            end_output(AT_ONCE_S)
             os._exit(128 + received)
 
-    for each in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(each, stop, each)
+    for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if each is not signal.SIGHUP or signal.getsignal(each) is not signal.SIG_IGN:
+            loop.add_signal_handler(each, stop, each)
     beating = asyncio.create_task(pulse.run(), name="heartbeat")
     try:
         await serve(stopping)

@@ -68,7 +68,7 @@ def _message(document: Any) -> str:  # Any: whatever JSON a stranger may answer 
 
 
 def _watch(url: str, *, as_json: bool, again: Callable[[], None]) -> None:
-    """Until Ctrl-C: a table that renews itself, or one JSON document per line.
+    """Until Ctrl-C, or what reads it leaves: a table that renews itself, or one JSON document per line.
 
     Whoever is there at first is waited for when it goes away, as a gateway that restarts comes back.
     """
@@ -78,7 +78,12 @@ def _watch(url: str, *, as_json: bool, again: Callable[[], None]) -> None:
             print(json.dumps({"error": document} if isinstance(document, str) else document), flush=True)
             again()
             document = _ask_again(url)
-    with Live(auto_refresh=False, screen=sys.stdout.isatty()) as live:
+    if not sys.stdout.isatty():  # a file or a pipe: one after the other, each when it is there
+        while True:
+            Console().print(document if isinstance(document, str) else tables(document))
+            again()
+            document = _ask_again(url)
+    with Live(auto_refresh=False, screen=True) as live:
         while True:
             live.update(Text(document) if isinstance(document, str) else tables(document), refresh=True)
             again()

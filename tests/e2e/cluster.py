@@ -57,7 +57,9 @@ class Cluster:
         data_dir: Path | None = None,
         settings: Mapping[str, str] | None = None,
         port: int | None = None,
+        output: int | None = None,
     ) -> None:
+        """output: a descriptor for what it writes; else ``log`` has it."""
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.arena_dir = directory / "arena"
@@ -72,7 +74,11 @@ class Cluster:
         environment |= {"TMPDIR": str(self.temp_dir), **(settings or {})}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+                command,
+                stdout=log if output is None else output,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
             )
         self.http = httpx.Client(base_url=self.url, timeout=60.0)
 

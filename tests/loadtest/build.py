@@ -29,7 +29,7 @@ def published(name: str = "conversation_trace.jsonl") -> list[Row]:
     if not path.exists():
         pytest.skip(f"no {name}: set MOONPOOL_TRACES to a folder that has it")
     with path.open(encoding="utf-8") as lines:
-        return parse(lines, source=name)
+        return parse(lines, source=name).rows
 
 
 def machine(**changes: object) -> Machine:

@@ -7,17 +7,19 @@ from math import inf
 import pytest
 
 from loadtest.offered import WARM_UP, block_warning, leaving, offered, warm_ups
-from loadtest.request import Request
+from loadtest.request import Request, Span
 from loadtest.settings import WORKLOADS, Endpoint, Offer, RunSettings, Simulated
-from loadtest.traces import Row
+from loadtest.traces import Conversation, Row, Trace
 from loadtest.workload.ramps import Ramp, Strategy
 
-ROWS = [
-    Row(1000, 1024, 10, (0, 1)),
-    Row(2000, 600, 20, (0, 2)),
-    Row(9000, 3000, 30, (0, 1, 3, 4, 5, 6)),
-    Row(11_000, 100, 40, (7,)),
-]
+ROWS = Trace(
+    [
+        Row(1000, 1024, 10, (0, 1)),
+        Row(2000, 600, 20, (0, 2)),
+        Row(9000, 3000, 30, (0, 1, 3, 4, 5, 6)),
+        Row(11_000, 100, 40, (7,)),
+    ]
+)
 TRACE = Offer("trace")
 
 
@@ -157,12 +159,15 @@ def test_warm_ups_are_as_long_and_of_other_tokens() -> None:
 def test_scaled_blocks_that_fill_no_whole_blocks_are_warned_of(
     scale: float, block_tokens: int | None, warned: bool
 ) -> None:
-    assert bool(block_warning(replace(TRACE, length_scale=scale), block_tokens)) == warned
-    assert block_warning(Offer(length_scale=scale), block_tokens) == ""
+    offer = replace(TRACE, length_scale=scale)
+    assert bool(block_warning(offer, offered(offer, ROWS), block_tokens)) == warned
+    random = Offer(length_scale=scale, requests=1)
+    assert block_warning(random, offered(random), block_tokens) == ""
 
 
 def test_the_warning_says_what_does_not_fit() -> None:
-    found = block_warning(replace(TRACE, length_scale=0.1), 64)
+    offer = replace(TRACE, length_scale=0.1)
+    found = block_warning(offer, offered(offer, ROWS), 64)
     assert "makes the trace's blocks 51 tokens, no multiple of the server's 64" in found
 
 
@@ -182,3 +187,23 @@ def test_settings_describe_themselves_without_secrets() -> None:
     assert "hidden" not in json.dumps(described)
     assert (described["target"], described["rate_per_s"]) == ("server", "inf")
     assert RunSettings(Offer(rate_per_s=inf), Simulated(("--prefill", "2"))).described()["target"] == "simulator"
+
+
+def test_conversations_begin_when_told_and_each_turn_holds_what_was_said() -> None:
+    question, answer, more, last = Span(0, 8), Span(1, 4), Span(2, 6), Span(3, 2)
+    whole = Conversation((((question,), answer), ((more,), last)))
+    found = offered(Offer("trace", rate_per_s=1.0, think_s=0.0), Trace([], conversations=(whole, whole)))
+
+    first, second, third, fourth = found.requests
+    assert (first.prompt, first.output, first.after) == ((question,), answer, None)
+    assert (second.prompt, second.output, second.after) == ((question, answer, more), last, 0)
+    assert (third.after, fourth.after) == (None, 2)
+    assert third.at_s > first.at_s
+
+
+def test_rows_have_times_of_their_own_and_conversations_have_none() -> None:
+    with pytest.raises(ValueError, match="times of its own, so --request-rate says nothing"):
+        offered(replace(TRACE, rate_per_s=2.0), ROWS)
+    conversations = Trace([], conversations=(Conversation((((Span(0, 1),), Span(1, 1)),)),))
+    with pytest.raises(ValueError, match="no times, so --speed says nothing"):
+        offered(replace(TRACE, speed=2.0), conversations)

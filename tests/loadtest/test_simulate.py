@@ -154,6 +154,6 @@ def test_a_copy_of_the_published_trace_is_found(monkeypatch: pytest.MonkeyPatch,
     copy.write_text('{"timestamp": 5, "input_length": 7, "output_length": 3, "hash_ids": [0]}\n')
     monkeypatch.setattr(trace_file, "PUBLISHED", copy)
 
-    rows, hint = trace_file.read(None, seed=0)
+    found = trace_file.read(trace_file.TraceFile(), seed=0)
 
-    assert (len(requests(rows)), hint) == (1, "")
+    assert (len(requests(found.rows)), found.notes) == (1, ())

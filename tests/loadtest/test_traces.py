@@ -16,7 +16,7 @@ def line(**changes: object) -> str:
 
 
 def test_timestamps_are_milliseconds_and_blocks_have_512_tokens() -> None:
-    first, second = requests(parse([line(timestamp=1000), line(timestamp=4000)]))
+    first, second = requests(parse([line(timestamp=1000), line(timestamp=4000)]).rows)
 
     assert (first.at_s, second.at_s) == (0.0, 3.0)
     assert first.prompt == (Span(0, 512), Span(1, 512), Span(2, 1100 - 1024))
@@ -24,19 +24,19 @@ def test_timestamps_are_milliseconds_and_blocks_have_512_tokens() -> None:
 
 
 def test_a_prompt_of_whole_blocks_has_no_partial_one() -> None:
-    (request,) = requests(parse([line(input_length=1024, hash_ids=[4, 5])]))
+    (request,) = requests(parse([line(input_length=1024, hash_ids=[4, 5])]).rows)
 
     assert request.prompt == (Span(4, 512), Span(5, 512))
 
 
 def test_speed_shortens_the_time_between_requests() -> None:
-    rows = parse([line(timestamp=0), line(timestamp=3000)])
+    rows = parse([line(timestamp=0), line(timestamp=3000)]).rows
 
     assert [request.at_s for request in requests(rows, speed=1.5)] == [0.0, 2.0]
 
 
 def test_length_scales_blocks_so_that_shared_prefixes_stay_shared() -> None:
-    rows = parse([line(), line(input_length=1200, hash_ids=[0, 1, 3])])
+    rows = parse([line(), line(input_length=1200, hash_ids=[0, 1, 3])]).rows
 
     short, other = requests(rows, length=0.25)
 
@@ -47,11 +47,11 @@ def test_length_scales_blocks_so_that_shared_prefixes_stay_shared() -> None:
 
 
 def test_lines_out_of_order_are_put_in_order() -> None:
-    assert [row.timestamp for row in parse([line(timestamp=9), line(timestamp=3)])] == [3.0, 9.0]
+    assert [row.timestamp for row in parse([line(timestamp=9), line(timestamp=3)]).rows] == [3.0, 9.0]
 
 
 def test_empty_lines_are_no_requests() -> None:
-    assert len(parse([line(), "", "  \n"])) == 1
+    assert len(parse([line(), "", "  \n"]).rows) == 1
 
 
 @pytest.mark.parametrize(
@@ -60,15 +60,17 @@ def test_empty_lines_are_no_requests() -> None:
         ("{", "mine line 2 is not JSON"),
         ("[1]", "mine line 2 is not a JSON object, but list"),
         (line(timestamp=...), "mine line 2: timestamp is missing"),
-        (line(timestamp="1"), "mine line 2: timestamp is '1', not milliseconds"),
+        (line(timestamp="1"), "mine line 2: timestamp is '1', not a time from 0 on, nor a date"),
         (line(timestamp=-1), "mine line 2: timestamp is -1"),
         (line(timestamp=True), "mine line 2: timestamp is True"),
         ('{"timestamp": NaN}', "mine line 2: timestamp is nan"),
-        (line(input_length=0), "mine line 2: input_length is 0, not a number of tokens above 0"),
-        (line(input_length=1100.0), "mine line 2: input_length is 1100.0"),
+        (line(input_length=-1), "mine line 2: input_length is -1, not a number of tokens"),
+        (line(input_length=1100.5), "mine line 2: input_length is 1100.5"),
+        (line(input_length=..., text_input="hello"), "mine line 2: input_length is missing; text_input is not read"),
         (line(output_length=...), "mine line 2: output_length is missing"),
         (line(hash_ids=[0, 1]), "mine line 2: hash_ids has 2 entries, but 1100 tokens are 3 blocks of 512"),
-        (line(hash_ids=[0, 1, -2]), "mine line 2: hash_ids is not a list of numbers from 0"),
+        (line(hash_ids=[0, 1, 2.5]), "mine line 2: hash_ids is not a list of numbers"),
+        (line(hash_ids=...), "mine line 2: hash_ids is missing, and other lines have it"),
         (line(hash_ids="012"), "mine line 2: hash_ids is not a list"),
     ],
 )
@@ -87,7 +89,7 @@ def test_a_file_without_requests_is_an_error() -> None:
 @pytest.mark.parametrize(("speed", "length"), [(0.0, 1.0), (1.0, -1.0)])
 def test_factors_are_above_0(speed: float, length: float) -> None:
     with pytest.raises(ValueError, match="above 0"):
-        requests(parse([line()]), speed=speed, length=length)
+        requests(parse([line()]).rows, speed=speed, length=length)
 
 
 def test_equal_spans_are_equal_tokens() -> None:

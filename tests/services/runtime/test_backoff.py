@@ -2,6 +2,8 @@
 
 import signal
 
+import pytest
+
 from services.runtime.backoff import LONG_LIFE_S, STILLBORN, Backoff, GiveUp, Restart
 
 KILLED = -signal.SIGKILL
@@ -32,7 +34,7 @@ def test_a_refusal_is_believed_the_third_time_in_a_row() -> None:
 
 def test_refusals_with_another_death_between_are_not_in_a_row() -> None:
     backoff = Backoff()
-    ends = [backoff.ended(status, lived_s=1.0, ready=status == 1) for status in (78, 78, 1, 78, 78)]
+    ends = [backoff.ended(status, lived_s=1.0) for status in (78, 78, 1, 78)]
     assert all(isinstance(each, Restart) for each in ends)
 
 
@@ -44,6 +46,22 @@ def test_who_was_ready_once_is_never_given_up_for_crashing() -> None:
     backoff = Backoff()
     assert backoff.ended(1, lived_s=0.1, ready=True) == Restart(0.0)
     assert all(isinstance(backoff.ended(1, lived_s=0.1), Restart) for _ in range(100))
+
+
+@pytest.mark.parametrize("status", [0, 1, 2, 78, 137, KILLED, -signal.SIGSEGV, None])
+def test_who_was_ready_once_is_started_for_ever_whatever_it_ends_with(status: int | None) -> None:
+    backoff = Backoff()
+    backoff.ended(0, lived_s=1.0, ready=True)
+    ends = [backoff.ended(status, lived_s=1.0) for _ in range(100)]
+    assert ends[-1] == Restart(10.0)
+    assert all(isinstance(each, Restart) for each in ends)
+
+
+def test_who_could_never_be_started_is_given_up() -> None:
+    backoff = Backoff()
+    ends = [backoff.ended(None, lived_s=0.0, last_words="no memory") for _ in range(STILLBORN)]
+    assert ends[-1] == GiveUp("was never ready: it has ended 5 times, the last time with not even a start: no memory")
+    assert all(isinstance(each, Restart) for each in ends[:-1])
 
 
 def test_who_was_never_ready_is_given_up_with_its_last_words() -> None:

@@ -34,7 +34,7 @@ def test_who_was_held_up_together_with_the_supervisor_is_not_silent_but_who_stay
         assert isinstance(loop, virtual.VirtualLoop)
         with closing(Heartbeat()) as heartbeat:
             os.write(heartbeat.writer, b".")
-            watching = asyncio.create_task(heartbeat.silent(10.0))
+            watching = asyncio.create_task(heartbeat.silent(10.0, starting_s=10.0))
             await asyncio.sleep(1.5)
             loop.leap(3600.0)
             went_on = loop.time()
@@ -44,12 +44,11 @@ def test_who_was_held_up_together_with_the_supervisor_is_not_silent_but_who_stay
     assert virtual.run(held_up()) == pytest.approx(8.0, abs=1.0)
 
 
-def test_a_child_that_has_not_beaten_yet_is_not_silent() -> None:
-    async def starting() -> bool:
+@pytest.mark.parametrize(("said", "silent_s"), [(b"", 120.0), (b".", 10.0)], ids=["starts", "has begun"])
+def test_a_child_that_has_not_beaten_yet_may_be_silent_for_longer(said: bytes, silent_s: float) -> None:
+    async def starting() -> float:
         with closing(Heartbeat()) as heartbeat:
-            watching = asyncio.create_task(heartbeat.silent(10.0))
-            await asyncio.sleep(1000.0)
-            watching.cancel()
-            return watching.done()
+            os.write(heartbeat.writer, said)
+            return await heartbeat.silent(10.0, starting_s=120.0)
 
-    assert not virtual.run(starting())
+    assert virtual.run(starting()) == pytest.approx(silent_s, abs=2.0)

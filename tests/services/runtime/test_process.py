@@ -68,6 +68,28 @@ def test_a_process_drains_on_sigterm_and_ends_with_0() -> None:
     assert "INFO child-0 stopping on SIGTERM" in err
 
 
+def test_a_terminal_that_closes_ends_it_as_sigterm_does() -> None:
+    with child(DRAINING) as process:
+        process.send_signal(signal.SIGHUP)
+        out, err = process.communicate(timeout=ENDING_S)
+    assert (out, process.returncode) == ("draining\n", 0)
+    assert "INFO child-0 stopping on SIGHUP" in err
+
+
+def test_a_hangup_that_was_ignored_from_the_beginning_stays_ignored() -> None:
+    """As nohup starts a process."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with child(DRAINING) as process:
+            process.send_signal(signal.SIGHUP)
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=ENDING_S)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert process.returncode == 0
+    assert "SIGHUP" not in err
+
+
 def test_a_second_signal_ends_it_at_once() -> None:
     with child(STUBBORN) as process:
         process.send_signal(signal.SIGINT)
@@ -195,7 +217,7 @@ async def test_a_command_that_does_not_get_far_tells_it_too(tmp_path: Path) -> N
         assert await process.wait() == 1
     assert heart.last_words.startswith("ModuleNotFoundError: ")
     assert "services.conductor" in heart.last_words
-    assert not heart.ready
+    assert not heart.ready.is_set()
 
 
 async def test_a_process_whose_work_hangs_does_not_beat(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 """The supervisor with real children: tiny programs that tell over a socket what happens to them."""
 
 import asyncio
+import errno
+import logging
 import os
 import signal
 import sys
@@ -8,13 +10,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from services.runtime.backoff import PAUSES_S, STILLBORN
-from services.runtime.process import Refusal
-from services.runtime.supervisor import Supervisor
+from services.runtime.child_process import ChildProcess
+from services.runtime.supervisor import START_S, Supervisor
 from services.runtime.up_plan import DRAIN_S, Child, Stage
 
 PROGRAM = """
@@ -37,6 +40,28 @@ signal.signal(signal.SIGTERM, ended)
 beat = int(os.environ["MOONPOOL_HEARTBEAT_FD"])
 if behaviour == "ready":
     os.write(beat, b"!")
+if behaviour == "ready once":
+    import pathlib
+    mark = pathlib.Path(place + "." + name)
+    if mark.exists():
+        tell("refused")
+        os.write(beat, b"\\0no room")
+        sys.exit(78)
+    mark.touch()
+    os.write(beat, b"!")
+if behaviour == "ends well":
+    os.write(beat, b"!")
+    tell("started")
+    sys.exit(0)
+if behaviour == "floods":
+    os.write(beat, b"!")
+    tell("started")
+    while True:
+        try:
+            os.write(2, b"a line\\n" * 1000)
+        except BlockingIOError:
+            tell("full")
+            break
 tell("started")
 if behaviour == "hangs":
     os.write(beat, b".")
@@ -87,7 +112,9 @@ async def stand(
     *children: tuple[str, Stage, str],
     drain_s: Mapping[Stage, float] = DRAIN_S,
     hang_s: float = 0.0,
+    start_s: float = START_S,
     pauses_s: Sequence[float] = PAUSES_S,
+    python: Path = Path(sys.executable),
 ) -> AsyncIterator[Stand]:
     """children: name, stage, behaviour. On leaving the supervisor is told to stop, and no child lives."""
     before = psutil.Process().children()
@@ -97,9 +124,10 @@ async def stand(
     stopping = asyncio.Event()
     supervisor = Supervisor(
         [Child(name, behaviour, stage, (name, place)) for name, stage, behaviour in children],
-        program=(sys.executable, str(program)),
+        program=(str(python), str(program)),
         drain_s=drain_s,
         hang_s=hang_s,
+        start_s=start_s,
         pauses_s=pauses_s,
     )
     told: asyncio.Queue[tuple[str, str, int, int]] = asyncio.Queue()
@@ -206,6 +234,96 @@ async def test_a_child_that_was_ready_once_is_started_again_however_often_it_die
         assert made.supervisor.given_up is None
 
 
+async def test_the_deployment_goes_on_without_a_child_that_is_refused_after_it_was_ready(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    children = (("conductor-0", Stage.CONDUCTOR, "ready"), ("store-0", Stage.STORE, "ready once"))
+    async with stand(tmp_path, *children, pauses_s=(0.0,)) as made:
+        pids = dict([await made.next("started"), await made.next("started")])
+        await made.awaits()
+        os.kill(pids["store-0"], signal.SIGKILL)
+        for _ in range(2 * STILLBORN):
+            await made.next("refused")
+        assert made.supervisor.given_up is None
+        assert made.supervisor.awaited == ["store-0"]
+        assert psutil.pid_exists(pids["conductor-0"])
+        missed = "store-0 does not come back: the deployment goes on without it and keeps starting it"
+        assert caplog.messages.count(missed) == 1
+
+        await asyncio.to_thread((tmp_path / "s.store-0").unlink)
+        await made.awaits()
+        assert caplog.messages.count("store-0 is back") == 1
+
+
+async def test_a_child_that_ends_unasked_with_0_is_started_again(tmp_path: Path) -> None:
+    async with stand(tmp_path, ("decode-0", Stage.WORKER, "ends well"), pauses_s=(0.0,)) as made:
+        for _ in range(STILLBORN + 1):
+            await made.next("started")
+        assert made.supervisor.given_up is None
+
+
+async def test_a_child_that_never_begins_to_beat_is_killed_once_that_is_too_long(tmp_path: Path) -> None:
+    async with stand(tmp_path, ("decode-0", Stage.WORKER, "starts"), hang_s=0.05, start_s=0.1) as made:
+        _, first = await made.next("started")
+        _, second = await made.next("started")
+        assert second != first
+
+
+async def test_an_interpreter_that_is_away_for_a_while_is_waited_for(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.symlink_to(sys.executable)
+    async with stand(tmp_path, ("decode-0", Stage.WORKER, "ready"), pauses_s=(0.0,), python=python) as made:
+        _, first = await made.next("started")
+        await made.awaits()
+        python.unlink()
+        os.kill(first, signal.SIGKILL)
+        await made.awaits("decode-0")
+        python.symlink_to(sys.executable)
+        _, second = await made.next("started")
+        assert second != first
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE])
+async def test_a_fork_that_fails_for_a_while_ends_nothing(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = iter(range(2 * STILLBORN))
+    start = ChildProcess.start
+    failed = asyncio.Event()
+
+    def short_of_something(*args: Any, **keywords: Any) -> ChildProcess:
+        if next(failures, None) is not None:
+            failed.set()
+            raise OSError(number, os.strerror(number))
+        return start(*args, **keywords)
+
+    async with stand(tmp_path, ("decode-0", Stage.WORKER, "ready"), pauses_s=(0.0,)) as made:
+        _, first = await made.next("started")
+        await made.awaits()
+        monkeypatch.setattr(ChildProcess, "start", short_of_something)
+        os.kill(first, signal.SIGKILL)
+        await asyncio.wait_for(failed.wait(), WAIT_S)
+        _, second = await made.next("started")
+        assert second != first
+        assert made.supervisor.given_up is None
+
+
+async def test_a_child_is_not_stalled_by_a_supervisor_that_does_not_read(tmp_path: Path) -> None:
+    """The child tells when it has found its pipe full; until then nothing of ours has read it."""
+    async with stand(tmp_path, ("decode-0", Stage.WORKER, "floods")) as made:
+        await made.next("started")
+        await made.next("full")
+
+
+async def test_what_a_child_wrote_is_passed_on_line_by_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with stand(tmp_path, ("decode-0", Stage.WORKER, "floods")) as made:
+        await made.next("full")
+    lines = capsys.readouterr().err.splitlines()
+    assert set(lines[:-1]) == {"a line"}
+    assert len(lines) > 1000
+
+
 async def test_who_is_not_ready_is_awaited(tmp_path: Path) -> None:
     children = (("store-0", Stage.STORE, "ready"), ("decode-0", Stage.WORKER, "beats"))
     async with stand(tmp_path, *children) as made:
@@ -215,14 +333,12 @@ async def test_who_is_not_ready_is_awaited(tmp_path: Path) -> None:
         await made.awaits("decode-0")
 
 
-async def test_children_that_cannot_be_started_end_the_deployment_with_a_sentence(tmp_path: Path) -> None:
+async def test_children_that_can_never_be_started_end_the_deployment_with_a_sentence(tmp_path: Path) -> None:
     child = Child("store-0", "store", Stage.STORE, ())
-    supervisor = Supervisor([child], program=(str(tmp_path / "no-such-python"),))
-    with pytest.raises(ExceptionGroup) as raised:
-        await supervisor.run(asyncio.Event())
-    refusals, _ = raised.value.split(Refusal)
-    assert refusals is not None
-    assert "store-0 can't be started with" in str(refusals.exceptions[0])
+    supervisor = Supervisor([child], program=(str(tmp_path / "no-such-python"),), pauses_s=(0.0,))
+    await supervisor.run(asyncio.Event())
+    assert supervisor.given_up is not None
+    assert f"can't be started with {tmp_path}/no-such-python: No such file" in supervisor.given_up
 
 
 async def test_ctrl_c_in_the_terminal_reaches_the_supervisor_only(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """``moonpool up`` as a user has it: it says how to use it, that works, and Ctrl-C leaves nothing."""
 
+import fcntl
 import json
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -8,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.e2e.cluster import Cluster, eventually
+from tests.e2e.cluster import READY_S, Cluster, eventually
 
 pytestmark = pytest.mark.slow
 FLAGS = ("--dram", "16MiB")
@@ -63,6 +65,69 @@ def test_a_second_up_on_the_same_port_is_refused_and_the_first_goes_on(tmp_path:
         assert first.healthy()
     finally:
         assert first.stop() == 0
+
+
+@pytest.mark.parametrize("reads", [True, False], ids=["the reader leaves", "the reader never reads"])
+def test_a_deployment_goes_on_whatever_becomes_of_its_output(tmp_path: Path, reads: bool) -> None:
+    """As with `moonpool up 2>&1 | grep -m1 ready`, and a pager that is not turned."""
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)  # full with the first lines
+    cluster = Cluster(tmp_path, *FLAGS, output=writer)
+    os.close(writer)
+    try:
+        if reads:
+            assert b"INFO" in os.read(reader, 4096)
+            os.close(reader)
+        eventually("it serves", cluster.healthy, READY_S)
+        before = cluster.pids()
+        cluster.kill("decode-0")
+        eventually("the worker is back", lambda: _replaced(cluster, before, "decode-0"), READY_S)
+        ask = {"model": "toy", "prompt": "hello", "max_tokens": 2}
+        assert cluster.http.post("/v1/completions", json=ask).status_code == 200
+    finally:
+        assert cluster.stop() == 0
+        if not reads:
+            os.close(reader)
+    assert cluster.leftovers() == []
+
+
+def test_a_terminal_that_closes_ends_a_deployment_that_leaves_nothing(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, *FLAGS)
+    try:
+        cluster.ready()
+        children = cluster.children()
+        cluster.process.send_signal(signal.SIGHUP)
+        assert cluster.process.wait(20) == 0
+        assert psutil.wait_procs(children, timeout=0.1)[1] == []
+        assert cluster.leftovers() == []
+    finally:
+        cluster.stop()
+
+
+def test_a_deployment_that_serves_outlives_a_store_that_finds_no_room_for_its_arena(tmp_path: Path) -> None:
+    """Its directory is away for longer than a refusal needs to be believed; then it is there again."""
+    cluster = Cluster(tmp_path, *FLAGS)
+    try:
+        cluster.ready()
+        away = tmp_path / "away"
+        cluster.arena_dir.rename(away)
+        cluster.kill("store-0")
+        missed = "store-0 does not come back: the deployment goes on without it"
+        eventually("it is missed", lambda: missed in cluster.output(), READY_S)
+        eventually("it was refused four times", lambda: cluster.output().count("store-0 ended") > 4, READY_S)
+        ask = {"model": "toy", "prompt": "hello", "max_tokens": 2}
+        assert cluster.http.post("/v1/completions", json=ask).status_code == 200
+        assert [each["id"] for each in cluster.status()["gone"]] == ["store-0"]
+        away.rename(cluster.arena_dir)
+        eventually("it is back", lambda: "store-0 is back" in cluster.output(), READY_S)
+        eventually("nothing is gone", lambda: not cluster.status()["gone"], READY_S)
+    finally:
+        assert cluster.stop() == 0
+    assert cluster.leftovers() == []
+
+
+def _replaced(cluster: Cluster, before: dict[str, int], name: str) -> bool:
+    return cluster.pids().get(name, before[name]) != before[name]
 
 
 def _lives(process: psutil.Process) -> bool:
