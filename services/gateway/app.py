@@ -1,12 +1,16 @@
 """The routes, and nothing behind them: each reads its body, and leaves the rest to a file of its own."""
 
+import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from scheduler.degraded import degraded
@@ -15,9 +19,11 @@ from services.gateway.answer import Answer, MakeOrder
 from services.gateway.chat import ChatShape, chat_order, conversation_tokens
 from services.gateway.completions import CompletionShape, completion_pieces
 from services.gateway.envelope import Envelope, error_response
-from services.gateway.errors import ApiError, no_such_model, unavailable
+from services.gateway.errors import ApiError, no_such_model, shortened, unavailable
 from services.gateway.front import UNKNOWN_CONTEXT, Front
 from services.gateway.health import why_not
+from services.gateway.http.callers import Callers
+from services.gateway.journal import CLIENT_LEFT, Journal
 from services.gateway.order import check_ids, tokens_of
 from services.gateway.reading import checked_body, client_of, in_thread, read_document
 from services.gateway.schemas import BodyT
@@ -31,11 +37,24 @@ from services.wire.errors import PeerError, WireError
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def build_app(front: Front) -> FastAPI:
-    """The ASGI app of one gateway."""
-    app = FastAPI(title="Moonpool", version=version("moonpool"), docs_url=None, redoc_url=None)
+def build_app(front: Front, callers: Callers | None = None) -> FastAPI:
+    """The ASGI app of one gateway. callers: None for whoever can connect."""
+    app = FastAPI(
+        title="Moonpool",
+        version=version("moonpool"),
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # a redirect is made of the client's Host, and clients don't repeat a POST's body
+    )
     app.openapi = partial(openapi.describe, app)  # type: ignore[method-assign]
-    app.add_middleware(Envelope, metrics=front.metrics, max_body_bytes=lambda: front.most_body_bytes, lag=front.lag)
+    app.add_middleware(
+        Envelope,
+        metrics=front.metrics,
+        callers=callers or Callers(local=False),
+        max_body_bytes=lambda: front.most_body_bytes,
+        body_timeout_s=front.settings.body_timeout_s,
+        lag=front.lag,
+    )
     app.add_exception_handler(ApiError, _told)
     app.add_exception_handler(HTTPException, _no_route)
     _add_completions(app, front)
@@ -51,15 +70,17 @@ def _add_completions(app: FastAPI, front: Front) -> None:
     @app.post("/v1/chat/completions", openapi_extra=openapi.takes(schemas.ChatBody), response_class=Response)
     async def chat_completions(request: Request) -> Response:
         """Answer a conversation."""
-        body = await _checked(request, schemas.ChatBody, front)
-        made = partial(chat_order, body, front.text, wishes(body, request.headers))
+        with _noted(request, front):
+            body = await _checked(request, schemas.ChatBody, front)
+            made = partial(chat_order, body, front.text, wishes(body, request.headers))
         return await _answer(request, body, front, lambda deployment: one_piece(partial(made, deployment)), ChatShape)
 
     @app.post("/v1/completions", openapi_extra=openapi.takes(schemas.CompletionBody), response_class=Response)
     async def completions(request: Request) -> Response:
         """Continue a text."""
-        body = await _checked(request, schemas.CompletionBody, front)
-        made = partial(completion_pieces, body, front.text, wishes(body, request.headers))
+        with _noted(request, front):
+            body = await _checked(request, schemas.CompletionBody, front)
+            made = partial(completion_pieces, body, front.text, wishes(body, request.headers))
         return await _answer(request, body, front, made, CompletionShape)
 
 
@@ -93,6 +114,8 @@ def _add_models(app: FastAPI, front: Front) -> None:
     @app.get("/v1/models/{name:path}")
     async def model(name: str) -> Response:
         """One model."""
+        if not name:
+            raise HTTPException(404)
         if name != front.settings.model:
             raise no_such_model(name)
         return JSONResponse(card())
@@ -203,6 +226,22 @@ def _add_development(app: FastAPI, front: Front) -> None:
         return Response()
 
 
+@contextmanager
+def _noted(request: Request, front: Front) -> Iterator[None]:
+    """A request for an answer whose body is wrong, or never came whole, has its line and figures too."""
+    state = request.state
+    journal = Journal(request.url.path, state.request_id, front.metrics, front.ledger, arrived=state.arrived)
+    clock = asyncio.get_running_loop().time
+    try:
+        yield
+    except ApiError as error:
+        journal.close(clock(), status=error.status, error=error)
+        raise
+    except ClientDisconnect:
+        journal.close(clock(), status=CLIENT_LEFT)
+        raise
+
+
 async def _checked(request: Request, kind: type[BodyT], front: Front) -> BodyT:
     """The request's body, for this model and with nothing in it that is not supported."""
     body = await checked_body(request, kind, await read_document(request, front), front)
@@ -219,7 +258,7 @@ def _told(_: Request, error: Exception) -> Response:
 
 def _no_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    asked = f"{request.method} {request.url.path}"
+    asked = f"{request.method} {shortened(request.scope['path'])}"
     match error.status_code:
         case 404:
             told = ApiError(404, f"There is no {asked} here.", code="not_found")

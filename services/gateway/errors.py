@@ -12,6 +12,9 @@ from typing import Any
 INVALID = "invalid_request_error"
 SERVER = "server_error"
 
+LONGEST_NAME = 128
+"""Characters of a name that an error repeats."""
+
 
 @dataclass(slots=True, eq=False)  # not frozen: context managers set an exception's traceback
 class ApiError(Exception):
@@ -48,6 +51,19 @@ class ApiError(Exception):
         return {**self.about, "retry-after": str(seconds), "retry-after-ms": str(milliseconds), **again}
 
 
+def quoted(name: str) -> str:
+    """A name that a client gave, in backquotes, shortened."""
+    shown = shortened(name)
+    return f"`{shown}`" if len(name) <= LONGEST_NAME else f"`{shown}`, which has {len(name)} characters"
+
+
+def shortened(name: str) -> str:
+    """At most ``LONGEST_NAME`` of its characters; what is no printable one (controls, marks that turn the direction of
+    writing, halves of surrogates) as Python escapes it."""
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name[:LONGEST_NAME])
+    return shown if len(name) <= LONGEST_NAME else f"{shown}..."
+
+
 def sentence(clause: str) -> str:
     """What another process gave as its reason, as people are told it."""
     return clause[:1].upper() + clause[1:] + ("" if clause.endswith((".", "!", "?")) else ".")
@@ -58,7 +74,7 @@ def bad_request(message: str, param: str | None = None, code: str | None = None)
 
 
 def no_such_model(name: str) -> ApiError:
-    return ApiError(404, f"The model `{name}` does not exist.", param="model", code="model_not_found")
+    return ApiError(404, f"The model {quoted(name)} does not exist.", param="model", code="model_not_found")
 
 
 def too_long(param: str, *, longest: int, prompt_tokens: int, at_least: bool = False) -> ApiError:

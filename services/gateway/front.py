@@ -55,6 +55,7 @@ class FrontSettings:
     max_model_len: int | None = None
     max_concurrent_requests: int = 512
     max_body_bytes: int | None = None
+    body_timeout_s: float = 30.0
     text_threads: int = 2
     patience: Patience = field(default_factory=Patience)
     dev_endpoints: bool = False

@@ -5,13 +5,15 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Iterator, Sequence
-
-import uvicorn
+from collections.abc import Sequence
+from ipaddress import ip_address
 
 from services.gateway.app import build_app
 from services.gateway.cluster import ClusterClient
 from services.gateway.front import Front, FrontSettings
+from services.gateway.http.callers import Callers
+from services.gateway.http.limits import Limits, connections_for
+from services.gateway.http.server import HttpServer
 from services.gateway.patience import Patience
 from services.gateway.settings import GatewaySettings
 from services.gateway.text import Text, load_text, toy_text
@@ -19,13 +21,12 @@ from services.gateway.tokenizer.files import TextError
 from services.models.errors import ModelError
 from services.models.resolve import resolve_model
 from services.registry.directory import Directory, directory
+from services.runtime.descriptors import open_files_limit
 from services.runtime.flags import load
 from services.runtime.heartbeat import Pulse
 from services.runtime.logs import fields
 from services.runtime.process import Refusal, run_process
 from services.wire.tls import tls_of
-
-BACKLOG = 2048
 
 log = logging.getLogger(__name__)
 
@@ -60,20 +61,13 @@ async def _serve(
     stopping: asyncio.Event,
     pulse: Pulse,
 ) -> None:
-    server = _Server(
-        uvicorn.Config(
-            build_app(front),
-            log_config=None,
-            log_level=logging.WARNING,
-            access_log=False,
-            server_header=False,
-            ws="none",
-            backlog=BACKLOG,
-            lifespan="off",
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=1,
-        )
+    callers = Callers(
+        local=ip_address(listener.getsockname()[0]).is_loopback,
+        hosts=settings.allowed_hosts,
+        origins=settings.allowed_origins,
     )
+    server = HttpServer(build_app(front, callers), _limits(settings), front.metrics.refused)
+    front.metrics.connections.set_function(lambda: server.connections)
     behind = [
         asyncio.create_task(front.keep_fresh(), name="refresh"),
         asyncio.create_task(front.lag.run(), name="lag"),
@@ -94,14 +88,6 @@ async def _serve(
         await asyncio.wait((serving, *behind))
         await front.close()
     await serving
-
-
-class _Server(uvicorn.Server):
-    """Signals belong to the process, not to its server."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 async def _first_of(stopping: asyncio.Event, *tasks: "asyncio.Task[None]") -> None:
@@ -140,6 +126,15 @@ def _text(settings: GatewaySettings) -> tuple[Text, str]:
         raise Refusal(str(error)) from error
 
 
+def _limits(settings: GatewaySettings) -> Limits:
+    return Limits(
+        head_s=settings.header_timeout_s,
+        body_s=settings.body_timeout_s,
+        keep_alive_s=settings.keep_alive_s,
+        connections=connections_for(open_files_limit(), settings.max_connections),
+    )
+
+
 def _front_settings(settings: GatewaySettings, model: str) -> FrontSettings:
     return FrontSettings(
         id=settings.id,
@@ -148,6 +143,7 @@ def _front_settings(settings: GatewaySettings, model: str) -> FrontSettings:
         max_model_len=settings.max_model_len,
         max_concurrent_requests=settings.max_concurrent_requests,
         max_body_bytes=settings.max_body_bytes,
+        body_timeout_s=settings.body_timeout_s,
         text_threads=settings.text_threads,
         patience=Patience(
             attempts=settings.attempts,

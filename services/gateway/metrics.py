@@ -82,6 +82,13 @@ class Metrics:
             buckets=HTTP_S,
             registry=self.registry,
         )
+        self.connections_refused = Counter(
+            "moonpool_gateway_connections_refused",
+            "Connections that were closed with an error instead of a request, by its status.",
+            ["status"],
+            registry=self.registry,
+        )
+        self.connections = Gauge("moonpool_gateway_connections", "Open connections of clients.", registry=self.registry)
         self.placements = Counter(
             "moonpool_gateway_placements",
             "Placements, by whether another worker was to prefill, and why.",
@@ -120,6 +127,10 @@ class Metrics:
         self.retries.inc(max(0, account.placements - 1))
         self.resumed.inc(account.moves)
         self.placing.observe(account.placing_s)
+
+    def refused(self, status: int) -> None:
+        """A connection was closed with this status, before there was a request."""
+        self.connections_refused.labels(str(status)).inc()
 
     def promised(self, slo: str, promise_s: float, got_s: float) -> None:
         """What one sequence got of what held for it; inf: nothing was promised, or nothing came."""

@@ -8,6 +8,7 @@ from starlette.requests import ClientDisconnect, Request
 from services.gateway.connection import ClientGone, while_connected
 from services.gateway.document import Document, document
 from services.gateway.front import Front
+from services.gateway.http.body import json_bytes
 from services.gateway.schemas import BodyT, checked
 from services.gateway.text_threads import Pieces, one_piece
 from services.gateway.wishes import tenant
@@ -26,7 +27,7 @@ def client_of(request: Request, user: str = "") -> str:
 
 async def read_document(request: Request, front: Front) -> Document:
     """The body's JSON; raises ApiError, and ClientDisconnect."""
-    raw = await request.body()
+    raw = await json_bytes(request)
     work = partial(document, raw, context=front.longest or 0)
     return work() if len(raw) <= READ_AT_ONCE else await in_thread(request, front, one_piece(work))
 

@@ -27,7 +27,7 @@ from services.gateway.bounds import (
     shown,
 )
 from services.gateway.document import Document, document
-from services.gateway.errors import ApiError, bad_request
+from services.gateway.errors import ApiError, bad_request, shortened
 
 MOST_STOPS = 16
 MOST_CHOICES = 128
@@ -298,7 +298,10 @@ def field_name(path: tuple[int | str, ...]) -> str:
     """``("messages", 0, "content")`` as ``messages[0].content``."""
     name = ""
     for step in path:
-        name += f"[{step}]" if isinstance(step, int) else f".{step}" if name else step
+        if isinstance(step, int):
+            name += f"[{step}]"
+        else:
+            name += f".{shortened(step)}" if name else shortened(step)
     return name
 
 

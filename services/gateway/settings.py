@@ -46,6 +46,28 @@ class GatewaySettings(MemberSettings):
     max_body_bytes: Size | None = Field(default=None, ge=1024)
     """The longest request body; a longer one is answered with 413. Unset: 4 MiB and 64 bytes a token of context."""
 
+    header_timeout_s: float = Field(default=10.0, gt=0)
+    """A connection that has sent no whole request head after this time is closed; with 408 where it has begun one."""
+
+    body_timeout_s: float = Field(default=30.0, gt=0)
+    """A body that is not complete after this time, and a second more for each KiB of it that has come, is 408."""
+
+    keep_alive_s: float = Field(default=620.0, gt=0)
+    """How long a connection may be idle between requests; longer than proxies keep theirs (llm-d 90 s, load balancers
+    of clouds 600 s), else they send requests into a connection that is being closed."""
+
+    max_connections: int | None = Field(default=None, ge=1)
+    """Connections at the same time; one more replaces the longest idle, or is told 503. Unset, and at most: what the
+    limit of open files leaves beside 512 of our own, or a quarter of it."""
+
+    allowed_hosts: NameList = ()
+    """Names by which clients may call (the Host header), * for any text in them. Unset: on a loopback address names of
+    this machine, elsewhere any."""
+
+    allowed_origins: NameList = ()
+    """Pages that may call (the Origin header), such as https://chat.example.com, * for any text in them. Unset: on a
+    loopback address pages of this machine, elsewhere any."""
+
     text_threads: int = Field(default=2, ge=1)
     """Threads that render chat templates and tokenize."""
 

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 
 from services.models.embedded import EMBEDDED_MODEL
 from services.runtime.paths import default_data_dir
-from services.runtime.settings import ProcessSettings, Size
+from services.runtime.settings import NameList, ProcessSettings, Size
 
 
 class UpSettings(ProcessSettings):
@@ -33,6 +33,14 @@ class UpSettings(ProcessSettings):
 
     port: int = Field(default=8000, ge=1, le=65535)
     """The gateway's port; deployments on different ports live side by side."""
+
+    allowed_hosts: NameList = ()
+    """Names by which clients may call (the Host header), * for any text in them. Unset: on a loopback address names of
+    this machine, elsewhere any."""
+
+    allowed_origins: NameList = ()
+    """Pages that may call (the Origin header), such as https://chat.example.com, * for any text in them. Unset: on a
+    loopback address pages of this machine, elsewhere any."""
 
     dram: Size | None = Field(default=None, ge=1)
     """Each store's arena, in shared memory; unset: a quarter of what is free there, shared out, 4GiB at most."""

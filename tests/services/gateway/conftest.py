@@ -8,15 +8,19 @@ from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
 
 from services.gateway.app import build_app
 from services.gateway.cluster import ClusterClient
 from services.gateway.front import Front, FrontSettings
+from services.gateway.http.callers import Callers
+from services.gateway.http.limits import Limits
+from services.gateway.http.server import HttpServer
 from services.gateway.main import _bind
 from services.gateway.patience import Patience
 from services.gateway.text import Text, toy_text
 from tests.services.gateway.fakes.cluster import FakeCluster
+
+LIMITS = Limits()
 
 
 @dataclass
@@ -49,15 +53,21 @@ async def gateway(cluster: FakeCluster, text: Text) -> AsyncIterator[Gateway]:
 
 
 @asynccontextmanager
-async def running(cluster: FakeCluster, text: Text, **settings: object) -> AsyncIterator[Gateway]:
+async def running(
+    cluster: FakeCluster,
+    text: Text,
+    *,
+    limits: Limits = LIMITS,
+    callers: Callers | None = None,
+    **settings: object,
+) -> AsyncIterator[Gateway]:
     """A gateway that has no patience, unless told otherwise."""
     chosen = {"patience": Patience(waiting_s=0.0, resuming_s=0.0), **settings}
     front = Front(FrontSettings(**chosen), text, ClusterClient([cluster.conductor_target]))  # type: ignore[arg-type]
     with closing(_bind("127.0.0.1", 0)) as bound:
-        config = uvicorn.Config(build_app(front), log_config=None, log_level="warning", lifespan="off", ws="none")
-        config.load()
-        server = uvicorn.Server(config)
-        server.lifespan = config.lifespan_class(config)
+        server = HttpServer(build_app(front, callers), limits, front.metrics.refused)
+        server.config.load()
+        server.lifespan = server.config.lifespan_class(server.config)
         await server.startup(sockets=[bound])  # without its main loop, which looks only every 0.1 s whether to stop
         url = f"http://127.0.0.1:{bound.getsockname()[1]}"
         try:

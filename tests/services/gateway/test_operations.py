@@ -268,7 +268,8 @@ async def test_what_happened_can_be_counted(gateway: Gateway, cluster: FakeClust
     assert counted["moonpool_gateway_retries_total",] == 1
     assert counted["moonpool_gateway_resumed_total",] == 1
     assert counted["http_requests_total", "/v1/completions", "POST", "4xx"] == 1
-    assert ("moonpool_gateway_errors_total", "invalid_request_error") not in counted, "it never came to be a request"
+    assert counted["moonpool_gateway_requests_total", "/v1/completions", "400"] == 1
+    assert counted["moonpool_gateway_errors_total", "invalid_request_error"] == 1
     assert counted["http_requests_total", "none", "GET", "4xx"] == 1
     assert counted["http_request_duration_seconds_count", "/v1/completions", "POST"] == 4
     names = {key[0] for key in counted}
