@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -41,9 +42,12 @@ def eventually(what: str, ask: Callable[[], T | None], within_s: float) -> T:
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """Below those that the kernel gives to whoever asks for any, as metrics ports are: one would take it meanwhile."""
+    while True:
+        port = secrets.choice(range(20_000, 32_768))
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 class Cluster:

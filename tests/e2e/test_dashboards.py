@@ -1,81 +1,23 @@
 """Every panel has something to show of a cluster that works, and no alert is broken: asked of a real Prometheus."""
 
 import json
-import re
-import shutil
-import signal
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-import yaml
 
 from deploy.grafana import DASHBOARDS
-from tests.e2e.cluster import Cluster, eventually, free_port, prompt_words
+from tests.e2e.cluster import Cluster, eventually, prompt_words
+from tests.e2e.prometheus import RATE, answer, installed, prometheus, targets_of, values
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(shutil.which("prometheus") is None, reason="Prometheus is not installed"),
-]
-
-ROOT = Path(__file__).parents[2]
-PROCESSES = {"conductor": "conductor", "store": "store", "prefill": "worker", "decode": "worker"}
-"""Jobs, by how names begin."""
-
-RATE = "10s"
-"""What Grafana would make of ``$__rate_interval`` for scrapes every half second, and more."""
-
-
-@contextmanager
-def prometheus(directory: Path, jobs: dict[str, list[str]]) -> Iterator[httpx.Client]:
-    """One that scrapes these, with the rules that are deployed."""
-    config = {
-        "global": {"scrape_interval": "500ms", "evaluation_interval": "500ms"},
-        "rule_files": [str(ROOT / "deploy/prometheus/rules.yml")],
-        "scrape_configs": [
-            {"job_name": job, "static_configs": [{"targets": targets}]} for job, targets in jobs.items()
-        ],
-    }
-    (directory / "prometheus.yml").write_text(yaml.safe_dump(config))
-    address = f"127.0.0.1:{free_port()}"
-    flags = [f"--config.file={directory}/prometheus.yml", f"--storage.tsdb.path={directory}/data"]
-    command = ["prometheus", *flags, f"--web.listen-address={address}", "--log.level=warn"]
-    with (directory / "prometheus.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        with httpx.Client(base_url=f"http://{address}/api/v1", timeout=10.0) as http:
-            yield http
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(20.0)
-
-
-def answer(http: httpx.Client, path: str, **parameters: str) -> Any:
-    try:
-        given = http.get(path, params=parameters)
-    except httpx.ConnectError:
-        return None  # it is starting
-    assert given.status_code in (200, 503), given.text
-    return given.json()["data"] if given.status_code == 200 else None
-
-
-def serving(cluster: Cluster) -> dict[str, list[str]]:
-    """Where each process serves its metrics, by job, as their logs say."""
-    jobs = {"gateway": [f"127.0.0.1:{cluster.port}"]}
-    for name, port in re.findall(r"INFO (\S+) metrics host=127\.0\.0\.1 port=(\d+)", cluster.output()):
-        jobs.setdefault(PROCESSES[name.rpartition("-")[0]], []).append(f"127.0.0.1:{port}")
-    return jobs
+pytestmark = [pytest.mark.slow, installed]
 
 
 def test_every_panel_shows_something_of_a_cluster_that_works_and_every_alert_can_be_told(tmp_path: Path) -> None:
     flags = ("--hosts", "2", "--decode", "2", "--inline-max-tokens", "0")
     cluster = Cluster(tmp_path, *flags, settings={"MOONPOOL_METRICS_PORT": "0"})
     try:
-        jobs = serving(cluster.ready())
+        jobs = targets_of(cluster.ready())
         assert {job: len(targets) for job, targets in jobs.items()} == {
             "gateway": 1,
             "conductor": 1,
@@ -113,9 +55,7 @@ def shows_nothing(cluster: Cluster, http: httpx.Client) -> list[str]:
         ask = {"model": "toy", "prompt": prompt, "max_tokens": 8, **wish}
         assert cluster.http.post("/v1/completions", content=json.dumps(ask)).status_code == 200
         for it in list(empty):
-            found = answer(http, "/query", query=it[2].replace("$__rate_interval", RATE))
-            values = [float(sample["value"][1]) for sample in found["result"]] if found else []
-            if any(value == value for value in values):  # 0 / 0 is a number to nobody
+            if values(http, it[2].replace("$__rate_interval", RATE)):
                 empty.discard(it)
         return not empty
 

@@ -12,7 +12,7 @@ import grpc
 from engine.port import Engine
 from engine.toy import ToyEngine
 from kvstore.names import BlockName, root_name
-from scheduler.vocabulary import Limits, Role, Sampling, StoreId, StoreTarget
+from scheduler.vocabulary import NOTHING_LIFTED, Lifted, Limits, Role, Sampling, StoreId, StoreTarget
 from services.conductor.main import serve_conductor
 from services.conductor.settings import ConductorSettings
 from services.store.main import serve_store
@@ -229,6 +229,8 @@ class Story:
     reason: str
     cached_tokens: int
     missing_blocks: int | None = None
+    lifted: Lifted = NOTHING_LIFTED
+    """Of its cached tokens, what came from the store."""
 
 
 class Client:
@@ -330,7 +332,9 @@ async def read_story(call: Any) -> Story:
                 case "tokens":
                     tokens += event.tokens.ids
                 case "finished":
-                    return Story(tuple(tokens), event.finished.reason, event.finished.cached_tokens, missing)
+                    ended = event.finished
+                    lifted = codec.lifted_from_wire(ended.lifted)
+                    return Story(tuple(tokens), ended.reason, ended.cached_tokens, missing, lifted)
     raise AssertionError("the stream ended without its last event")
 
 
@@ -361,8 +365,9 @@ async def hand_over(
     )
     try:
         first_token = await prefill.first(call)
+        lifted = codec.lifted_from_wire(first_token.lifted)
         if first_token.finished:
-            return Story((first_token.token,), first_token.finish_reason, first_token.cached_tokens)
+            return Story((first_token.token,), first_token.finish_reason, first_token.cached_tokens, None, lifted)
         stream = decode.decode_call(
             prompt,
             request=request,
@@ -374,6 +379,7 @@ async def hand_over(
             **more,
         )
         rest = await read_story(stream)
-        return Story((first_token.token, *rest.tokens), rest.reason, first_token.cached_tokens, rest.missing_blocks)
+        tokens = (first_token.token, *rest.tokens)
+        return Story(tokens, rest.reason, first_token.cached_tokens, rest.missing_blocks, lifted)
     finally:
         call.cancel()

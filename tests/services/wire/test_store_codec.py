@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvstore.vocabulary import Held, Lease, Refused, SlotRef, Write, Writing
+from kvstore.vocabulary import Held, Lease, Refused, SlotRef, Tier, Write, Writing
 from services.wire import store_codec
 from services.wire.errors import WireError
 from services.wire.pb.store_pb2 import GRANT_WRITE, Acquired, Allocated, Grant, Release, SlotRefs
@@ -32,6 +32,14 @@ def test_grants_come_back_each_with_its_slot(grants: list[Write | Held | Writing
 def test_leases_come_back_each_with_its_checksum(leases: list[Lease], done: bool) -> None:
     said = Acquired.FromString(store_codec.acquired_to_wire(leases, done=done).SerializeToString())
     assert (store_codec.leases_from_wire(said), said.done) == (leases, done)
+
+
+@given(st.lists(st.sampled_from(Tier), max_size=20))
+def test_leases_come_back_each_with_where_it_was_found(tiers: list[Tier]) -> None:
+    leases = [Lease(place, 1, place, tier) for place, tier in enumerate(tiers)]
+    said = Acquired.FromString(store_codec.acquired_to_wire(leases, done=True).SerializeToString())
+    assert [lease.found for lease in store_codec.leases_from_wire(said)] == tiers
+    assert bool(said.found) == bool(set(tiers) - {Tier.DRAM}), "DRAM goes without saying"
 
 
 @given(st.integers(0, 5), st.integers(0, 5), st.integers(0, 5))

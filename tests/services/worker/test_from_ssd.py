@@ -8,6 +8,7 @@ import pytest
 
 from kvstore.layout import PAGE_BYTES
 from kvstore.ssd_format import FIRST_SLOT, decode_slot_header
+from scheduler.vocabulary import Lifted
 from tests.services.rig import BLOCK_TOKENS, Rig, Store, Story, WorkerRun, hand_over, rig, toy
 from tests.services.worker.oracle import Asked, alone, asked
 
@@ -64,6 +65,7 @@ async def test_a_prefix_is_served_from_the_ssd_after_a_restart(tmp_path: Path) -
             story = await host.told(each, handed_over=number % 2 == 0)
             assert story.tokens == alone(each), number
             assert story.cached_tokens == (len(each.prompt) - 1) // BLOCK_TOKENS * BLOCK_TOKENS, number
+            assert story.lifted == Lifted(disk=story.cached_tokens), number
             assert not story.missing_blocks, number
         hits = host.store.node.catalog.snapshot().hits
         assert hits.ssd == sum((len(each.prompt) - 1) // BLOCK_TOKENS for each in all_asked)

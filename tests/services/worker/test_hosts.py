@@ -10,6 +10,7 @@ from kvstore import tcp_calls
 from kvstore.arriving import Arriving
 from kvstore.framing import HEADER_BYTES
 from kvstore.transfer import Reason
+from scheduler.vocabulary import Lifted
 from services.store import peers_loop
 from tests.services.meddler import Way
 from tests.services.rig import BLOCK_TOKENS
@@ -62,6 +63,7 @@ async def test_a_prefix_of_the_other_host_is_fetched_and_counts_as_cached(tmp_pa
             story = await hosts.looked_up(each)
             assert story.tokens == alone(each), number
             assert story.cached_tokens == (len(each.prompt) - 1) // BLOCK_TOKENS * BLOCK_TOKENS, number
+            assert story.lifted == Lifted(p2p=story.cached_tokens), number
         assert hosts.far.moved("fetched") > 0
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from scheduler.vocabulary import Lifted
 from services.worker import loader
 from tests.services.gated import GatedToy
 from tests.services.rig import BLOCK_TOKENS, Rig, Store, WorkerRun, hand_over, read_story, rig
@@ -50,7 +51,7 @@ async def test_others_decode_between_the_parts_of_a_long_prefix(
         running = client.decode_call(prompt(9, salt=3), request="running", max_tokens=400, min_tokens=400)
         await running.read()
         story = await client.decode(prompt(41), request="late")
-        assert story.cached_tokens == 40
+        assert (story.cached_tokens, story.lifted) == (40, Lifted(host=40))
         assert engine.lifted == [1] * 5
         assert "lift lift lift" not in " ".join(engine.jobs), "one that was waited for, and one queued meanwhile"
         running.cancel()
