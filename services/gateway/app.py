@@ -30,7 +30,6 @@ from services.gateway.schemas import BodyT
 from services.gateway.shape import Shape
 from services.gateway.status import status
 from services.gateway.text_threads import Pieces, one_piece
-from services.gateway.unsupported import refused
 from services.gateway.wishes import wishes
 from services.wire.errors import PeerError, WireError
 
@@ -244,11 +243,7 @@ def _noted(request: Request, front: Front) -> Iterator[None]:
 
 async def _checked(request: Request, kind: type[BodyT], front: Front) -> BodyT:
     """The request's body, for this model and with nothing in it that is not supported."""
-    body = await checked_body(request, kind, await read_document(request, front), front)
-    error = refused(body.model_extra or {})
-    if error is not None:
-        raise error
-    return body
+    return await checked_body(request, kind, await read_document(request, front), front)
 
 
 def _told(_: Request, error: Exception) -> Response:

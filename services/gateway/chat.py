@@ -13,21 +13,20 @@ from services.gateway.shape import Shape, Told, Usage
 from services.gateway.template import Message, TemplateRefused
 from services.gateway.text import Text
 from services.gateway.text_threads import at_once
+from services.gateway.thinking import thinking_variables
 from services.gateway.wishes import Wishes
 
 
 def chat_order(body: ChatBody, text: Text, wishes: Wishes, deployment: Deployment) -> Order:
     """Render, tokenize, name; takes milliseconds, so not for the event loop's thread. Raises ApiError."""
     prompt = conversation_tokens(body, text, deployment.longest)
-    param = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
-    wanted = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     return order(
         "chatcmpl",
         body,
         [prompt],
         text,
         deployment,
-        max_tokens=(wanted, param),
+        max_tokens=body.wanted_tokens,
         prompt_param="messages",
         wishes=wishes,
     )
@@ -51,7 +50,7 @@ def conversation_tokens(body: ConversationBody, text: Text, longest: int) -> lis
             messages,
             add_generation_prompt=generation_prompt,
             continue_final_message=continued,
-            variables=body.chat_template_kwargs,
+            variables={**(body.chat_template_kwargs or {}), **thinking_variables(body, text.template_variables)},
         )
     except TemplateRefused as error:
         raise bad_request(f"{error}.", "messages") from error

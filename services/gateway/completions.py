@@ -31,16 +31,16 @@ def completion_pieces(body: CompletionBody, text: Text, wishes: Wishes, deployme
     for prompt in body.prompt:
         prompts.append((yield from _tokens(prompt, body, text, longest)))
         yield
-    wanted = DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
-    if body.max_tokens is None:  # the default is no wish: it never makes a prompt too long
-        wanted = max(1, min(wanted, longest - max(map(len, prompts))))
+    wanted, param = body.wanted_tokens
+    if wanted is None:  # the default is no wish: it never makes a prompt too long
+        wanted = max(1, min(DEFAULT_MAX_TOKENS, longest - max(map(len, prompts))))
     return order(
         "cmpl",
         body,
         prompts,
         text,
         deployment,
-        max_tokens=(wanted, "max_tokens"),
+        max_tokens=(wanted, param),
         prompt_param="prompt",
         wishes=wishes,
         echo=bool(body.echo),

@@ -12,6 +12,7 @@ from services.gateway.lag import Lag
 from services.gateway.ledger import Ledger
 from services.gateway.metrics import Metrics
 from services.gateway.order import Deployment
+from services.gateway.parameters.unknown import UnknownFields
 from services.gateway.patience import Patience
 from services.gateway.roll import Gone, Roll
 from services.gateway.text import Text
@@ -71,6 +72,7 @@ class Front:
         self.metrics = Metrics()
         self.ledger = Ledger(lambda address, told: self.cluster.account(address, told), self.metrics.accounts_lost)
         self.metrics.watch(lambda: self.cluster.known)
+        self.unknown_fields = UnknownFields()
         self.roll = Roll()
         self._clock = asyncio.get_running_loop().time
         self.told = 0

@@ -11,6 +11,7 @@ from services.gateway.front import Front
 from services.gateway.http.body import json_bytes
 from services.gateway.schemas import BodyT, checked
 from services.gateway.text_threads import Pieces, one_piece
+from services.gateway.unsupported import check_supported, unknown
 from services.gateway.wishes import tenant
 
 READ_AT_ONCE = 1 << 14
@@ -33,11 +34,16 @@ async def read_document(request: Request, front: Front) -> Document:
 
 
 async def checked_body(request: Request, kind: type[BodyT], read: Document, front: Front) -> BodyT:
-    """What was read, checked field by field, for this model; raises ApiError, and ClientDisconnect."""
+    """What was read, checked field by field, for this model and with nothing in it that is not supported.
+
+    Raises ApiError, and ClientDisconnect.
+    """
     work = partial(checked, kind, read)
     small = len(await request.body()) <= READ_AT_ONCE
     body = work() if small else await in_thread(request, front, one_piece(work))
     front.check_model(body.model)
+    check_supported(body)
+    front.unknown_fields.met(unknown(body, front.text.template_variables), request.url.path)
     return body
 
 

@@ -6,7 +6,8 @@ clients of other servers send many. What fields mean together is checked in chat
 and completions.py; what is known but not supported, in unsupported.py.
 """
 
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
@@ -26,8 +27,9 @@ from services.gateway.bounds import (
     Whole,
     shown,
 )
-from services.gateway.document import Document, document
+from services.gateway.document import document
 from services.gateway.errors import ApiError, bad_request, shortened
+from services.gateway.parameters.aliases import renamed
 
 MOST_STOPS = 16
 MOST_CHOICES = 128
@@ -164,6 +166,8 @@ class Body(BaseModel):
 class StreamOptions(BaseModel):
     """How a stream tells its usage."""
 
+    model_config = ConfigDict(extra="allow")
+
     include_usage: StrictBool | None = None
     continuous_usage_stats: StrictBool | None = None
 
@@ -178,11 +182,14 @@ class Slo(BaseModel):
 
 
 class GenerationBody(Body):
-    """What chat and text completions have in common."""
+    """What chat and text completions have in common. elsewhere: fields of the other kind, and its path."""
+
+    elsewhere: ClassVar[Mapping[str, str]] = {}
 
     stream: StrictBool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: Annotated[int, Whole(1)] | None = None
+    max_completion_tokens: Annotated[int, Whole(1)] | None = None
     min_tokens: Annotated[int, Whole(0)] | None = None
     temperature: Annotated[float, TEMPERATURE] | None = None
     top_p: Annotated[float, TOP_P] | None = None
@@ -204,6 +211,22 @@ class GenerationBody(Body):
     slo: Slo | None = None
     priority: PriorityClass | None = None
 
+    @property
+    def penalized(self) -> bool:
+        """Whether it asks for a penalty by itself."""
+        return (
+            self.repetition_penalty not in (None, 1)
+            or self.presence_penalty not in (None, 0)
+            or self.frequency_penalty not in (None, 0)
+        )
+
+    @property
+    def wanted_tokens(self) -> tuple[int | None, str]:
+        """The most tokens that were asked for, and under which name; the newer name wins."""
+        if self.max_completion_tokens is not None:
+            return self.max_completion_tokens, "max_completion_tokens"
+        return self.max_tokens, "max_tokens"
+
 
 class ChatMessage(BaseModel):
     """One turn of a conversation. What else it has (name, tool calls) is the template's business."""
@@ -222,16 +245,30 @@ class ConversationBody(Body):
     continue_final_message: StrictBool | None = None
     add_special_tokens: StrictBool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    enable_thinking: StrictBool | None = None
 
 
 class ChatBody(GenerationBody, ConversationBody):
     """POST /v1/chat/completions."""
 
-    max_completion_tokens: Annotated[int, Whole(1)] | None = None
+    elsewhere = dict.fromkeys(("echo", "prompt"), "/v1/completions")
 
 
 class CompletionBody(GenerationBody):
     """POST /v1/completions."""
+
+    elsewhere = dict.fromkeys(
+        (
+            "add_generation_prompt",
+            "chat_template_kwargs",
+            "continue_final_message",
+            "enable_thinking",
+            "messages",
+            "reasoning_effort",
+        ),
+        "/v1/chat/completions",
+    )
 
     prompt: Prompts
     echo: StrictBool | None = None
@@ -266,16 +303,19 @@ def parse(kind: type[BodyT], raw: bytes) -> BodyT:
     return checked(kind, document(raw))
 
 
-def checked(kind: type[BodyT], read: Document) -> BodyT:
+def checked(kind: type[BodyT], read: Mapping[str, Any]) -> BodyT:
     """What was read as JSON, checked field by field; of a list, elements up to the first that is wrong."""
+    read, given_as = renamed(read)
     try:
         return kind.model_validate(read)
     except ValidationError as error:
-        raise _told(error.errors(include_url=False)[0]) from None
+        raise _told(error.errors(include_url=False)[0], given_as) from None
 
 
-def _told(problem: ErrorDetails) -> ApiError:
-    param, value = field_name(problem["loc"]), problem["input"]
+def _told(problem: ErrorDetails, given_as: Mapping[str, str]) -> ApiError:
+    """given_as: for fields that the client has under another name, that name."""
+    name, *rest = problem["loc"]
+    param, value = field_name((given_as.get(str(name), name), *rest)), problem["input"]
     match problem["type"]:
         case "missing":
             return bad_request(f"`{param}` is required.", param)

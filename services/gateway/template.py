@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from jinja2 import TemplateError
 from jinja2.ext import loopcontrols
+from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 Message = Mapping[str, Any]
@@ -23,7 +24,10 @@ class TemplateRefused(Exception):
 
 
 class ChatTemplate:
-    """One template. special: bos_token, eos_token and the like, as the template names them."""
+    """One template. special: bos_token, eos_token and the like, as the template names them.
+
+    variables: the names that it reads and does not set, so that a request may.
+    """
 
     def __init__(self, source: str, special: Mapping[str, str]) -> None:
         environment = ImmutableSandboxedEnvironment(
@@ -34,6 +38,7 @@ class ChatTemplate:
         environment.globals["strftime_now"] = _strftime_now
         try:
             self._template = environment.from_string(source)
+            self.variables = frozenset(find_undeclared_variables(environment.parse(source)))
         except TemplateError as error:
             raise TemplateRefused(f"the model's chat template is not valid: {error}") from error
         self._special = dict(special)

@@ -75,6 +75,11 @@ class Text:
         """Whether ``text`` cannot fit into that many tokens; so that a huge one need not be tokenized to know."""
         return len(text) > tokens * self._longest_token
 
+    @property
+    def template_variables(self) -> frozenset[str]:
+        """Names that the chat template reads and a request may set."""
+        return frozenset() if self._template is None else self._template.variables
+
     def render_chat(
         self,
         messages: Sequence[Message],

@@ -1,101 +1,98 @@
-"""Parameters that clients know and Moonpool does not do: refused by name, never ignored.
+"""Fields that clients know and Moonpool does not do: refused by name, never ignored.
 
-Each has values that ask for nothing (a factor of 1, no tools); those are let pass,
-as clients send them unasked. Parameters without any effect on the answer's text
-(user, metadata, store, ..) are none of this table's business.
+Each has values that ask for nothing (a factor of 1, no tools); those are let pass, as clients send them unasked.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
 
 from services.gateway.errors import ApiError, bad_request
+from services.gateway.parameters.harmless import HARMLESS
+from services.gateway.parameters.refusal import Refusal
+from services.gateway.parameters.refused import (
+    OF_THE_PROMPT,
+    REFUSED,
+    REFUSED_OF_MESSAGES,
+    REFUSED_OF_NVEXT,
+    REFUSED_OF_TEMPLATES,
+)
+from services.gateway.schemas import Body, ConversationBody, GenerationBody
 
-Asks = Callable[[object], bool]
-"""Whether a value asks for something."""
+UNSUPPORTED = "unsupported_parameter"
 
-
-def _truthy(value: object) -> bool:
-    return bool(value)
-
-
-def _given(value: object) -> bool:
-    return value is not None and value is not False
-
-
-def _not_zero(value: object) -> bool:
-    return value is not None and value != 0
-
-
-def _not_one(value: object) -> bool:
-    return value is not None and value != 1
+__all__ = ["REFUSED", "check_supported", "refused", "unknown"]
 
 
-def _over_one(value: object) -> bool:
-    return value is not None and not (isinstance(value, int | float) and value <= 1)
+def check_supported(body: Body) -> None:
+    """Raises ApiError for the first field of the body, or of what it holds, that asks for what is not done.
+
+    Of bodies that are only tokenized, fields that the prompt does not depend on may ask for anything.
+    """
+    extra = body.model_extra or {}
+    if isinstance(body, GenerationBody):
+        error = refused(extra, penalized=body.penalized) or _misplaced(body, extra)
+    else:
+        error = refused({name: value for name, value in extra.items() if name in OF_THE_PROMPT})
+    if error is None and isinstance(body, ConversationBody):
+        error = _refused_of_conversation(body)
+    if error is not None:
+        raise error
 
 
-def _not_text(value: object) -> bool:
-    return value is not None and not (isinstance(value, Mapping) and value.get("type") == "text")
+def refused(extra: Mapping[str, object], *, penalized: bool = True) -> ApiError | None:
+    """The first of a body's undeclared fields that asks for what is not supported, as an error.
+
+    penalized: whether the request has a penalty, which the window of penalties is about.
+    """
+    passed = {"tools"} if extra.get("tool_choice") == "none" else set()
+    passed |= set() if penalized else {"repeat_last_n"}
+    error = _first(_refused(name, value, REFUSED) for name, value in extra.items() if name not in passed)
+    return error or _refused_within(extra.get("nvext"), "nvext", REFUSED_OF_NVEXT)
 
 
-def _more_than_text(value: object) -> bool:
-    return bool(value) and value != ["text"]
+def unknown(body: Body, template_variables: Collection[str] = ()) -> list[str]:
+    """The fields that no table has, and that were given; variables that the chat template does not read."""
+    names = [name for name, value in (body.model_extra or {}).items() if value is not None and not _known(name)]
+    if isinstance(body, GenerationBody):
+        options = body.stream_options and body.stream_options.model_extra
+        names += [f"stream_options.{name}" for name in options or {} if name != "include_obfuscation"]
+    if isinstance(body, ConversationBody):
+        unread = (body.chat_template_kwargs or {}).keys() - set(template_variables)
+        names += [f"chat_template_kwargs.{name}" for name in sorted(unread)]
+    return names
 
 
-def _chooses_tools(value: object) -> bool:
-    return value not in (None, "none", "auto")
+def _known(name: str) -> bool:
+    return name in REFUSED or name in HARMLESS or name == "nvext"
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """asks: which values are refused. why: the end of a sentence that starts with the parameter's name."""
-
-    asks: Asks
-    why: str
-
-
-_FACTOR = Refusal(_not_one, "is not supported: factors other than 1 change what is sampled")
-_CONSTRAINED = Refusal(_truthy, "is not supported: output cannot be constrained to a grammar")
-_TOOLS = Refusal(_truthy, "is not supported: answers are text, never tool calls")
-
-REFUSED: Mapping[str, Refusal] = {
-    "allowed_token_ids": Refusal(_truthy, "is not supported"),
-    "audio": Refusal(_truthy, "is not supported: answers are text"),
-    "bad_words": Refusal(_truthy, "is not supported"),
-    "best_of": Refusal(_over_one, "is not supported above 1; use n"),
-    "chat_template": Refusal(_truthy, "is not supported: the model's own chat template is used"),
-    "documents": Refusal(_truthy, "is not supported: put them into the messages"),
-    "function_call": Refusal(_chooses_tools, _TOOLS.why),
-    "functions": _TOOLS,
-    "guided_choice": _CONSTRAINED,
-    "guided_grammar": _CONSTRAINED,
-    "guided_json": _CONSTRAINED,
-    "guided_regex": _CONSTRAINED,
-    "length_penalty": _FACTOR,
-    "logit_bias": Refusal(_truthy, "is not supported"),
-    "logits_processors": Refusal(_truthy, "is not supported"),
-    "logprobs": Refusal(_given, "is not supported: answers come without probabilities"),
-    "modalities": Refusal(_more_than_text, "is not supported: answers are text"),
-    "prompt_embeds": Refusal(_truthy, "is not supported"),
-    "prompt_logprobs": Refusal(_given, "is not supported: answers come without probabilities"),
-    "response_format": Refusal(_not_text, "is not supported other than text"),
-    "structured_outputs": _CONSTRAINED,
-    "suffix": Refusal(_truthy, "is not supported: text is continued, not filled in"),
-    "tool_choice": Refusal(_chooses_tools, _TOOLS.why),
-    "tools": _TOOLS,
-    "top_logprobs": Refusal(_not_zero, "is not supported: answers come without probabilities"),
-    "truncate_prompt_tokens": Refusal(_given, "is not supported: prompts are never cut"),
-    "use_beam_search": Refusal(_truthy, "is not supported"),
-}
-
-
-def refused(extra: Mapping[str, object]) -> ApiError | None:
-    """The first of a body's undeclared fields that asks for what is not supported, as an error."""
-    for name, value in extra.items():
-        refusal = REFUSED.get(name)
-        if refusal is None or not refusal.asks(value):
-            continue
-        if name == "tools" and extra.get("tool_choice") == "none":
-            continue
-        return bad_request(f"`{name}` {refusal.why}.", name, "unsupported_parameter")
+def _misplaced(body: GenerationBody, extra: Mapping[str, object]) -> ApiError | None:
+    """A field of the other kind of completions."""
+    for name, path in body.elsewhere.items():
+        if extra.get(name) not in (None, False, "", "none", [], {}):
+            return bad_request(f"`{name}` is not supported here: it is a field of {path}.", name, UNSUPPORTED)
     return None
+
+
+def _refused_of_conversation(body: ConversationBody) -> ApiError | None:
+    extras = [message.model_extra or {} for message in body.messages]
+    return _refused_within(body.chat_template_kwargs, "chat_template_kwargs", REFUSED_OF_TEMPLATES) or _first(
+        _refused_within(extra, f"messages[{number}]", REFUSED_OF_MESSAGES) for number, extra in enumerate(extras)
+    )
+
+
+def _refused_within(given: object, where: str, table: Mapping[str, Refusal]) -> ApiError | None:
+    """Of an object that is a field itself."""
+    if not isinstance(given, Mapping):
+        return None
+    return _first(_refused(name, value, table, f"{where}.") for name, value in given.items())
+
+
+def _refused(name: str, value: object, table: Mapping[str, Refusal], where: str = "") -> ApiError | None:
+    refusal = table.get(name)
+    if refusal is None or not refusal.asks(value):
+        return None
+    return bad_request(f"`{where}{name}` {refusal.why}.", f"{where}{name}", UNSUPPORTED)
+
+
+def _first(errors: Iterator[ApiError | None]) -> ApiError | None:
+    return next((error for error in errors if error is not None), None)

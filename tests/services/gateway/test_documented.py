@@ -4,6 +4,7 @@ from pathlib import Path
 
 from scheduler.vocabulary import WorkerId
 from services.gateway.generation import Account
+from services.gateway.parameters.aliases import ALIASES
 from services.gateway.schemas import ChatBody, CompletionBody
 from services.gateway.unsupported import REFUSED
 from services.gateway.voices import account_headers
@@ -21,7 +22,7 @@ async def test_every_endpoint(gateway: Gateway) -> None:
 
 
 def test_every_field() -> None:
-    fields = {*ChatBody.model_fields, *CompletionBody.model_fields, *REFUSED}
+    fields = {*ChatBody.model_fields, *CompletionBody.model_fields, *REFUSED, *ALIASES}
     assert [field for field in sorted(fields) if f"`{field}`" not in PAGE] == []
 
 
