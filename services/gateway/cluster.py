@@ -6,18 +6,33 @@ each address and kept.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Sequence
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 import grpc
 
-from scheduler.vocabulary import Ask, Measured, Outcome, Placement, Rejection, RejectionCode, RequestId
+from scheduler.vocabulary import (
+    Ask,
+    Measured,
+    Outcome,
+    Placement,
+    Rejection,
+    RejectionCode,
+    RequestId,
+    Target,
+    WorkerId,
+)
+from services.gateway.breakers import Breakers, Unusable
 from services.gateway.conductors import CONDUCTOR_S, Conductors, described
 from services.registry.directory import Directory
+from services.runtime.logs import fields
 from services.wire.channel import open_channel
 from services.wire.cluster_codec import Cluster
-from services.wire.errors import rpc_errors
+from services.wire.errors import PeerUnusable, answer_to, named, rpc_errors
+from services.wire.greeting import Greeting
 from services.wire.pb import common_pb2, conductor_pb2, worker_pb2
 from services.wire.pb.store_pb2_grpc import StoreStub
 from services.wire.pb.worker_pb2_grpc import WorkerStub
@@ -35,29 +50,64 @@ if TYPE_CHECKING:  # these names exist for type checkers only
     from services.wire.pb.worker_pb2_grpc import WorkerAsyncStub
 
 RESET_S = 10.0
+GREETING_S = 5.0
+"""For a worker to say who it is, which it does before it looks at the request; one that hangs does not."""
+
 ACCOUNT_S = 2.0
 MOST_WORKERS = 1024
 """Workers whose channels are kept. They come and go, and each leaves an address behind."""
 
+log = logging.getLogger(__name__)
+
+Met = Callable[["PeerUnusable | None"], None]
 EventT = TypeVar("EventT")
 RequestT = TypeVar("RequestT")
 
 
 class Events(Generic[EventT]):
-    """What comes over one stream."""
+    """What comes over one stream. greeting: what its worker has to say first. met: told once whether it did."""
 
-    __slots__ = ("_call",)
+    __slots__ = ("_call", "_greeted", "_greeting", "_met")
 
     def __init__(
-        self, call: "grpc.aio.UnaryStreamCall[RequestT, EventT] | grpc.aio.StreamStreamCall[RequestT, EventT]"
+        self,
+        call: "grpc.aio.UnaryStreamCall[RequestT, EventT] | grpc.aio.StreamStreamCall[RequestT, EventT]",
+        greeting: Greeting,
+        met: "Met",
     ) -> None:
         self._call = call
+        self._greeting = greeting
+        self._met = met
+        self._greeted = False
 
     async def next(self) -> EventT | None:
         """The next event, None at a regular end; raises PeerError."""
-        with rpc_errors():
+        try:
+            if not self._greeted:
+                await self._meet()
             event = await self._call.read()
+        except grpc.aio.AioRpcError as error:
+            trouble = named(error, greeted=self._greeted)
+            if isinstance(trouble, PeerUnusable):
+                self._met(trouble)
+            raise trouble from error
+        except PeerUnusable as trouble:
+            self._met(trouble)
+            raise
         return None if event is grpc.aio.EOF else cast(EventT, event)
+
+    async def _meet(self) -> None:
+        """Read who answers before anything that it says. A call that has failed tells why when it is read."""
+        try:
+            async with asyncio.timeout(GREETING_S):
+                metadata = await self._call.initial_metadata()
+        except TimeoutError:
+            raise PeerUnusable(f"it has not answered a call within {GREETING_S:g} s") from None
+        if self._call.done() and await self._call.code() is not grpc.StatusCode.OK:
+            return
+        self._greeting.check(metadata)
+        self._greeted = True
+        self._met(None)
 
 
 class Decoding(Events[worker_pb2.DecodeEvent]):
@@ -65,8 +115,8 @@ class Decoding(Events[worker_pb2.DecodeEvent]):
 
     __slots__ = ("_first",)
 
-    def __init__(self, call: "DecodeCall", first: asyncio.Future[int]) -> None:
-        super().__init__(call)
+    def __init__(self, call: "DecodeCall", greeting: Greeting, met: "Met", first: asyncio.Future[int]) -> None:
+        super().__init__(call, greeting, met)
         self._first = first
 
     def begin(self, token: int) -> None:
@@ -83,6 +133,8 @@ class ClusterClient:
     def __init__(self, conductors: Sequence[str], tls: Tls | None = None, *, conductor_s: float = CONDUCTOR_S) -> None:
         self._tls = tls
         self._conductors = Conductors(conductors, tls, within_s=conductor_s)
+        self._clock = asyncio.get_running_loop().time
+        self._breakers = Breakers()
         self._workers: dict[str, tuple[grpc.aio.Channel, WorkerAsyncStub]] = {}  # the least recently used first
         self._background: set[asyncio.Task[None]] = set()
         self.known: Cluster | None = None
@@ -109,8 +161,8 @@ class ClusterClient:
         )
 
     async def describe(self) -> Cluster:
-        """What the first conductor that answers believes; PeerUnavailable where none does."""
-        self.known = await self._conductors.first(described)
+        """What the first conductor that knows of workers believes, else the first; PeerUnavailable without any."""
+        self.known = await self._conductors.first(described, decides=lambda cluster: bool(cluster.workers))
         return self.known
 
     async def describe_all(self) -> list[Cluster]:
@@ -132,24 +184,25 @@ class ClusterClient:
 
     @asynccontextmanager
     async def prefill(
-        self, address: str, request: worker_pb2.PrefillRequest, *, timeout_s: float
+        self, target: Target, request: worker_pb2.PrefillRequest, *, fingerprint: bytes, timeout_s: float
     ) -> AsyncIterator[Events[worker_pb2.PrefillEvent]]:
-        """The events of a prefill. Reading them raises PeerError."""
-        call = self._worker(address).Prefill(request, timeout=timeout_s)
+        """The events of a prefill by a worker of this deployment. Reading them raises PeerError."""
+        call = self._worker(target.address).Prefill(request, timeout=timeout_s)
         try:
-            yield Events(call)
+            yield Events(call, Greeting(target.worker, fingerprint.hex()), partial(self._met, target))
         finally:
             call.cancel()
 
     @asynccontextmanager
     async def decode(
-        self, address: str, request: worker_pb2.DecodeRequest, *, timeout_s: float
+        self, target: Target, request: worker_pb2.DecodeRequest, *, fingerprint: bytes, timeout_s: float
     ) -> AsyncIterator[Decoding]:
         """A decode that goes on until the block is left. Opening it waits for nothing; reading it raises PeerError."""
         first: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        call = self._worker(address).Decode(_said(request, first), timeout=timeout_s)
+        call = self._worker(target.address).Decode(_said(request, first), timeout=timeout_s)
         try:
-            yield Decoding(call, first)
+            greeting = Greeting(target.worker, fingerprint.hex())
+            yield Decoding(call, greeting, partial(self._met, target), first)
         finally:
             call.cancel()
             first.cancel()  # so that whoever waits for it in order to send it is gone, too
@@ -173,6 +226,24 @@ class ClusterClient:
         await self._conductors.close()
         for channel, _ in self._workers.values():
             await channel.close()
+
+    def left_out(self) -> frozenset[WorkerId]:
+        """Workers that could not be used lately, and are not to be tried just now."""
+        return self._breakers.left_out(now=self._clock())
+
+    def unusable(self) -> list[tuple[Unusable, float]]:
+        """Workers that could not be used when last tried, and for how many seconds that has lasted."""
+        now = self._clock()
+        return [(known, now - known.since) for known in self._breakers.unusable(now=now)]
+
+    def _met(self, target: Target, trouble: PeerUnusable | None) -> None:
+        """A call's first answer: whether its worker can be used, and if not, why. Told in one line for each reason."""
+        about = {"worker": target.worker, "address": target.address}
+        if trouble is None:
+            if self._breakers.worked(target.worker):
+                log.info("a worker can be used again", extra=fields(**about))
+        elif self._breakers.failed(target.worker, str(trouble), now=self._clock()):
+            log.warning("a worker can't be used", extra=fields(**about, because=str(trouble)))
 
     async def _tell(self, request: RequestId, outcome: Outcome, measured: Measured | None) -> None:
         wire = outcome_to_wire(request, outcome, measured)
@@ -203,13 +274,11 @@ async def _said(request: worker_pb2.DecodeRequest, first: Awaitable[int]) -> Asy
 
 
 async def _placed(call: Awaitable[conductor_pb2.PlaceAnswer]) -> Placement | Rejection:
-    with rpc_errors():
-        return answer_from_wire(await call)
+    return answer_from_wire(await answer_to(call))
 
 
 async def _begun(request: RequestId, call: Awaitable[conductor_pb2.BeginsAnswer]) -> Rejection | None:
-    with rpc_errors():
-        return begins_answer_from_wire(request, await call)
+    return begins_answer_from_wire(request, await answer_to(call))
 
 
 def _knows_of_workers(answer: Placement | Rejection) -> bool:

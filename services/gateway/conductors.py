@@ -6,14 +6,16 @@ who comes later. One that was killed refuses connections at once, and needs no s
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 
+from services.runtime.logs import fields
 from services.wire.channel import SOON_S, open_channel
 from services.wire.cluster_codec import Cluster, cluster_from_wire
-from services.wire.errors import DeadlinePassed, PeerError, PeerUnavailable, WireError, rpc_errors
+from services.wire.errors import DeadlinePassed, PeerError, PeerUnavailable, PeerUnusable, WireError, answer_to
 from services.wire.pb import common_pb2
 from services.wire.pb.conductor_pb2_grpc import ConductorStub
 from services.wire.tls import Tls
@@ -26,6 +28,11 @@ CONDUCTOR_S = 1.0
 
 PROBE_PAUSE_S = 0.5
 """Between questions to one that was passed over."""
+
+MOST_REASONS = 8
+"""That are logged of one conductor before it has worked again."""
+
+log = logging.getLogger(__name__)
 
 ResultT = TypeVar("ResultT")
 Question = Callable[["ConductorAsyncStub", float], Awaitable[ResultT]]
@@ -41,6 +48,8 @@ class Conductors:
         self._known: dict[str, tuple[grpc.aio.Channel, ConductorAsyncStub]] = {}
         self._passed_over: dict[str, asyncio.Task[None]] = {}
         """Who let a question's time run out, and the task that asks it until it answers."""
+        self._said: dict[str, set[str]] = {}
+        """What was wrong with those that can't be used, as far as it was logged."""
         self._open(targets)
 
     async def reach(self, targets: Sequence[str]) -> None:
@@ -61,7 +70,10 @@ class Conductors:
                 reasons.append(str(error))
                 if isinstance(error, DeadlinePassed):
                     self._pass_over(target, stub)
+                if isinstance(error, PeerUnusable | WireError):
+                    self._say_once(target, str(error))
             else:
+                self._said.pop(target, None)
                 if decides(answer):
                     return answer
                 answers.append(answer)
@@ -86,7 +98,15 @@ class Conductors:
         channel = open_channel(target, self._tls, reconnect_s=SOON_S)
         return channel, ConductorStub(channel)
 
+    def _say_once(self, target: str, because: str) -> None:
+        """What is wrong with it lasts, and each request meets it."""
+        said = self._said.setdefault(target, set())
+        if because not in said and len(said) < MOST_REASONS:
+            said.add(because)
+            log.warning("a conductor can't be used", extra=fields(target=target, because=because))
+
     async def _forget(self, target: str, channel: grpc.aio.Channel) -> None:
+        self._said.pop(target, None)
         probe = self._passed_over.pop(target, None)
         if probe is not None:
             probe.cancel()
@@ -114,5 +134,4 @@ class Conductors:
 
 async def described(stub: "ConductorAsyncStub", within_s: float) -> Cluster:
     """What it believes. Raises PeerError, WireError."""
-    with rpc_errors():
-        return cluster_from_wire(await stub.Describe(common_pb2.Empty(), timeout=within_s))
+    return cluster_from_wire(await answer_to(stub.Describe(common_pb2.Empty(), timeout=within_s)))

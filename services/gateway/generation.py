@@ -20,9 +20,10 @@ from services.gateway.wishes import Wishes
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """What is to be generated. names: of the prompt's full blocks."""
+    """What is to be generated. fingerprint: of the deployment that is asked. names: of the prompt's full blocks."""
 
     request: RequestId
+    fingerprint: bytes
     root: BlockName
     block_tokens: int
     prompt: Sequence[int]

@@ -111,6 +111,7 @@ def order(
             choices.append(
                 Generation(
                     request=RequestId(f"{request}-{len(choices)}" if len(prompts) * n > 1 else request),
+                    fingerprint=identity.fingerprint,
                     root=root,
                     block_tokens=identity.block_tokens,
                     prompt=prompt,

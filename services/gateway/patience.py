@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from scheduler.vocabulary import Rejection, RejectionCode, WorkerId
 from services.gateway.errors import ApiError, bad_request, busy, sentence, unavailable
-from services.wire.errors import DeadlinePassed, PeerBusy, PeerError, PeerRefused
+from services.wire.errors import DeadlinePassed, PeerBusy, PeerDiffers, PeerError, PeerRefused
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 0.5
@@ -54,6 +54,7 @@ class Troubles:
         self._pause_s = FIRST_PAUSE_S
         self._taken = 0
         self._full: str | None = None
+        self._last: str | None = None
 
     def last_s(self, *, now: float) -> float:
         """For how long they have lasted, 0 where there are none."""
@@ -87,14 +88,19 @@ class Troubles:
             return busy(sentence(rejection.reason), retry_after_s=after_s, code=code, futile=rejection.futile)
         if not begun and (self._full is not None or rejection.code is RejectionCode.OVERLOADED):
             return busy(sentence(self._full or rejection.reason), retry_after_s=rejection.retry_after_s)
-        return unavailable(sentence(rejection.reason), retry_after_s=rejection.retry_after_s)
+        last = "" if self._last is None else f"; the last to fail was {self._last}"
+        return unavailable(sentence(f"{rejection.reason.rstrip('.')}{last}"), retry_after_s=rejection.retry_after_s)
 
-    def failed(self, worker: WorkerId, trouble: PeerError, *, taken: bool, begun: bool, now: float) -> None:
-        """A worker failed or refused; raises ApiError (TimeoutError) unless another may do better."""
+    def failed(self, worker: WorkerId, trouble: PeerError, *, taken: bool, begun: bool, late: bool, now: float) -> None:
+        """A worker failed or refused; raises ApiError (TimeoutError) unless another may do better.
+
+        late: the story's own time is up. A worker can say that a deadline has passed before it has.
+        """
+        self._last = f"{worker}: {trouble}"
         match trouble:
-            case DeadlinePassed():
+            case DeadlinePassed() if late:
                 raise TimeoutError from trouble
-            case PeerRefused():
+            case PeerRefused() if not isinstance(trouble, PeerDiffers):
                 raise bad_request(sentence(str(trouble))) from trouble
             case PeerBusy():
                 self._full = str(trouble)

@@ -32,6 +32,10 @@ async def status(front: Front) -> dict[str, Any]:
         "not_serving": why_nobody_serves(cluster),
         "degraded": degraded(cluster.workers),
         "gone": [{"id": gone.id, "role": gone.role, "for_s": round(gone.for_s, 1)} for gone in front.gone],
+        "unusable": [
+            {"id": each.worker, "because": each.because, "for_s": round(for_s, 1)}
+            for each, for_s in front.cluster.unusable()
+        ],
         "workers": [_worker(worker) for worker in cluster.workers],
         "stores": [_store(store) for store in cluster.stores],
         "conductors": [{"id": each.conductor, "pid": each.pid} for each in clusters],

@@ -107,7 +107,10 @@ class Story:
                 self._happened(Event.LOST)
                 self.account.failed.append(failed.worker)
                 begun, now = bool(self.output), self._clock()
-                self._troubles.failed(failed.worker, failed.trouble, taken=failed.taken, begun=begun, now=now)
+                late = now >= self._ends_at
+                self._troubles.failed(
+                    failed.worker, failed.trouble, taken=failed.taken, begun=begun, late=late, now=now
+                )
             except TakenBack as taken_back:
                 self._happened(Event.LOST)
                 pause_s = self._troubles.rejected(taken_back.rejection, begun=False, now=self._clock())
@@ -140,7 +143,9 @@ class Story:
         wire = prefill_request(self._generation, self.output, placement, target, self._urgency(placement))
         with leg(target):
             events = await handoff.enter_async_context(
-                self._cluster.prefill(target.address, wire, timeout_s=self._time_left_s())
+                self._cluster.prefill(
+                    target, wire, fingerprint=self._generation.fingerprint, timeout_s=self._time_left_s()
+                )
             )
             event, begun = await events.next(), None
             if placement.second_check and event is not None and wire.limits.max_tokens > 1:
@@ -168,7 +173,9 @@ class Story:
     def _decoding(self, placement: Placement) -> AbstractAsyncContextManager[Decoding]:
         """The call to who decodes; of a handoff, without its first token."""
         wire = decode_request(self._generation, self.output, placement, self._urgency(placement))
-        return self._cluster.decode(placement.decode.address, wire, timeout_s=self._time_left_s())
+        return self._cluster.decode(
+            placement.decode, wire, fingerprint=self._generation.fingerprint, timeout_s=self._time_left_s()
+        )
 
     async def _decode(
         self, handoff: AsyncExitStack, placement: Placement, events: Decoding, give: Give
@@ -214,7 +221,7 @@ class Story:
             names=generation.names_with(self.output),
             tokens=len(generation.prompt) + len(self.output),
             max_new_tokens=generation.limits.max_tokens - len(self.output),
-            excluded=self._troubles.excluded,
+            excluded=self._troubles.excluded | self._cluster.left_out(),
             ttft_slo_s=wishes.ttft_slo_s,
             tpot_slo_s=wishes.tpot_slo_s,
             priority=wishes.priority,

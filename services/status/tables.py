@@ -43,6 +43,10 @@ def _headline(document: Document) -> str:
     gone: list[Row] = document.get("gone", [])
     if gone:
         lines.append("gone: " + ", ".join(f"{each.get('id')} ({each.get('for_s', 0):.0f} s)" for each in gone))
+    lines += [
+        f"{_gateway(document)} can't use {each.get('id')} ({each.get('for_s', 0):.0f} s): {each.get('because')}"
+        for each in document.get("unusable", [])
+    ]
     placements: Mapping[str, int] = document.get("placements") or {}
     lines += [f"placements: {count} {why}" for why, count in sorted(placements.items())]
     if document.get("refused"):
@@ -50,6 +54,12 @@ def _headline(document: Document) -> str:
     if document.get("role_changes"):
         lines.append(f"changes of role: {document['role_changes']}")
     return "\n".join([*lines, *_predicted(document)])
+
+
+def _gateway(document: Document) -> str:
+    """Which one has made this document."""
+    gateways: list[Row] = document.get("gateways", [])
+    return str(gateways[0].get("id", "the gateway")) if gateways else "the gateway"
 
 
 def _state(document: Document) -> str:

@@ -1,6 +1,6 @@
 """How a server says no: each reason has one gRPC status, and a sentence.
 
-The mirror of errors.rpc_errors, which turns these back into exceptions at the caller's.
+The mirror of errors.rpc_errors, which turns these back into exceptions at the caller's. Each is marked as ours.
 """
 
 from collections.abc import AsyncIterator
@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 
 from kvstore.vocabulary import IdentityMismatch
-from services.wire.errors import WireError
+from services.wire.errors import MARK, WireError
 
 Context = grpc.aio.ServicerContext[Any, Any]  # Any: the message types don't matter to who aborts
 
@@ -29,8 +29,8 @@ async def answering(context: Context) -> AsyncIterator[None]:
     try:
         yield
     except Refuse as refusal:
-        await context.abort(refusal.status, str(refusal))
+        await context.abort(refusal.status, str(refusal), (MARK,))
     except WireError as error:
-        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error), (MARK,))
     except IdentityMismatch as error:
-        await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error), (MARK,))

@@ -7,6 +7,7 @@ from kvstore.layout import Identity
 from scheduler.predictions import NOTHING_KNOWN, Agreement
 from scheduler.vocabulary import StoreReport, WorkerReport
 from services.wire.codec import identity_from_wire, identity_to_wire
+from services.wire.errors import WireError
 from services.wire.pb import conductor_pb2
 from services.wire.report_codec import (
     store_report_from_wire,
@@ -54,6 +55,9 @@ def cluster_to_wire(cluster: Cluster) -> conductor_pb2.Cluster:
 
 
 def cluster_from_wire(wire: conductor_pb2.Cluster) -> Cluster:
+    """Raises WireError."""
+    if not wire.conductor:
+        raise WireError("a conductor says its name")
     return Cluster(
         conductor=wire.conductor,
         pid=wire.pid,

@@ -2,18 +2,27 @@
 
 PeerError
 ├── PeerUnavailable    nobody answers, the connection broke, or the peer drains: try another one
-│   └── PeerFailed     the peer broke while it worked on this call
+│   ├── PeerFailed     the peer broke while it worked on this call
+│   └── PeerUnusable   something else answers there, or a certificate is not as it should be: it may last
 ├── PeerRefused        it will never do this as asked; the message is its sentence
+│   └── PeerDiffers    since it is of another deployment
 ├── PeerBusy           not now: its queue or its memory is full; the message is its sentence
 └── DeadlinePassed     the caller's time was up first
 WireError              a message that no correct sender makes
 CannotListen           this process can't serve at the address it was given
+
+A status says something of the call only where one of our own servers has sent it. They mark theirs (``MARK``, in the
+trailing metadata): grpc's own libraries, proxies and strangers use the same statuses. Without the mark a status is
+about the connection or the peer, never about the request.
 """
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import grpc
+
+AnswerT = TypeVar("AnswerT")
 
 
 class PeerError(Exception):
@@ -28,8 +37,16 @@ class PeerFailed(PeerUnavailable):
     """The peer broke while it worked on this call."""
 
 
+class PeerUnusable(PeerUnavailable):
+    """What answers there is not the peer that was meant, or is none that this process may trust."""
+
+
 class PeerRefused(PeerError):
     """The peer will never do this as asked; the message is its sentence."""
+
+
+class PeerDiffers(PeerRefused):
+    """The peer is of another deployment; the message says what differs."""
 
 
 class PeerBusy(PeerError):
@@ -48,21 +65,27 @@ class CannotListen(Exception):
     """This process can't serve at the address it was given; the message is a sentence."""
 
 
+MARK = ("moonpool-error", "1")
+"""What our servers add to a status, in its trailing metadata."""
+
 BY_STATUS: dict[grpc.StatusCode, type[PeerError]] = {
     grpc.StatusCode.UNAVAILABLE: PeerUnavailable,
     grpc.StatusCode.CANCELLED: PeerUnavailable,
     grpc.StatusCode.ABORTED: PeerUnavailable,
-    grpc.StatusCode.FAILED_PRECONDITION: PeerRefused,
+    grpc.StatusCode.FAILED_PRECONDITION: PeerDiffers,
     grpc.StatusCode.INVALID_ARGUMENT: PeerRefused,
     grpc.StatusCode.OUT_OF_RANGE: PeerRefused,
-    grpc.StatusCode.UNIMPLEMENTED: PeerRefused,
-    grpc.StatusCode.PERMISSION_DENIED: PeerRefused,
-    grpc.StatusCode.UNAUTHENTICATED: PeerRefused,
-    grpc.StatusCode.NOT_FOUND: PeerRefused,
     grpc.StatusCode.RESOURCE_EXHAUSTED: PeerBusy,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlinePassed,
 }
-"""Every other status (INTERNAL, UNKNOWN, DATA_LOSS) is a PeerFailed."""
+"""Of our own servers. Every other status (INTERNAL, UNKNOWN, DATA_LOSS) is a PeerFailed."""
+
+UNMARKED: dict[grpc.StatusCode, type[PeerError]] = {
+    grpc.StatusCode.UNAVAILABLE: PeerUnavailable,
+    grpc.StatusCode.CANCELLED: PeerUnavailable,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlinePassed,
+}
+"""Of whoever else. Every other status is a PeerUnusable."""
 
 
 UNCONNECTED = {
@@ -72,9 +95,13 @@ UNCONNECTED = {
     "WRONG_VERSION_NUMBER": "it does not speak TLS, and this process was given certificates",
     "Connection refused": "nobody listens there",
     "Socket closed": "it hung up at once, as one does that wants TLS and a certificate of its own authority",
+    "http1.x": "what answers there speaks HTTP/1, so it is no process of Moonpool's",
 }
 """Why there is no connection, in our words, by what gRPC's say of it."""
 
+
+NOT_THERE = (UNCONNECTED["Connection refused"], "No such file or directory")
+"""What is said of an address where nothing listens: a process that starts again, or has not started yet."""
 
 BY_NUMBER = {status.value[0]: error for status, error in BY_STATUS.items()}
 
@@ -86,17 +113,43 @@ def peer_error(status: int, sentence: str) -> PeerError:
 
 @contextmanager
 def rpc_errors() -> Iterator[None]:
-    """Around a call, or around the reading of a stream: raises the tree above in place of grpc's errors."""
+    """Around a call: raises the tree above in place of grpc's errors."""
     try:
         yield
     except grpc.aio.AioRpcError as error:
-        raise BY_STATUS.get(error.code(), PeerFailed)(_sentence(error)) from error
+        raise named(error) from error
+
+
+async def answer_to(call: Awaitable[AnswerT]) -> AnswerT:
+    """The answer to a call that has one. Raises PeerError.
+
+    Of bytes that are no such message grpc.aio (1.85) makes None, with nothing but a line in the log.
+    """
+    with rpc_errors():
+        answer = await call
+    if answer is None:
+        raise PeerUnusable("what it answers is no message of ours")
+    return answer
+
+
+def named(error: grpc.aio.AioRpcError, *, greeted: bool = False) -> PeerError:
+    """greeted: whether the peer has shown in this call that it is one of ours, so that whatever ends it is its own."""
+    code, sentence = error.code(), _sentence(error)
+    if greeted or MARK in {(key, value) for key, value in error.trailing_metadata() or ()}:
+        return BY_STATUS.get(code, PeerFailed)(sentence)
+    if code is grpc.StatusCode.UNAVAILABLE and _unconnected(error) and not any(it in sentence for it in NOT_THERE):
+        return PeerUnusable(sentence)
+    return UNMARKED.get(code, PeerUnusable)(sentence)
+
+
+def _unconnected(error: grpc.aio.AioRpcError) -> bool:
+    return (error.details() or "").startswith("failed to connect to all addresses")
 
 
 def _sentence(error: grpc.aio.AioRpcError) -> str:
     """Its details; of a connection that can't be made only why, not grpc's address thrice and a status of its own."""
     details = error.details() or error.code().name
-    if not details.startswith("failed to connect to all addresses"):
+    if not _unconnected(error):
         return details
     known = (words for mark, words in UNCONNECTED.items() if mark in details)
     return f"no connection: {next(known, details.rpartition('error: ')[2])}"

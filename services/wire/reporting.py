@@ -16,7 +16,7 @@ from services.runtime.logs import fields
 from services.runtime.process import Refusal
 from services.wire import report_codec
 from services.wire.channel import SOON_S, open_channel
-from services.wire.errors import PeerError, PeerRefused, rpc_errors
+from services.wire.errors import PeerError, PeerRefused, answer_to
 from services.wire.pb.conductor_pb2 import ReportAnswer
 from services.wire.pb.conductor_pb2_grpc import ConductorStub
 from services.wire.tls import Tls
@@ -143,9 +143,9 @@ class Reporters:
 
 
 async def _send(stub: "ConductorAsyncStub", report: Report) -> ReportAnswer:
-    with rpc_errors():
-        match report:
-            case WorkerReport():
-                return await stub.ReportWorker(report_codec.worker_report_to_wire(report), timeout=TIMEOUT_S)
-            case StoreReport():
-                return await stub.ReportStore(report_codec.store_report_to_wire(report), timeout=TIMEOUT_S)
+    match report:
+        case WorkerReport():
+            wire = report_codec.worker_report_to_wire(report)
+            return await answer_to(stub.ReportWorker(wire, timeout=TIMEOUT_S))
+        case StoreReport():
+            return await answer_to(stub.ReportStore(report_codec.store_report_to_wire(report), timeout=TIMEOUT_S))

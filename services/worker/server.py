@@ -20,6 +20,7 @@ from services.runtime.logs import fields
 from services.wire.answering import Context, Refuse, answering
 from services.wire.codec import lifted_to_wire
 from services.wire.errors import WireError
+from services.wire.greeting import Greeting
 from services.wire.pb import common_pb2, worker_pb2, worker_pb2_grpc
 from services.worker.loop import Ending, Full, Loop, NeverFits
 from services.worker.metrics import WorkerMetrics
@@ -37,8 +38,11 @@ log = logging.getLogger(__name__)
 class WorkerService(worker_pb2_grpc.WorkerServicer):
     """Serves one Loop."""
 
-    def __init__(self, loop: Loop, device: DeviceBlocks, requests: Requests, metrics: WorkerMetrics) -> None:
+    def __init__(
+        self, loop: Loop, device: DeviceBlocks, requests: Requests, metrics: WorkerMetrics, greeting: Greeting
+    ) -> None:
         self._loop = loop
+        self._greeting = greeting
         self._device = device
         self._requests = requests
         self._metrics = metrics
@@ -49,6 +53,7 @@ class WorkerService(worker_pb2_grpc.WorkerServicer):
         self, request: worker_pb2.PrefillRequest, context: Context
     ) -> None:
         async with answering(context):
+            await self._greeting.send(context)
             sequence = self._requests.prefill(request)
             with self._entered(
                 request.request, sequence, push_to=push_target(request), source=source(request)
@@ -68,6 +73,7 @@ class WorkerService(worker_pb2_grpc.WorkerServicer):
         self, calls: AsyncIterator[worker_pb2.DecodeCall], context: Context
     ) -> None:
         async with answering(context):
+            await self._greeting.send(context)
             request = (await _said(calls)).request
             sequence = self._requests.decode(request)
             with self._entered(request.request, sequence, source=source(request)) as ticket:

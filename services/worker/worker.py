@@ -17,6 +17,7 @@ from scheduler.correction import Correction
 from scheduler.progress import BatchLimits
 from scheduler.vocabulary import Profile, WorkerId
 from services.wire.address import advertised
+from services.wire.greeting import Greeting
 from services.wire.tls import Tls
 from services.worker.loader import Loader
 from services.worker.loop import Loop
@@ -111,5 +112,5 @@ def make_worker(
         loop=loop,
         link=link,
     )
-    service = WorkerService(loop, device, Requests(engine.vocab_size), metrics)
+    service = WorkerService(loop, device, Requests(engine.vocab_size), metrics, Greeting.of(settings.id, identity))
     return Worker(identity, device, batcher, loop, publisher, link, lock, service, reports, metrics)

@@ -7,7 +7,16 @@ import pytest
 from scheduler.vocabulary import Rejection, RejectionCode, RequestId, WorkerId
 from services.gateway.errors import ApiError
 from services.gateway.patience import LONGEST_BATCH_PAUSE_S, LONGEST_PAUSE_S, Patience, Troubles
-from services.wire.errors import DeadlinePassed, PeerBusy, PeerError, PeerFailed, PeerRefused, PeerUnavailable
+from services.wire.errors import (
+    DeadlinePassed,
+    PeerBusy,
+    PeerDiffers,
+    PeerError,
+    PeerFailed,
+    PeerRefused,
+    PeerUnavailable,
+    PeerUnusable,
+)
 
 PATIENCE = Patience(attempts=3, waiting_s=2.0, resuming_s=10.0)
 NOBODY = Rejection(RequestId("r"), RejectionCode.UNAVAILABLE, "No worker lives.", 1.5)
@@ -17,9 +26,15 @@ D = WorkerId("d")
 
 
 def failed(
-    troubles: Troubles, trouble: PeerError, *, taken: bool = False, begun: bool = False, now: float = 0.0
+    troubles: Troubles,
+    trouble: PeerError,
+    *,
+    taken: bool = False,
+    begun: bool = False,
+    late: bool = False,
+    now: float = 0.0,
 ) -> None:
-    troubles.failed(D, trouble, taken=taken, begun=begun, now=now)
+    troubles.failed(D, trouble, taken=taken, begun=begun, late=late, now=now)
 
 
 def test_a_worker_that_failed_is_not_asked_again() -> None:
@@ -138,6 +153,29 @@ def test_a_refusal_is_the_request_s_own_fault() -> None:
     assert (told.value.status, told.value.message) == (400, "It never fits.")
 
 
+@pytest.mark.parametrize("trouble", [PeerUnusable("it is another server"), PeerDiffers("other weights")])
+def test_what_is_wrong_with_a_worker_is_not_the_request_s_fault(trouble: PeerError) -> None:
+    troubles = Troubles(PATIENCE)
+    for _ in range(20):
+        failed(troubles, trouble)
+    assert troubles.excluded == {D}
+
+
+def test_who_is_told_that_nobody_can_do_it_hears_what_was_wrong_with_the_last_one() -> None:
+    troubles = Troubles(PATIENCE)
+    failed(troubles, PeerUnusable("its certificate has expired"), now=0.0)
+    with pytest.raises(ApiError) as told:
+        troubles.rejected(NOBODY, begun=False, now=2.0)
+    assert (told.value.status, told.value.retry_after_s) == (503, 1.5)
+    assert told.value.message == "No worker lives; the last to fail was d: its certificate has expired."
+
+
 def test_a_deadline_is_a_deadline() -> None:
     with pytest.raises(TimeoutError):
-        failed(Troubles(PATIENCE), DeadlinePassed("too late"))
+        failed(Troubles(PATIENCE), DeadlinePassed("too late"), late=True)
+
+
+def test_a_worker_that_says_that_time_is_up_before_it_is_is_passed_over() -> None:
+    troubles = Troubles(PATIENCE)
+    failed(troubles, DeadlinePassed("nobody took the handoff in time"))
+    assert troubles.excluded == {D}

@@ -12,24 +12,27 @@ import pytest
 from services.wire import channel
 from services.wire.channel import open_channel, serve
 from services.wire.errors import (
+    MARK,
     CannotListen,
     DeadlinePassed,
     PeerBusy,
+    PeerDiffers,
     PeerError,
     PeerFailed,
     PeerRefused,
     PeerUnavailable,
+    PeerUnusable,
     rpc_errors,
 )
 from services.wire.pb.common_pb2 import Empty
 from tests.services.serving import serving
 
 
-def always(code: grpc.StatusCode, sentence: str) -> Callable[[grpc.aio.Server], None]:
+def always(code: grpc.StatusCode, sentence: str, *, ours: bool = True) -> Callable[[grpc.aio.Server], None]:
     """A server whose one method ends every call with this status."""
 
     async def answer(request: Empty, context: grpc.aio.ServicerContext[Empty, Empty]) -> Empty:
-        await context.abort(code, sentence)
+        await context.abort(code, sentence, (MARK,) if ours else ())
         raise AssertionError("abort raises")
 
     handler = grpc.unary_unary_rpc_method_handler(
@@ -55,8 +58,9 @@ async def call(target: str, timeout_s: float = 5.0) -> None:
     ("code", "error"),
     [
         (grpc.StatusCode.UNAVAILABLE, PeerUnavailable),
-        (grpc.StatusCode.FAILED_PRECONDITION, PeerRefused),
+        (grpc.StatusCode.FAILED_PRECONDITION, PeerDiffers),
         (grpc.StatusCode.INVALID_ARGUMENT, PeerRefused),
+        (grpc.StatusCode.OUT_OF_RANGE, PeerRefused),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, PeerBusy),
         (grpc.StatusCode.DEADLINE_EXCEEDED, DeadlinePassed),
         (grpc.StatusCode.INTERNAL, PeerFailed),
@@ -69,7 +73,40 @@ async def test_a_status_becomes_an_error_with_its_sentence(
     target = f"unix:{tmp_path}/peer.sock"
     server = await serve(target, always(code, "because of this"))
     try:
-        with pytest.raises(error, match="because of this"):
+        with pytest.raises(error, match="because of this") as raised:
+            await call(target)
+        assert type(raised.value) is error
+    finally:
+        await server.stop(None)
+
+
+LOCAL = {
+    grpc.StatusCode.UNAVAILABLE: PeerUnavailable,
+    grpc.StatusCode.CANCELLED: PeerUnavailable,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlinePassed,
+}
+"""Statuses that grpc itself gives a call whose connection or time is over."""
+
+
+@pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK])
+async def test_a_status_of_a_server_that_is_none_of_ours_says_nothing_of_the_request(
+    tmp_path: Path, code: grpc.StatusCode
+) -> None:
+    target = f"unix:{tmp_path}/peer.sock"
+    server = await serve(target, always(code, "because of this", ours=False))
+    try:
+        with pytest.raises(PeerError, match="because of this") as raised:
+            await call(target)
+        assert type(raised.value) is LOCAL.get(code, PeerUnusable)
+    finally:
+        await server.stop(None)
+
+
+async def test_a_method_that_a_server_lacks_makes_it_unusable(tmp_path: Path) -> None:
+    target = f"unix:{tmp_path}/peer.sock"
+    server = await serve(target, lambda server: None)
+    try:
+        with pytest.raises(PeerUnusable):
             await call(target)
     finally:
         await server.stop(None)

@@ -11,6 +11,8 @@ from google.protobuf.message import Message
 from prometheus_client import CollectorRegistry
 
 from scheduler.vocabulary import Profile, Role, StoreId, WorkerId, WorkerReport
+from services.wire.errors import MARK
+from services.wire.greeting import Greeting
 from services.wire.pb import common_pb2, worker_pb2, worker_pb2_grpc
 from services.worker.request_metrics import RequestMetrics
 from tests.services.gateway.fakes.deployment import IDENTITY, LONGEST, Context
@@ -46,6 +48,8 @@ class FakeWorker(worker_pb2_grpc.WorkerServicer):
         self.name, self.address, self.role = WorkerId(name), address, role
         self.identity = IDENTITY
         self.draining = False
+        self.shy = False
+        """It does not say who it is."""
         self.token: Callable[[int], int] = letter
         self.cached_tokens = 0
         self.lifted = worker_pb2.Lifted()
@@ -70,6 +74,7 @@ class FakeWorker(worker_pb2_grpc.WorkerServicer):
         self.server: grpc.aio.Server | None = None
 
     async def Prefill(self, request: worker_pb2.PrefillRequest, context: Context) -> None:  # type: ignore[override]
+        await self._greet(context)
         self.prefills.append(request)
         async with self._call(context) as fault:
             if fault is not None and not fault.late:
@@ -97,6 +102,7 @@ class FakeWorker(worker_pb2_grpc.WorkerServicer):
     async def Decode(  # type: ignore[override]
         self, calls: AsyncIterator[worker_pb2.DecodeCall], context: Context
     ) -> None:
+        await self._greet(context)
         request = (await anext(calls)).request
         self.decodes.append(request)
         async with self._call(context) as fault:
@@ -174,6 +180,10 @@ class FakeWorker(worker_pb2_grpc.WorkerServicer):
                 return ids, "length"
         return ids, ""
 
+    async def _greet(self, context: Context) -> None:
+        if not self.shy:
+            await Greeting.of(self.name, self.identity).send(context)
+
     @asynccontextmanager
     async def _call(self, context: Context) -> AsyncIterator[Fault | None]:
         self.deadlines_s.append(context.time_remaining() or 0.0)
@@ -198,4 +208,4 @@ async def _write(context: Context, message: Message) -> None:
 async def _fail(fault: Fault, context: Context) -> None:
     if fault.hold:
         await asyncio.Event().wait()
-    await context.abort(fault.code, fault.sentence)
+    await context.abort(fault.code, fault.sentence, (MARK,))
