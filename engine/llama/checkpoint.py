@@ -68,6 +68,14 @@ def stored_tensors(directory: Path) -> dict[str, StoredTensor]:
     return found
 
 
+def stored_dtype(directory: Path) -> str:
+    """The dtype of the embedding, as torch names it, such as ``bfloat16``. Raises EngineError."""
+    embedding = stored_tensors(directory).get(EMBEDDING)
+    if embedding is None:
+        raise EngineError(f"{directory} has no weight {EMBEDDING}")
+    return {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}.get(embedding.dtype, embedding.dtype)
+
+
 def check_directory(directory: Path) -> None:
     """Raises EngineError or UnsupportedModel unless this is the whole of a model that the engine runs."""
     config = read_config(directory)

@@ -13,13 +13,27 @@ from typing import Any
 
 from engine.port import EngineError, UnsupportedModel
 
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What transformers 5.24 takes where a config.json of this model_type says nothing.
+
+    kv_heads, head_dim: None is the number of heads, and hidden_size over it, which then may also be null.
+    """
+
+    architecture: str
+    context: int
+    kv_heads: int | None = None
+    head_dim: int | None = None
+
+
 FAMILIES = {
-    "llama": "LlamaForCausalLM",
-    "mistral": "MistralForCausalLM",
-    "qwen2": "Qwen2ForCausalLM",
-    "qwen3": "Qwen3ForCausalLM",
+    "llama": Family("LlamaForCausalLM", 2048),
+    "mistral": Family("MistralForCausalLM", 131072, kv_heads=8),
+    "qwen2": Family("Qwen2ForCausalLM", 32768, kv_heads=32),
+    "qwen3": Family("Qwen3ForCausalLM", 32768, kv_heads=32, head_dim=128),
 }
-"""model_type -> architecture. SmolLM and SmolLM2 are Llamas."""
+"""By model_type. SmolLM and SmolLM2 are Llamas."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +50,10 @@ class Rope:
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """A decoder of the Llama family. Sizes as in config.json; all projections without bias but those named."""
+    """A decoder of the Llama family. Sizes as in config.json; all projections without bias but those named.
+
+    dtype: empty where it is not said; then that of the stored weights is meant.
+    """
 
     name: str
     hidden_size: int
@@ -65,7 +82,7 @@ def read_config(directory: Path) -> ModelConfig:
     """The configuration of the model in a Hugging Face directory. Raises EngineError, UnsupportedModel."""
     path = directory / "config.json"
     try:
-        document = json.loads(path.read_text())
+        document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise EngineError(f"{directory} is no model directory: {path.name} can't be read ({error.strerror})") from error
     except ValueError as error:
@@ -80,14 +97,15 @@ def parse_config(name: str, document: Mapping[str, Any]) -> ModelConfig:
     what is missing or no number."""
     model_type = str(document.get("model_type"))
     _require(name, model_type in FAMILIES, f"its type {model_type!r} is not one of {', '.join(FAMILIES)}")
-    architectures = document.get("architectures") or [FAMILIES[model_type]]
-    _require(name, FAMILIES[model_type] in architectures, f"its architecture {architectures[0]!r} is no causal decoder")
+    architectures = document.get("architectures") or [FAMILIES[model_type].architecture]
+    known = FAMILIES[model_type].architecture in architectures
+    _require(name, known, f"its architecture {architectures[0]!r} is no causal decoder")
     _require(name, not document.get("num_experts") and not document.get("num_local_experts"), "mixtures of experts")
     _require(name, document.get("quantization_config") is None, "quantised weights")
-    activation = document.get("hidden_act") or "silu"
+    activation = document.get("hidden_act", "silu")
     _require(name, activation in ("silu", "swish"), f"the activation {activation!r}")
-    _require(name, not document.get("mlp_bias"), "biases in its MLP")
     try:
+        _require(name, not _flag(document, "mlp_bias"), "biases in its MLP")
         return _parse(name, model_type, document)
     except KeyError as error:
         raise EngineError(f"{name}: config.json has no {error.args[0]}") from error
@@ -96,32 +114,58 @@ def parse_config(name: str, document: Mapping[str, Any]) -> ModelConfig:
 
 
 def _parse(name: str, model_type: str, document: Mapping[str, Any]) -> ModelConfig:
-    heads, hidden = int(document["num_attention_heads"]), int(document["hidden_size"])
-    kv_heads = int(document.get("num_key_value_heads") or heads)
-    head_dim = int(document.get("head_dim") or hidden // heads)
+    family = FAMILIES[model_type]
+    heads, hidden = _size(document, "num_attention_heads"), _size(document, "hidden_size")
+    kv_heads = _size(document, "num_key_value_heads", family.kv_heads, heads)
+    head_dim = _size(document, "head_dim", family.head_dim, hidden // heads)
     _require(name, heads % kv_heads == 0, f"{heads} query heads over {kv_heads} key/value heads")
     _require(name, head_dim % 2 == 0, f"heads of {head_dim} dimensions, which can't be rotated in pairs")
-    longest = int(document.get("max_position_embeddings") or 2048)
-    biased = bool(document.get("attention_bias"))
+    longest = _size(document, "max_position_embeddings", family.context)
+    biased = _flag(document, "attention_bias")
     return ModelConfig(
         name=name,
         hidden_size=hidden,
-        intermediate_size=int(document["intermediate_size"]),
-        layers=int(document["num_hidden_layers"]),
+        intermediate_size=_size(document, "intermediate_size"),
+        layers=_size(document, "num_hidden_layers"),
         heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
-        vocab_size=int(document["vocab_size"]),
+        vocab_size=_size(document, "vocab_size"),
         max_position_embeddings=_without_windows(name, model_type, document, longest),
-        rms_norm_eps=float(document.get("rms_norm_eps", 1e-6)),
+        rms_norm_eps=_number(document, "rms_norm_eps", 1e-6),
         rope=_rope(name, document, longest),
-        tied=bool(document.get("tie_word_embeddings", False)),
+        tied=_flag(document, "tie_word_embeddings"),
         # Qwen2 always has them, and none behind its attention; Mistral never has any; the others as they say.
         qkv_bias=model_type == "qwen2" or (biased and model_type != "mistral"),
         output_bias=biased and model_type in ("llama", "qwen3"),
         qk_norm=model_type == "qwen3",
-        dtype=str(document.get("dtype") or document.get("torch_dtype") or "bfloat16"),
+        dtype=str(document.get("dtype") or document.get("torch_dtype") or ""),
     )
+
+
+def _size(document: Mapping[str, Any], key: str, default: int | None = None, computed: int | None = None) -> int:
+    """A whole number above 0. What is missing is the default; without one that, and null, is what was computed."""
+    value = document.get(key, default) if computed is not None or default is not None else document[key]
+    if value is None and default is None:
+        value = computed
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{key} is {value!r}, not a whole number above 0")
+    return value
+
+
+def _number(document: Mapping[str, Any], key: str, default: float | None = None) -> float:
+    value = document[key] if default is None else document.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{key} is {value!r}, not a number")
+    return float(value)
+
+
+def _flag(document: Mapping[str, Any], key: str) -> bool:
+    """False where it is missing. The text "false" is no flag: Python takes it for true."""
+    value = document.get(key, False)
+    if not isinstance(value, bool):
+        raise ValueError(f"{key} is {value!r}, neither true nor false")
+    return value
 
 
 def _require(name: str, holds: bool, what: str) -> None:
@@ -136,15 +180,16 @@ def _without_windows(name: str, model_type: str, document: Mapping[str, Any], lo
     4,096 tokens unless it is null, Qwen's have one where ``use_sliding_window`` says so, Llama's none.
     """
     types = document.get("layer_types")
-    if types:
+    layers = _size(document, "num_hidden_layers")
+    if types is not None and model_type != "mistral":  # whose layers are all alike, whatever is listed
+        _require(name, len(types) == layers, f"{len(types)} layer_types for {layers} layers")
         others = sorted(set(types) - {"full_attention", "sliding_attention"})
         _require(name, not others, f"layers of type {', '.join(map(repr, others))}")
         windowed = "sliding_attention" in types
     elif model_type == "mistral":
         windowed = True
     else:
-        first = int(document.get("max_window_layers", 28))
-        windowed = bool(document.get("use_sliding_window")) and first < int(document["num_hidden_layers"])
+        windowed = _flag(document, "use_sliding_window") and document.get("max_window_layers", 28) < layers
     window = document.get("sliding_window", 4096)
     if window is not None and windowed:
         _require(name, int(window) >= longest, f"sliding-window attention (a window of {window} tokens)")
@@ -152,23 +197,26 @@ def _without_windows(name: str, model_type: str, document: Mapping[str, Any], lo
 
 
 def _rope(name: str, document: Mapping[str, Any], longest: int) -> Rope:
-    """rope_theta and rope_scaling, or both in rope_parameters as newer configurations have them."""
-    parameters = document.get("rope_parameters") or {}
-    scaling = document.get("rope_scaling") or parameters
-    theta = float(document.get("rope_theta") or parameters.get("rope_theta") or 10000.0)
-    kind = str(scaling.get("rope_type") or scaling.get("type") or "default")
+    """Where several fields say the same, as in transformers 5.24: ``rope_scaling``, if it is not empty, before all of
+    ``rope_parameters``; in either ``rope_type`` before ``type``; and what stands inside before what stands at the top.
+    """
+    scaling = document.get("rope_scaling") or document.get("rope_parameters") or {}
+    nested = [key for key, value in scaling.items() if isinstance(value, Mapping)]
+    _require(name, not nested, f"rotary embeddings that differ between layers ({', '.join(nested)})")
+    told = {key: document[key] for key in ("rope_theta", "partial_rotary_factor") if key in document} | scaling
+    theta, partial = _number(told, "rope_theta", 10000.0), _number(told, "partial_rotary_factor", 1.0)
+    kind = str(scaling.get("rope_type", scaling.get("type", "default")))
     _require(name, kind in ("default", "linear", "llama3"), f"rotary embeddings of type {kind!r}")
-    partial = float(document.get("partial_rotary_factor") or parameters.get("partial_rotary_factor") or 1.0)
     _require(name, math.isclose(partial, 1.0), f"rotary embeddings over a part ({partial}) of each head")
     if kind == "default":
         return Rope(theta)
     if kind == "linear":
-        return Rope(theta, kind, float(scaling["factor"]))
+        return Rope(theta, kind, _number(scaling, "factor"))
     return Rope(
         theta=theta,
         kind=kind,
-        factor=float(scaling["factor"]),
-        low_freq_factor=float(scaling["low_freq_factor"]),
-        high_freq_factor=float(scaling["high_freq_factor"]),
-        original_max_position_embeddings=int(scaling.get("original_max_position_embeddings") or longest),
+        factor=_number(scaling, "factor"),
+        low_freq_factor=_number(scaling, "low_freq_factor"),
+        high_freq_factor=_number(scaling, "high_freq_factor"),
+        original_max_position_embeddings=_size(scaling, "original_max_position_embeddings", longest),
     )

@@ -15,6 +15,7 @@ import torch
 
 from engine.bounds import assert_within
 from engine.llama.attention import Attention, TorchAttention, plan
+from engine.llama.checkpoint import stored_dtype
 from engine.llama.config import ModelConfig, read_config
 from engine.llama.decoder import Decoder, Runner, TorchRunner
 from engine.llama.layers import INSTRUCTIONS, load_layers
@@ -91,7 +92,7 @@ class LlamaEngine:
             torch.set_num_threads(threads)
         config = read_config(directory)
         where = _device(device)
-        kind = _dtype(config, dtype)
+        kind = _dtype(config, dtype, directory)
         if max_model_len is not None and max_model_len > config.max_position_embeddings:
             raise EngineError(
                 f"max_model_len {max_model_len} is beyond the context of {config.name}, "
@@ -228,8 +229,9 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _dtype(config: ModelConfig, name: str) -> torch.dtype:
-    wanted = config.dtype if name == "auto" else name
+def _dtype(config: ModelConfig, name: str, directory: Path) -> torch.dtype:
+    """The dtype to run in; ``auto`` is the configuration's, else that of the stored weights."""
+    wanted = (config.dtype or stored_dtype(directory)) if name == "auto" else name
     if wanted not in DTYPES:
         raise EngineError(f"{config.name}: the dtype {wanted!r} is not one of {', '.join(DTYPES)}")
     return DTYPES[wanted]
