@@ -95,13 +95,10 @@ class Answer(Response):
 
     def _choice(self, index: int, order: Order) -> Choice:
         front, generation = self._front, order.choices[index]
-        scribe = Scribe(
-            order.telling.wording,
-            generation.limits,
-            decode=front.text.decode_all,
-            special_ids=front.text.special_ids,
-            prompt=generation.prompt,
-        )
+        telling = order.telling
+        skip = telling.wording.skip_special_tokens
+        detokenizer = front.text.detokenizer(generation.prompt, skip_special_tokens=skip, echoed=telling.echo)
+        scribe = Scribe(telling.wording, generation.limits, detokenizer)
         story = Story(generation, front.cluster, front.settings.patience, arrived=self._journal.arrived)
         return Choice(index, order, story, scribe, front.metrics, front.ledger)
 

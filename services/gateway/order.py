@@ -121,8 +121,10 @@ def order(
                     wishes=wishes,
                 )
             )
-    texts = tuple(text.decode(prompt, skip_special_tokens=True) for prompt in prompts) if echo else ()
-    return Order(request, tuple(choices), n, _telling(body, text, echo), texts)
+    telling = _telling(body, text, echo)
+    skip = telling.wording.skip_special_tokens
+    texts = tuple(text.echo(prompt, skip_special_tokens=skip) for prompt in prompts) if echo else ()
+    return Order(request, tuple(choices), n, telling, texts)
 
 
 def derived_seed(seed: int, number: int) -> int:

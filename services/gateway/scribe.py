@@ -5,11 +5,11 @@ for), or where a stop string is complete. Tokens after that are neither shown no
 counted, however many a worker was ahead.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scheduler.vocabulary import FinishReason, Limits
-from services.gateway.detokenize import Decode, Detokenizer
+from services.gateway.detokenize import Detokenizer
 from services.gateway.stopping import Stopped, StopStrings
 
 
@@ -29,17 +29,8 @@ class Scribe:
     stop_reason: the stop string, or the id of the stop token, as vLLM has it: none for the tokenizer's own end token.
     """
 
-    def __init__(
-        self,
-        wording: Wording,
-        limits: Limits,
-        *,
-        decode: Decode,
-        special_ids: Collection[int],
-        prompt: Sequence[int],
-    ) -> None:
-        hidden = special_ids if wording.skip_special_tokens else ()
-        self._detokenizer = Detokenizer(decode, hidden=hidden, prompt=prompt)
+    def __init__(self, wording: Wording, limits: Limits, detokenizer: Detokenizer) -> None:
+        self._detokenizer = detokenizer
         self._stops = StopStrings(wording.stops, include=wording.include_stop)
         self._include_stop = wording.include_stop
         self._limits = limits

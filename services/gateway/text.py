@@ -6,16 +6,19 @@ from several threads.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
+from services.gateway.detokenize import REPLACEMENT, ByteDetokenizer, Detokenizer, WindowDetokenizer
 from services.gateway.sampling_defaults import SamplingDefaults, SamplingDefaultsError, sampling_defaults
 from services.gateway.template import ChatTemplate, Message, TemplateRefused
 from services.gateway.tokenizer.directory import load_tokenizer
 from services.gateway.tokenizer.ends import stated_ends, turn_ends
 from services.gateway.tokenizer.files import TextError, read_json
+from services.gateway.tokenizer.token_bytes import token_bytes
 from services.gateway.toy_text import CHAT_TEMPLATE, END_ID, VOCAB_SIZE, toy_tokenizer
 from services.models.cache import MARKER
 
@@ -45,6 +48,7 @@ class Text:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self._tokenizer = tokenizer
+        self._bytes = token_bytes(tokenizer)
         self._template = template
         self.eos_id = eos_id
         self.special_ids = frozenset(
@@ -61,11 +65,26 @@ class Text:
         return list(self._tokenizer.encode_batch([text], add_special_tokens=add_special_tokens)[0].ids)
 
     def decode(self, tokens: Sequence[int], *, skip_special_tokens: bool = False) -> str:
-        return self._tokenizer.decode(list(tokens), skip_special_tokens=skip_special_tokens)
+        if self._bytes is None:
+            return self._tokenizer.decode(list(tokens), skip_special_tokens=skip_special_tokens)
+        return self._bytes.text(self._shown(tokens, skip_special_tokens))
 
-    def decode_all(self, tokens: Sequence[int]) -> str:
-        """Special tokens included; what a Detokenizer is made with."""
-        return self._tokenizer.decode(tokens, skip_special_tokens=False)
+    def echo(self, prompt: Sequence[int], *, skip_special_tokens: bool) -> str:
+        """The text of a prompt, without a character that it only begins: its answer's detokenizer tells that one."""
+        if self._bytes is None:
+            return self.decode(prompt, skip_special_tokens=skip_special_tokens).rstrip(REPLACEMENT)
+        return self._bytes.finished(self._shown(prompt, skip_special_tokens))
+
+    def detokenizer(self, prompt: Sequence[int], *, skip_special_tokens: bool, echoed: bool = False) -> Detokenizer:
+        """For the answer to ``prompt``. echoed: whether the text of the prompt is told before."""
+        hidden = self.special_ids if skip_special_tokens else frozenset[int]()
+        if self._bytes is None:
+            decode = partial(self._tokenizer.decode, skip_special_tokens=False)
+            return WindowDetokenizer(decode, hidden=hidden, prompt=prompt)
+        return ByteDetokenizer(self._bytes, hidden=hidden, prompt=prompt, echoed=echoed)
+
+    def _shown(self, tokens: Sequence[int], skip_special_tokens: bool) -> Sequence[int]:
+        return [token for token in tokens if token not in self.special_ids] if skip_special_tokens else tokens
 
     def token_texts(self, tokens: Sequence[int]) -> list[str]:
         """Each token by itself, as the vocabulary writes it."""

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from services.gateway.sampling_defaults import SamplingDefaults
+from services.gateway.template import ChatTemplate
 from services.gateway.text import Text
+from services.gateway.toy_text import CHAT_TEMPLATE, VOCAB_SIZE, toy_tokenizer
 from tests.services.gateway.conftest import Gateway, running
 from tests.services.gateway.fakes.cluster import FakeCluster
 from tests.services.gateway.fakes.worker import alphabet, letter
@@ -143,6 +145,26 @@ async def test_a_stop_token_of_the_request_is_named(gateway: Gateway) -> None:
     assert (choice["message"]["content"], choice["finish_reason"], choice["stop_reason"]) == ("ab", "stop", ord("c"))
     shown = await whole(gateway, stop_token_ids=[ord("c")], include_stop_str_in_output=True)
     assert shown["choices"][0]["message"]["content"] == "abc"
+
+
+@pytest.mark.parametrize(
+    ("eos", "fields", "reason"),
+    [
+        ("c", {}, None),
+        ("d", {}, ord("c")),
+        ("c", {"stop_token_ids": [ord("c")]}, None),
+        ("c", {"stop_token_ids": [ord("c")], "ignore_eos": True}, ord("c")),
+    ],
+)
+async def test_an_end_token_is_named_unless_it_is_the_tokenizer_s_own(
+    cluster: FakeCluster, eos: str, fields: dict[str, object], reason: int | None
+) -> None:
+    """As vLLM 0.32 has it (``check_stop``)."""
+    template, ends = ChatTemplate(CHAT_TEMPLATE, {}), frozenset(map(ord, "cd"))
+    text = Text(toy_tokenizer(), template=template, end_ids=ends, eos_id=ord(eos), vocab_size=VOCAB_SIZE)
+    async with running(cluster, text) as gateway:
+        choice = (await whole(gateway, **fields))["choices"][0]
+    assert (choice["message"]["content"], choice["finish_reason"], choice["stop_reason"]) == ("ab", "stop", reason)
 
 
 @pytest.mark.parametrize("stop", ["fgh", ["zz", "fgh"]])

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from services.gateway.text import Text
-from tests.services.gateway.conftest import Gateway
+from services.gateway.toy_text import toy_tokenizer
+from tests.services.gateway.conftest import Gateway, running
 from tests.services.gateway.fakes.cluster import FakeCluster
+from tests.services.gateway.fakes.worker import letter
 
 ASK = {"model": "toy", "prompt": "once upon a time", "max_tokens": 5, "temperature": 0}
 
@@ -96,6 +98,34 @@ async def test_an_echo_comes_first(gateway: Gateway) -> None:
 
 async def test_an_echo_of_ids_is_their_text(gateway: Gateway) -> None:
     assert (await whole(gateway, prompt=list(b"hi "), echo=True))["choices"][0]["text"] == "hi abcde"
+
+
+async def test_an_echo_has_special_tokens_if_they_are_not_skipped(gateway: Gateway) -> None:
+    fields = {"prompt": "<|im_start|>hi<|im_end|>", "echo": True, "skip_special_tokens": False}
+    assert (await whole(gateway, **fields))["choices"][0]["text"] == "<|im_start|>hi<|im_end|>abcde"
+    assert "".join(chunk["choices"][0]["text"] for chunk in await streamed(gateway, **fields)) == (
+        "<|im_start|>hi<|im_end|>abcde"
+    )
+
+
+@pytest.mark.parametrize(("echo", "right"), [(True, "h\u20acbcde"), (False, "\u20acbcde")])
+async def test_a_character_that_the_prompt_begins_is_told_once(
+    gateway: Gateway, cluster: FakeCluster, echo: bool, right: str
+) -> None:
+    prompt = [*b"h", 0xE2, 0x82]
+    cluster.prefill.token = cluster.decode.token = lambda position: 0xAC if position == 0 else letter(position)
+    assert (await whole(gateway, prompt=prompt, echo=echo))["choices"][0]["text"] == right
+    texts = [chunk["choices"][0]["text"] for chunk in await streamed(gateway, prompt=prompt, echo=echo)]
+    assert "".join(texts) == right
+    assert not any("\ufffd" in piece for piece in texts)
+
+
+async def test_a_prompt_with_a_token_that_the_model_does_not_have_is_refused(cluster: FakeCluster) -> None:
+    text = Text(toy_tokenizer(), template=None, end_ids=frozenset(), vocab_size=257)
+    async with running(cluster, text) as gateway:
+        answer = await gateway.http.post("/v1/completions", json=ASK | {"prompt": "hi<|im_end|>"})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == "`prompt` has token id 258, and this model's are 0 to 256."
 
 
 async def test_token_ids_can_be_had(gateway: Gateway, text: Text) -> None:

@@ -1,17 +1,19 @@
 """Detokenizing as tokens come: the same text as all at once, and never half a character."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from services.gateway.detokenize import PENDING, Detokenizer
+from services.gateway.detokenize import PENDING, WindowDetokenizer
 from services.gateway.text import Text, toy_text
-from services.gateway.toy_text import END_ID, VOCAB_SIZE, byte_letters
+from services.gateway.toy_text import END_ID, VOCAB_SIZE, byte_letters, toy_tokenizer
 
 TOY = toy_text()
+RAW = toy_tokenizer()
 
 
 def byte_fallback() -> Tokenizer:
@@ -32,9 +34,14 @@ SENTENCEPIECE = Text(byte_fallback(), template=None, end_ids=frozenset())
 
 
 def pieces(
-    text: Text, tokens: Sequence[int], prompt: Sequence[int] = (), hidden: frozenset[int] = frozenset()
+    text: Text, tokens: Sequence[int], prompt: Sequence[int] = (), *, skip: bool = False, echoed: bool = False
 ) -> list[str]:
-    detokenizer = Detokenizer(text.decode_all, hidden=hidden, prompt=prompt)
+    detokenizer = text.detokenizer(prompt, skip_special_tokens=skip, echoed=echoed)
+    return [*(detokenizer.add(token) for token in tokens), detokenizer.rest()]
+
+
+def windowed(tokens: Sequence[int], prompt: Sequence[int] = (), hidden: frozenset[int] = frozenset()) -> list[str]:
+    detokenizer = WindowDetokenizer(partial(RAW.decode, skip_special_tokens=False), hidden=hidden, prompt=prompt)
     return [*(detokenizer.add(token) for token in tokens), detokenizer.rest()]
 
 
@@ -53,7 +60,7 @@ def test_any_tokens_give_the_text_that_they_give_all_at_once(tokens: list[int]) 
 
 @given(st.lists(st.integers(0, VOCAB_SIZE - 1), max_size=60))
 def test_special_tokens_are_left_out_if_asked_for(tokens: list[int]) -> None:
-    told = pieces(TOY, tokens, hidden=TOY.special_ids)
+    told = pieces(TOY, tokens, skip=True)
     assert "".join(told) == TOY.decode(tokens, skip_special_tokens=True)
 
 
@@ -93,9 +100,34 @@ def test_a_prompt_that_ends_inside_a_character_is_not_told_again(prompt: bytes) 
 
 
 def test_end_tokens_take_no_place_while_they_are_hidden() -> None:
-    detokenizer = Detokenizer(TOY.decode_all, hidden=TOY.special_ids)
-    assert [detokenizer.add(token) for token in [END_ID, ord("a"), END_ID, END_ID, ord("b")]] == ["", "a", "", "", "b"]
+    told = pieces(TOY, [END_ID, ord("a"), END_ID, END_ID, ord("b")], skip=True)
+    assert told == ["", "a", "", "", "b", ""]
 
 
 def test_every_byte_has_a_letter_of_its_own() -> None:
     assert len(set(byte_letters())) == 256
+
+
+@given(st.lists(st.integers(0, VOCAB_SIZE - 1), max_size=60))
+def test_a_window_gives_any_tokens_the_text_that_they_have_all_at_once(tokens: list[int]) -> None:
+    assert "".join(windowed(tokens)) == RAW.decode(tokens, skip_special_tokens=False)
+    assert "".join(windowed(tokens, hidden=TOY.special_ids)) == RAW.decode(tokens)
+
+
+@pytest.mark.parametrize("prompt", [b"h\xc3", b"\xc3"])
+def test_a_window_begins_within_a_character_of_the_prompt(prompt: bytes) -> None:
+    assert windowed([0xA9, ord("x")], prompt=list(prompt)) == ["\u00e9", "x", ""]
+
+
+def word_pieces() -> Text:
+    vocabulary = {word: id_ for id_, word in enumerate(["[UNK]", "hello", "##lo", "wor", "##ld", "!"])}
+    made = Tokenizer(models.WordPiece(vocab=vocabulary, unk_token="[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made.decoder = decoders.WordPiece()
+    return Text(made, template=None, end_ids=frozenset())
+
+
+def test_texts_that_are_more_than_bytes_come_from_a_window() -> None:
+    text = word_pieces()
+    assert pieces(text, [3, 4, 5], prompt=[1]) == [" wor", "ld", "!", ""]
+    assert text.echo([1, 3], skip_special_tokens=True) == "hello wor"
