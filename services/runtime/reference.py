@@ -71,6 +71,10 @@ def metrics_page() -> str:
         "",
         "A gateway serves its own at `GET /metrics`, and `process_*` and `python_*` besides; the other processes serve",
         "theirs at `--metrics-port`, where it is given.",
+        "",
+        "Names that begin with `vllm:` are of workers only, so that sums over all that is scraped are right; they mean",
+        "what they mean in vLLM 0.32. Each sequence is counted once, whichever workers it went through: its prompt by",
+        "the one that gave its first token, its end by the one that gave its last.",
     ]
     for process, rows in metrics().items():
         lines += ["", f"## {process}", "", "| name | kind | labels | |", "|---|---|---|---|"]

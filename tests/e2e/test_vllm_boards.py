@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
+from deploy.grafana.overview import DASHBOARD
 from tests.e2e.cluster import Cluster, eventually
 from tests.e2e.prometheus import RATE, answer, installed, prometheus, targets_of, values
 from tests.field.vllm_boards import BOARDS, KV_CACHE, NEVER, OVERVIEW, QUERY, STOCK, Board
@@ -154,6 +155,24 @@ def test_a_panel_counts_what_the_load_test_counts(
 ) -> None:
     query = board.panels[panel][place].replace("@", board.selector).replace("$R", RATE)
     query = counted(filled(query, variables(observed.http, board)))
+    assert observed.gained(query) == pytest.approx(observed.summary[figure], rel=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("panel", "place", "figure"),
+    [
+        ("Tokens", 0, "total_input_tokens"),
+        ("Tokens", 1, "total_cached_tokens"),
+        ("Tokens", 2, "total_output_tokens"),
+        ("Requests per second", 0, "completed"),
+        ("By status", 0, "completed"),
+    ],
+)
+def test_a_panel_of_our_own_counts_what_the_load_test_counts(
+    observed: Observed, panel: str, place: int, figure: str
+) -> None:
+    query = next(each for each in DASHBOARD.panels if each.title == panel).queries[place].expr
+    query = counted(query.replace("$__rate_interval", RATE))
     assert observed.gained(query) == pytest.approx(observed.summary[figure], rel=TOLERANCE)
 
 
