@@ -23,7 +23,7 @@ from services.runtime.http import get
 from services.runtime.machine import free_bytes, spare_dram, spare_ssd, usable_cores
 from services.runtime.process import Refusal, pause, run_process
 from services.runtime.processes import process_settings
-from services.runtime.run_dir import RunDirError, run_dir
+from services.runtime.run_dir import RunDir, RunDirError, keep, run_dir
 from services.runtime.size import format_size
 from services.runtime.supervisor import Supervisor
 from services.runtime.up_plan import Deployment
@@ -55,18 +55,22 @@ def main(argv: Sequence[str]) -> int:
         return 1
 
 
-def _run(settings: UpSettings, directory: Path) -> int:
+def _run(settings: UpSettings, directory: RunDir) -> int:
     clear_leftovers(settings.arena_dir)
     try:
         _check_room(settings)
         model = _model(settings)
-        children = deployment(settings, model, directory).children()
+        children = deployment(settings, model, directory.path).children()
         served_name = settings.served_model_name or model.served_name
 
         supervisor = Supervisor(children, hang_s=settings.hang_s)
 
         async def serve(stopping: asyncio.Event) -> None:
-            await _serve(supervisor, stopping, settings, served_name)
+            keeping = asyncio.create_task(keep(directory), name="run directory")
+            try:
+                await _serve(supervisor, stopping, settings, served_name)
+            finally:
+                keeping.cancel()
 
         return run_process("up", serve, log_level=settings.log_level, hurry=supervisor.hurry)
     finally:

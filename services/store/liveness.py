@@ -9,6 +9,31 @@ import os
 from pathlib import Path
 
 
+class SessionFile:
+    """One worker's. It is opened when the worker comes: if its name is removed later, it proves what it proved."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = _opened(path)
+
+    def is_alive(self) -> bool:
+        """False where the file was not there, or nobody has it locked."""
+        if self._descriptor is None:
+            return is_alive(self._path)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        return False
+
+    def close(self) -> None:
+        """It is asked no more; idempotent."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
 def is_alive(session_file: Path) -> bool:
     """False where the file is gone or nobody has it locked."""
     try:
@@ -24,3 +49,10 @@ def is_alive(session_file: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def _opened(path: Path) -> int | None:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return None

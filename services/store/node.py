@@ -22,7 +22,7 @@ from kvstore.names import BlockName
 from kvstore.vocabulary import Answer, Demote, Drop, Fetch, Peer, Promote, SessionId, SlotRef
 from services.runtime.logs import fields
 from services.runtime.process import Refusal
-from services.store.liveness import is_alive
+from services.store.liveness import SessionFile
 from services.store.session import WorkerSession
 from services.store.ssd_tier import SsdOptions, SsdTier
 from services.wire.pb.store_pb2 import FromStore
@@ -133,8 +133,9 @@ class StoreNode:
         """A new session, of a store that has adopted an identity. Raises IdentityMismatch, NoSession."""
         self._check_alone(worker, incarnation)
         self._names += 1
-        session = WorkerSession(SessionId(f"{worker}/{self._names}"), worker, incarnation, session_file, send)
-        answers = self.catalog.hello(session.id, worker=worker, incarnation=incarnation, identity=identity)
+        id = SessionId(f"{worker}/{self._names}")
+        answers = self.catalog.hello(id, worker=worker, incarnation=incarnation, identity=identity)
+        session = WorkerSession(id, worker, incarnation, SessionFile(session_file), send)
         self._sessions[session.id] = session
         self._known[session.id] = session
         self.settle(answers)
@@ -146,7 +147,7 @@ class StoreNode:
         """Its connection has ended, for whatever reason."""
         if self._sessions.pop(session.id, None) is None:
             return
-        dead = not is_alive(session.session_file)
+        dead = not session.session_file.is_alive()
         if self.peers is not None:
             self.peers.session_ended(session.id)
         self.settle(self.catalog.end(session.id, dead=dead))
@@ -229,6 +230,8 @@ class StoreNode:
         """Unlink and unmap; workers that still have it mapped keep the memory until they are done."""
         if self.ssd is not None:
             self.ssd.close()
+        for session in self._known.values():
+            session.session_file.close()
         self.arena.unlink()
         self.arena.close()
 
@@ -249,12 +252,13 @@ class StoreNode:
         """Ending the session of a process that lives and may be writing would hand its slots to others."""
         for session in self._known.values():
             other = session.worker == worker and session.incarnation != incarnation
-            if other and is_alive(session.session_file):
+            if other and session.session_file.is_alive():
                 raise NoSession(f"another process that is called {worker} is alive; give each worker its own --id")
 
     def _forget_gone(self) -> None:
         known = {*self._sessions, *self.catalog.set_aside}
-        self._known = {id: session for id, session in self._known.items() if id in known}
+        for gone in self._known.keys() - known:
+            self._known.pop(gone).session_file.close()
 
     async def _watch_deadlines(self) -> None:
         while True:
@@ -274,7 +278,7 @@ class StoreNode:
             while self.catalog.set_aside:
                 await asyncio.sleep(LOOK_S)
                 for session in self.catalog.set_aside:
-                    if not is_alive(self._known[session].session_file):
+                    if not self._known[session].session_file.is_alive():
                         self.catalog.buried(session)
                         log.info("buried", extra=fields(session=session))
                 self.settle()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import grpc
 
 from services.wire.errors import CannotListen
+from services.wire.served import Served
 from services.wire.tls import Tls, refuse_exposed
 
 MESSAGE_BYTES = 64 << 20
@@ -57,22 +58,26 @@ def open_channel(target: str, tls: Tls | None = None, *, reconnect_s: float = RE
 
 async def serve(
     target: str, add: Callable[[grpc.aio.Server], None], tls: Tls | None = None, *, insecure_network: bool = False
-) -> grpc.aio.Server:
+) -> Served:
     """A started server at ``target``, with the services that ``add`` registers; the caller stops it.
 
     Raises CannotListen where the address is taken or not ours, Refusal where strangers could call it.
     """
     refuse_exposed(target, tls, insecure_network=insecure_network)
-    server = grpc.aio.server(options=[*COMMON, *SERVER])
-    add(server)
-    try:
-        if tls is None or target.startswith("unix:"):
-            server.add_insecure_port(target)
-        else:
-            server.add_secure_port(target, tls.server_credentials())
-    except RuntimeError as error:
-        raise CannotListen(
-            f"can't listen at {target}: the address is taken, or its directory can't be written"
-        ) from error
-    await server.start()
-    return server
+
+    def begin() -> grpc.aio.Server:
+        server = grpc.aio.server(options=[*COMMON, *SERVER])
+        add(server)
+        try:
+            if tls is None or target.startswith("unix:"):
+                server.add_insecure_port(target)
+            else:
+                server.add_secure_port(target, tls.server_credentials())
+        except RuntimeError as error:
+            sentence = f"can't listen at {target}: the address is taken, or its directory can't be written"
+            raise CannotListen(sentence) from error
+        return server
+
+    served = Served(target, begin)
+    await served.start()
+    return served

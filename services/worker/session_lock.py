@@ -20,15 +20,25 @@ class SessionLock:
         for leftover in directory.glob(f"{worker}-*{SUFFIX}"):
             _remove_if_free(leftover)
         self.path = directory / f"{worker}-{incarnation:016x}{SUFFIX}"
-        self._descriptor: int | None = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        self._descriptors = [self._made()]
+
+    def restore(self) -> None:
+        """Where the file was removed, make another of its name; a store that has opened the first still finds it
+        locked. Raises OSError where it can't be made."""
+        if self._descriptors and not self.path.exists():
+            self._descriptors.append(self._made())
 
     def release(self) -> None:
         """From here on the store may give our slots to others. Idempotent."""
-        if self._descriptor is not None:
+        if self._descriptors:
             self.path.unlink(missing_ok=True)
-            os.close(self._descriptor)
-            self._descriptor = None
+        while self._descriptors:
+            os.close(self._descriptors.pop())
+
+    def _made(self) -> int:
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        return descriptor
 
 
 def _remove_if_free(path: Path) -> None:

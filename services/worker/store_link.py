@@ -26,6 +26,7 @@ from services.wire.pb.store_pb2 import Hello, Welcome
 from services.wire.tls import Tls
 from services.worker.model import Model
 from services.worker.model_thread import ModelThread
+from services.worker.session_lock import SessionLock
 from services.worker.store_session import StoreAway, StoreSession
 from services.worker.store_socket import StoreSocket, store_socket
 
@@ -46,7 +47,7 @@ class Introduction:
     incarnation: int
     identity: Identity
     layout: KvLayout
-    session_file: Path
+    lock: SessionLock
 
     def to_wire(self) -> Hello:
         return Hello(
@@ -54,7 +55,7 @@ class Introduction:
             incarnation=self.incarnation,
             identity=codec.identity_to_wire(self.identity),
             layout=codec.layout_to_wire(self.layout),
-            session_file=str(self.session_file),
+            session_file=str(self.lock.path),
         )
 
 
@@ -96,6 +97,10 @@ class StoreLink:
 
     async def _one_session(self, target: str) -> None:
         """Returns never; raises what ended the session."""
+        try:
+            self._introduction.lock.restore()
+        except OSError as error:
+            raise StoreAway(f"the session's lock file was removed and can't be made: {error.strerror}") from error
         async with store_socket(target, self._tls) as socket:
             welcome = await socket.hello(self._introduction.to_wire())
             arena = self._opened(welcome)

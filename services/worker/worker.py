@@ -78,7 +78,7 @@ def make_worker(
     link, lock = None, None
     if settings.store is not None or settings.redis_url is not None:
         lock = SessionLock(run_dir, settings.id, incarnation)
-        introduction = Introduction(settings.id, incarnation, identity, engine.layout, lock.path)
+        introduction = Introduction(settings.id, incarnation, identity, engine.layout, lock)
         link = StoreLink(introduction, thread, model, tls)
     publisher = Publisher(link, device, thread, model, metrics, limit=max(1, engine.blocks_total // PUBLISHED_SHARE))
     correction = Correction(profile)

@@ -3,8 +3,6 @@
 import time
 from pathlib import Path
 
-import grpc
-
 from kvstore.names import block_names
 from scheduler.conductor import Conductor
 from scheduler.journal import Journal
@@ -13,6 +11,7 @@ from services.conductor.server import ConductorService
 from services.gateway.cluster import ClusterClient
 from services.wire.channel import serve
 from services.wire.pb import conductor_pb2_grpc
+from services.wire.served import Served
 from tests.services.rig import BLOCK_TOKENS, Rig, rig, root
 
 PROMPT = [number % 200 for number in range(6 * BLOCK_TOKENS + 1)]
@@ -25,7 +24,7 @@ def ask(number: int) -> Ask:
     return Ask(RequestId(f"{number}"), NAMES, len(PROMPT), 10)
 
 
-async def conducted(it: Rig, name: str) -> tuple[Journal, grpc.aio.Server]:
+async def conducted(it: Rig, name: str) -> tuple[Journal, Served]:
     """A new conductor process, so to speak, which knows nothing."""
     journal = Journal(Conductor())
     service = ConductorService(journal, name=name, clock=time.monotonic)

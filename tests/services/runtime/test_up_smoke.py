@@ -3,10 +3,14 @@
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -124,6 +128,33 @@ def test_a_deployment_that_serves_outlives_a_store_that_finds_no_room_for_its_ar
     finally:
         assert cluster.stop() == 0
     assert cluster.leftovers() == []
+
+
+def test_a_run_directory_that_is_removed_is_made_again_with_all_that_is_called_there(tmp_path: Path) -> None:
+    """Then every process is replaced, one by one, and finds the others."""
+    cluster = Cluster(tmp_path, *FLAGS)
+    try:
+        cluster.ready()
+        (run_dir,) = cluster.temp_dir.glob("moonpool-*")
+        sockets = {path.name for path in run_dir.glob("*.sock")}
+        shutil.rmtree(run_dir)
+        eventually("sockets are there again", lambda: {path.name for path in run_dir.glob("*.sock")} == sockets, 20.0)
+        for name in ("decode-0", "prefill-0", "store-0", "conductor-0", "gateway-0"):
+            before = cluster.pids()
+            cluster.kill(name)
+            eventually(f"{name} is back", partial(_serves_with_another, cluster, before, name), READY_S)
+        ask = {"model": "toy", "prompt": "hello", "max_tokens": 2}
+        assert cluster.http.post("/v1/completions", json=ask).status_code == 200
+    finally:
+        assert cluster.stop() == 0
+    assert cluster.leftovers() == []
+
+
+def _serves_with_another(cluster: Cluster, before: dict[str, int], name: str) -> bool:
+    with suppress(httpx.HTTPError):
+        pids = cluster.pids()
+        return pids.keys() == before.keys() and pids[name] != before[name] and cluster.healthy()
+    return False
 
 
 def _replaced(cluster: Cluster, before: dict[str, int], name: str) -> bool:

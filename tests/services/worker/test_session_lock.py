@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from services.store.liveness import is_alive
+from services.store.liveness import SessionFile, is_alive
 from services.worker.session_lock import SessionLock
 
 
@@ -25,3 +25,30 @@ def test_files_that_nobody_locks_are_removed_and_those_of_the_living_are_not(tmp
     assert sorted(tmp_path.iterdir()) == sorted([first.path, second.path, other])
     first.release()
     second.release()
+
+
+def test_a_file_whose_name_was_removed_still_proves_that_the_worker_lives(tmp_path: Path) -> None:
+    """As when a temporary directory is cleaned under both; the worker may be stopped, and write later."""
+    lock = SessionLock(tmp_path, "decode-0", 1)
+    before = SessionFile(lock.path)
+    lock.path.unlink()
+    assert before.is_alive()
+    lock.restore()
+    after = SessionFile(lock.path)
+    assert before.is_alive()
+    assert after.is_alive()
+    lock.release()
+    assert not before.is_alive()
+    assert not after.is_alive()
+    for each in (before, after):
+        each.close()
+
+
+def test_a_file_that_is_there_is_left_as_it_is(tmp_path: Path) -> None:
+    lock = SessionLock(tmp_path, "decode-0", 1)
+    inode = lock.path.stat().st_ino
+    lock.restore()
+    assert lock.path.stat().st_ino == inode
+    lock.release()
+    lock.restore()
+    assert not lock.path.exists()

@@ -11,6 +11,7 @@ import grpc
 from scheduler.vocabulary import Role
 from services.wire.channel import serve
 from services.wire.pb import conductor_pb2_grpc, store_pb2_grpc, worker_pb2_grpc
+from services.wire.served import Served
 from tests.services.gateway.fakes.conductor import FakeConductor
 from tests.services.gateway.fakes.store import FakeStore
 from tests.services.gateway.fakes.worker import FakeWorker
@@ -50,7 +51,7 @@ class FakeCluster:
 
     async def serve(
         self, stack: AsyncExitStack, target: str, add: Callable[[Any, grpc.aio.Server], None], servicer: object
-    ) -> grpc.aio.Server:
+    ) -> Served:
         server = await serve(target, lambda server: add(servicer, server))
         stack.push_async_callback(server.stop, None)
         return server

@@ -14,6 +14,7 @@ from scheduler.vocabulary import Profile, Role, StoreId, WorkerId, WorkerReport
 from services.wire.errors import MARK
 from services.wire.greeting import Greeting
 from services.wire.pb import common_pb2, worker_pb2, worker_pb2_grpc
+from services.wire.served import Served
 from services.worker.request_metrics import RequestMetrics
 from tests.services.gateway.fakes.deployment import IDENTITY, LONGEST, Context
 
@@ -71,7 +72,7 @@ class FakeWorker(worker_pb2_grpc.WorkerServicer):
         self.gate.set()
         self.last_step = asyncio.Event()  # unset, a prefill's last step goes on
         self.last_step.set()
-        self.server: grpc.aio.Server | None = None
+        self.server: Served | None = None
 
     async def Prefill(self, request: worker_pb2.PrefillRequest, context: Context) -> None:  # type: ignore[override]
         await self._greet(context)

@@ -1,0 +1,74 @@
+"""A server of ours that stays where it can be called, though its Unix socket be removed.
+
+Cleaners of temporary directories remove sockets that are in use. Whoever is connected stays connected, but nothing
+new can come in. gRPC adds no address to a server that runs, so another one with the same services takes the address;
+the one before goes on for those that it has.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+
+from services.runtime.logs import fields
+from services.wire.errors import CannotListen
+
+LOOK_S = 1.0
+"""Between looks for the socket; nothing tells of its removal but the file system, a microsecond each time."""
+
+MOST = 4
+"""Servers at a time: the eldest's connections end when its socket's successors have been removed so often."""
+
+log = logging.getLogger(__name__)
+
+Begin = Callable[[], grpc.aio.Server]
+"""A server that has its address, and is not started. Raises CannotListen."""
+
+
+class Served:
+    """Made by ``channel.serve``. ``stop`` ends it."""
+
+    def __init__(self, target: str, begin: Begin, *, look_s: float = LOOK_S) -> None:
+        self._target = target
+        self._begin = begin
+        self._look_s = look_s
+        self._servers: list[grpc.aio.Server] = []
+        self._watching: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Raises CannotListen."""
+        await self._add()
+        if self._target.startswith("unix:"):
+            path = Path(self._target.removeprefix("unix:"))
+            self._watching = asyncio.create_task(self._watch(path.exists), name=f"socket {path.name}")
+
+    async def stop(self, grace_s: float | None) -> None:
+        """Nothing new is taken, and what runs has ended after so many seconds; idempotent."""
+        if self._watching is not None:
+            self._watching.cancel()
+        await asyncio.gather(*(server.stop(grace_s) for server in self._servers))
+
+    async def _add(self) -> None:
+        server = self._begin()
+        await server.start()
+        self._servers.append(server)
+
+    async def _watch(self, is_there: Callable[[], bool]) -> None:
+        said = False
+        while True:
+            await asyncio.sleep(self._look_s)
+            if is_there():  # it may be another process's by now, which is not to be taken from it
+                continue
+            try:
+                await self._add()
+            except CannotListen as error:
+                if not said:
+                    log.error("the socket was removed: nothing new can connect", extra=fields(reason=str(error)))
+                said = True
+                continue
+            said = False
+            log.warning("the socket was removed; it is made again", extra=fields(listen=self._target))
+            if len(self._servers) > MOST:
+                await self._servers.pop(0).stop(None)

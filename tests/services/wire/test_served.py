@@ -1,0 +1,79 @@
+"""A server whose socket is removed is called again, with real sockets."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import grpc
+import pytest
+
+from services.wire.channel import open_channel
+from services.wire.errors import CannotListen
+from services.wire.pb.common_pb2 import Empty
+from services.wire.pb.store_pb2 import Door
+from services.wire.pb.store_pb2_grpc import StoreServicer, StoreStub, add_StoreServicer_to_server
+from services.wire.served import Served
+
+WAIT_S = 20.0
+
+
+class Store(StoreServicer):
+    async def Enter(self, request: Empty, context: object) -> Door:  # noqa: N802 - an RPC
+        return Door(socket="here")
+
+    async def ResetCache(self, request: Empty, context: object) -> Empty:  # noqa: N802 - an RPC
+        return Empty()
+
+
+def begin(target: str) -> grpc.aio.Server:
+    server = grpc.aio.server()
+    add_StoreServicer_to_server(Store(), server)
+    try:
+        server.add_insecure_port(target)
+    except RuntimeError as error:
+        raise CannotListen("no directory") from error
+    return server
+
+
+async def ask(target: str) -> str:
+    async with open_channel(target) as channel:
+        return (await StoreStub(channel).Enter(Empty(), timeout=WAIT_S, wait_for_ready=True)).socket
+
+
+async def test_a_socket_that_is_removed_is_made_again_and_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = tmp_path / "run"
+    await asyncio.to_thread(directory.mkdir)
+    target = f"unix:{directory}/s.sock"
+    served = Served(target, lambda: begin(target), look_s=0.01)
+    await served.start()
+    async with open_channel(target) as before:
+        assert (await StoreStub(before).Enter(Empty(), timeout=WAIT_S)).socket == "here"
+        for removed in range(1, 8):
+            await asyncio.to_thread(shutil.rmtree, directory)
+            await asyncio.to_thread(directory.mkdir)  # as the supervisor does
+            assert await ask(target) == "here"
+            assert caplog.messages.count("the socket was removed; it is made again") == removed
+            if removed < 3:
+                assert (await StoreStub(before).Enter(Empty(), timeout=WAIT_S)).socket == "here"
+    await served.stop(None)
+
+
+async def test_a_socket_whose_directory_is_gone_waits_for_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    directory = tmp_path / "run"
+    await asyncio.to_thread(directory.mkdir)
+    target = f"unix:{directory}/s.sock"
+    served = Served(target, lambda: begin(target), look_s=0.01)
+    await served.start()
+    await asyncio.to_thread(shutil.rmtree, directory)
+    async with asyncio.timeout(WAIT_S):
+        while not caplog.messages:  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0.01)
+    await asyncio.to_thread(directory.mkdir)
+    assert await ask(target) == "here"
+    await served.stop(None)
+    assert caplog.messages == [
+        "the socket was removed: nothing new can connect",
+        "the socket was removed; it is made again",
+    ]
