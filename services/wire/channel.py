@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import grpc
 
-from services.wire.errors import CannotListen
 from services.wire.served import Served
 from services.wire.tls import Tls, refuse_exposed
 
@@ -65,19 +64,17 @@ async def serve(
     """
     refuse_exposed(target, tls, insecure_network=insecure_network)
 
-    def begin() -> grpc.aio.Server:
+    def make() -> grpc.aio.Server:
         server = grpc.aio.server(options=[*COMMON, *SERVER])
         add(server)
-        try:
-            if tls is None or target.startswith("unix:"):
-                server.add_insecure_port(target)
-            else:
-                server.add_secure_port(target, tls.server_credentials())
-        except RuntimeError as error:
-            sentence = f"can't listen at {target}: the address is taken, or its directory can't be written"
-            raise CannotListen(sentence) from error
         return server
 
-    served = Served(target, begin)
+    def bind(server: grpc.aio.Server) -> None:
+        if tls is None or target.startswith("unix:"):
+            server.add_insecure_port(target)
+        else:
+            server.add_secure_port(target, tls.server_credentials())
+
+    served = Served(target, make, bind)
     await served.start()
     return served

@@ -19,20 +19,22 @@ LOOK_S = 1.0
 """Between looks for the socket; nothing tells of its removal but the file system, a microsecond each time."""
 
 MOST = 4
-"""Servers at a time: the eldest's connections end when its socket's successors have been removed so often."""
+"""Servers at a time; then all are stopped, and their connections with them, before there is another. All, since a
+server that stops removes the file of its address, which is the newest one's by then."""
 
 log = logging.getLogger(__name__)
 
-Begin = Callable[[], grpc.aio.Server]
-"""A server that has its address, and is not started. Raises CannotListen."""
+Bind = Callable[[grpc.aio.Server], object]
+"""Gives it its address. Raises RuntimeError where that can't be had."""
 
 
 class Served:
     """Made by ``channel.serve``. ``stop`` ends it."""
 
-    def __init__(self, target: str, begin: Begin, *, look_s: float = LOOK_S) -> None:
+    def __init__(self, target: str, make: Callable[[], grpc.aio.Server], bind: Bind, *, look_s: float = LOOK_S) -> None:
         self._target = target
-        self._begin = begin
+        self._make = make
+        self._bind = bind
         self._look_s = look_s
         self._servers: list[grpc.aio.Server] = []
         self._watching: asyncio.Task[None] | None = None
@@ -51,9 +53,19 @@ class Served:
         await asyncio.gather(*(server.stop(grace_s) for server in self._servers))
 
     async def _add(self) -> None:
-        server = self._begin()
+        server = self._make()
+        try:
+            self._bind(server)
+        except RuntimeError as error:
+            await server.stop(None)
+            sentence = f"can't listen at {self._target}: the address is taken, or its directory can't be written"
+            raise CannotListen(sentence) from error
         await server.start()
         self._servers.append(server)
+
+    async def _stop_all(self) -> None:
+        servers, self._servers = self._servers, []
+        await asyncio.gather(*(server.stop(None) for server in servers))
 
     async def _watch(self, is_there: Callable[[], bool]) -> None:
         said = False
@@ -61,6 +73,8 @@ class Served:
             await asyncio.sleep(self._look_s)
             if is_there():  # it may be another process's by now, which is not to be taken from it
                 continue
+            if len(self._servers) >= MOST:
+                await self._stop_all()
             try:
                 await self._add()
             except CannotListen as error:
@@ -70,5 +84,3 @@ class Served:
                 continue
             said = False
             log.warning("the socket was removed; it is made again", extra=fields(listen=self._target))
-            if len(self._servers) > MOST:
-                await self._servers.pop(0).stop(None)
