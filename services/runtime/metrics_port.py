@@ -6,13 +6,18 @@ says so; scraping reads snapshots and never waits for work. Beyond this machine 
 processes: TLS, both sides checked, or a network that was said to be safe.
 """
 
+import errno
 import logging
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BufferedReader, RawIOBase
 from socketserver import TCPServer
-from threading import Thread
+from threading import BoundedSemaphore, Thread
+from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -27,7 +32,15 @@ SILENT_S = 10.0
 """As long as ``moonpool up`` waits before it takes a child for hung (--hang-s)."""
 
 REQUEST_S = 10.0
-"""For a client to say what it wants, its TLS handshake included."""
+"""For a client to say what it wants, its TLS handshake included; however slowly it goes on saying it."""
+
+MOST_AT_ONCE = 32
+"""Clients that are answered at the same time, a thread each; Prometheus and a probe are two."""
+
+PAUSE_S = 0.2
+"""Where descriptors are used up, until the next is tried for."""
+
+LOG_S = 1.0
 
 PLAIN = "text/plain; charset=utf-8"
 
@@ -63,10 +76,43 @@ def metrics_port(
 
 class _Server(ThreadingHTTPServer):
     block_on_close = False
+    request_queue_size = 128
 
     def __init__(self, host: str, port: int, registry: CollectorRegistry, pulse: Pulse) -> None:
         self.registry, self.pulse = registry, pulse
+        self._seats = BoundedSemaphore(MOST_AT_ONCE)
+        self._log_at = -LOG_S
         super().__init__((host, port), _Handler)
+
+    def get_request(self) -> tuple[socket.socket, Any]:  # Any: an address
+        """Where descriptors are used up, the selector would say at once that there is a connection to be had."""
+        try:
+            return super().get_request()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                now = time.monotonic()
+                if now - self._log_at >= LOG_S:
+                    log.warning("no connection can be taken", extra=fields(reason=error.strerror))
+                    self._log_at = now
+                time.sleep(PAUSE_S)
+            raise
+
+    def process_request(self, request: Any, client_address: Any) -> None:  # Any: as socketserver has them
+        """In a thread; a client too many is turned away without one."""
+        if not self._seats.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # there is no room for a thread
+            self._seats.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._seats.release()
 
     def server_bind(self) -> None:
         """Without HTTPServer's look for the host's full name, which takes seconds where nobody answers."""
@@ -81,6 +127,11 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     timeout = REQUEST_S
     server: _Server
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile.close()
+        self.rfile = BufferedReader(_InTime(self.connection, time.monotonic() + REQUEST_S))
 
     def do_GET(self) -> None:
         match self.path.partition("?")[0]:
@@ -103,3 +154,20 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Scrapes are not logged."""
+
+
+class _InTime(RawIOBase):
+    """What comes from a socket until a time. Raises TimeoutError then, even where something came a moment before."""
+
+    def __init__(self, connection: socket.socket, until: float) -> None:
+        self._connection, self._until = connection, until
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:  # Any: anything with a buffer, which typeshed can't name here
+        left_s = self._until - time.monotonic()
+        if left_s <= 0.0:
+            raise TimeoutError("its time is up")
+        self._connection.settimeout(left_s)
+        return self._connection.recv_into(buffer)

@@ -5,7 +5,7 @@ import socket
 import ssl
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 
@@ -123,3 +123,32 @@ def test_with_certificates_only_who_shows_one_is_answered_and_who_says_nothing_h
         stranger = ssl.create_default_context(cafile=str(ca))
         with pytest.raises((URLError, ssl.SSLError, ConnectionError)):
             get(url, stranger)
+
+
+def test_a_client_that_drips_its_request_is_given_up_and_the_others_are_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("services.runtime.metrics_port.REQUEST_S", 0.2)
+    with serving() as port, socket.create_connection(("127.0.0.1", port), timeout=10) as slow:
+        slow.settimeout(0.02)
+        ended = False
+        while not ended:  # each byte comes well within the time that a single one may take
+            try:
+                slow.send(b"X")
+                ended = slow.recv(1) == b""
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                ended = True
+        assert get(f"http://127.0.0.1:{port}/health")[0] == 200
+
+
+def test_clients_that_say_nothing_hold_no_more_threads_than_there_are_seats(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.runtime.metrics_port.MOST_AT_ONCE", 2)
+    with serving() as port, ExitStack() as clients:
+        silent = [clients.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10)) for _ in range(8)]
+        for each in silent[2:]:
+            assert each.recv(1) == b""
+        for each in silent[:2]:
+            each.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+            assert each.makefile("rb").read().endswith(b"alive\n")
