@@ -57,8 +57,8 @@ class GatewaySettings(MemberSettings):
     of clouds 600 s), else they send requests into a connection that is being closed."""
 
     max_connections: int | None = Field(default=None, ge=1)
-    """Connections at the same time; one more replaces the longest idle, or is told 503. Unset, and at most: what the
-    limit of open files leaves beside 512 of our own, or a quarter of it."""
+    """Connections at the same time; one more replaces the longest idle, or is told 503. Unset: 16,384. Never
+    more than the limit of open files leaves beside 512 of our own, or a quarter of it."""
 
     allowed_hosts: NameList = ()
     """Names by which clients may call (the Host header), * for any text in them. Unset: on a loopback address names of

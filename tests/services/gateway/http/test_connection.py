@@ -212,7 +212,15 @@ async def test_a_connection_that_is_being_answered_never_makes_room(
 
 @pytest.mark.parametrize(
     ("open_files", "asked", "most"),
-    [(1024, None, 768), (65536, None, 65024), (1024, 100, 100), (1024, 100_000, 768), (20, None, 16)],
+    [
+        (1024, None, 768),
+        (8192, None, 7680),
+        (1 << 20, None, 16384),
+        (1 << 20, 50_000, 50_000),
+        (1024, 100, 100),
+        (1024, 100_000, 768),
+        (20, None, 16),
+    ],
 )
 def test_connections_leave_descriptors_for_our_own_calls(open_files: int, asked: int | None, most: int) -> None:
     assert connections_for(open_files, asked) == most
