@@ -23,6 +23,7 @@ from services.models.resolve import resolve_model
 from services.registry.directory import Directory, directory
 from services.runtime.descriptors import open_files_limit
 from services.runtime.flags import load
+from services.runtime.garbage import collect_seldom
 from services.runtime.heartbeat import Pulse
 from services.runtime.logs import fields
 from services.runtime.process import Refusal, run_process
@@ -77,6 +78,7 @@ async def _serve(
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
     try:
         host, port = listener.getsockname()[:2]
+        collect_seldom()
         log.info("ready", extra=fields(listen=f"http://{host}:{port}", model=front.settings.model))
         pulse.ready()
         await _first_of(stopping, serving, *behind)

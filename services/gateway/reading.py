@@ -38,13 +38,19 @@ async def checked_body(request: Request, kind: type[BodyT], read: Document, fron
 
     Raises ApiError, and ClientDisconnect.
     """
-    work = partial(checked, kind, read)
+    work = partial(_checked, kind, read, front)
     small = len(await request.body()) <= READ_AT_ONCE
-    body = work() if small else await in_thread(request, front, one_piece(work))
+    body, names = work() if small else await in_thread(request, front, one_piece(work))
+    front.unknown_fields.met(names, request.url.path)
+    return body
+
+
+def _checked(kind: type[BodyT], read: Document, front: Front) -> tuple[BodyT, list[str]]:
+    """The body, and what of it is unknown."""
+    body = checked(kind, read)
     front.check_model(body.model)
     check_supported(body)
-    front.unknown_fields.met(unknown(body, front.text.template_variables), request.url.path)
-    return body
+    return body, unknown(body, front.text.template_variables)
 
 
 async def in_thread(request: Request, front: Front, pieces: Pieces[ResultT]) -> ResultT:

@@ -255,6 +255,31 @@ async def test_large_bodies_are_read_beside_the_event_loop(cluster: FakeCluster)
         await taken
 
 
+@pytest.mark.slow
+async def test_the_event_loop_goes_on_beside_bodies_of_six_mebibytes(cluster: FakeCluster) -> None:
+    """Measured with the bounds wide, as machines are busy: ten seconds before, hundredths now."""
+    gaps: list[float] = []
+
+    async def watch() -> None:
+        last = asyncio.get_running_loop().time()
+        while True:
+            await asyncio.sleep(0.005)
+            now = asyncio.get_running_loop().time()
+            gaps.append(now - last)
+            last = now
+
+    async with running(cluster, toy_text(), max_body_bytes=8 << 20) as gateway:
+        watching = asyncio.create_task(watch())
+        for element in WRONG_ELEMENTS.values():
+            body = ('{"messages":[' + element * ((6 << 20) // len(element)) + "0]}").encode()
+            began = asyncio.get_running_loop().time()
+            answer = await gateway.http.post("/v1/chat/completions", content=body)
+            assert answer.json()["error"]["code"] == "request_too_large"
+            assert asyncio.get_running_loop().time() - began < 2.0
+        watching.cancel()
+    assert max(gaps) < 1.0
+
+
 @pytest.mark.parametrize("path", ["/tokenize", "/v1/completions"])
 async def test_the_longest_body_fits_the_context(cluster: FakeCluster, path: str) -> None:
     async with running(cluster, toy_text()) as gateway:
