@@ -62,7 +62,7 @@ class Choice:
         return isinstance(self.scribe.stop_reason, str)
 
     def close(self, *, arrived: float, now: float, reason: str) -> None:
-        """Account for it, however it ended (stop, length, abort or error). Called once."""
+        """Account for it, however it ended (stop, length, abort, error or refused). Called once."""
         metrics, account = self._metrics, self.story.account
         metrics.placements_of(account)
         if self.first_at is None or self.last_at is None:
@@ -70,6 +70,8 @@ class Choice:
         else:
             metrics.running.dec()
         self._keep_promises(arrived, left=reason == "abort")
+        if reason == "refused":
+            return  # vLLM's engine never sees such a request
         self._ledger.ended(
             account,
             worker_pb2.Ended(

@@ -48,9 +48,7 @@ class Journal:
     def close(self, now: float, *, status: int, error: ApiError | None = None) -> None:
         """The end: of a complete answer, of one that failed (error), or of a client that left (499)."""
         for choice in self.choices:
-            whole = choice.scribe.finish_reason
-            reason = "abort" if status == CLIENT_LEFT else "error" if error else whole.value if whole else "error"
-            choice.close(arrived=self.arrived, now=now, reason=reason)
+            choice.close(arrived=self.arrived, now=now, reason=_reason(choice, status, error))
         if status != CLIENT_LEFT and error is None:
             self._asked()
         if status == CLIENT_LEFT:
@@ -97,3 +95,12 @@ class Journal:
             decode_s=first.last_at - first.first_at if first and first.first_at and first.last_at else None,
             total_s=now - self.arrived,
         )
+
+
+def _reason(choice: Choice, status: int, error: ApiError | None) -> str:
+    """Why a choice ended: stop, length, abort, error, or refused: what a worker took on, and then nobody served."""
+    if status == CLIENT_LEFT:
+        return "abort"
+    if error is not None:
+        return "refused" if error.status < 500 else "error"
+    return "error" if choice.scribe.finish_reason is None else choice.scribe.finish_reason.value

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from typing import Any
 
+import grpc
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
@@ -351,6 +352,21 @@ async def test_what_a_stop_string_cut_off_is_not_counted(gateway: Gateway, clust
     told = await counted_by_workers(gateway, cluster)
     assert told["vllm:request_success_total", "stop"] == 1
     assert told["vllm:generation_tokens_total",] == told["vllm:request_generation_tokens_sum",] == 3
+
+
+async def test_what_was_refused_is_no_request_that_ended(gateway: Gateway, cluster: FakeCluster) -> None:
+    cluster.decode.faults = [Fault(code=grpc.StatusCode.INVALID_ARGUMENT, sentence="it can't be run")]
+    assert (await gateway.http.post("/v1/completions", json=ASK)).status_code == 400
+    told = await counted_by_workers(gateway, cluster)
+    assert sum(value for key, value in told.items() if key[0] == "vllm:request_success_total") == 0
+
+
+async def test_what_failed_at_its_worker_is_an_error_there(gateway: Gateway, cluster: FakeCluster) -> None:
+    cluster.decode.faults = [Fault(after=2) for _ in range(9)]
+    assert (await gateway.http.post("/v1/completions", json=ASK)).status_code >= 500
+    told = await counted_by_workers(gateway, cluster)
+    assert told["vllm:request_success_total", "error"] == 1
+    assert (told["vllm:prompt_tokens_total",], told["vllm:e2e_request_latency_seconds_count",]) == (16, 0)
 
 
 async def test_a_worker_that_is_gone_hears_nothing_more_and_no_request_notices(
