@@ -17,12 +17,9 @@ from prometheus_client.registry import Collector
 
 from scheduler.degraded import degraded
 from services.gateway.generation import Account
+from services.runtime.bounds import FIRST_TOKEN_S
 from services.wire.cluster_codec import Cluster
 
-FIRST_TOKEN_S = (
-    *(0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75),
-    *(1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640, 2560),
-)
 SHORT_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 HTTP_S = (0.1, 0.5, 1)
 """As prometheus-fastapi-instrumentator 8.1 has them, by which vLLM counts."""

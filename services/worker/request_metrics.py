@@ -13,13 +13,10 @@ from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from services.runtime.bounds import FIRST_TOKEN_S
 from services.wire.codec import lifted_from_wire
 from services.wire.pb import worker_pb2
 
-FIRST_TOKEN_S = (
-    *(0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75),
-    *(1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640, 2560),
-)
 BETWEEN_TOKENS_S = (
     *(0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 0.008),  # finer than vLLM's, which start at 10 ms
     *(0.01, 0.0125, 0.015, 0.02, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40),
