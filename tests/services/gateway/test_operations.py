@@ -290,7 +290,6 @@ async def test_clients_that_leave_are_counted(gateway: Gateway, cluster: FakeClu
     assert counted["moonpool_gateway_cancellations_total",] == 1
     told = await counted_by_workers(gateway, cluster)
     assert told["vllm:request_success_total", "abort"] == 1
-    assert told["vllm:generation_tokens_total",] == 2
     assert counted["moonpool_gateway_requests_total", "/v1/completions", "499"] == 1
 
 
