@@ -75,7 +75,8 @@ async def test_after_the_first_token_before_anybody_takes_the_handoff(tmp_path: 
         pair = await Pair(it).start()
         call = pair.source.prefill_call(prompt(40))
         await pair.source.first(call)
-        assert pair.store.node.catalog.snapshot().leases == 5
+        # The seals are on their way to the store by now, and travel beside the token.
+        await it.until("its blocks are held", lambda: pair.store.node.catalog.snapshot().leases == 5)
         assert pair.source_run.worker.device.pinned == 0
         call.cancel()
         await it.comes_to_rest()
