@@ -20,7 +20,7 @@ from services.wire.channel import serve
 from services.wire.pb import worker_pb2, worker_pb2_grpc
 from tests.services.gateway.conftest import Gateway, running
 from tests.services.gateway.fakes.cluster import FakeCluster
-from tests.services.gateway.fakes.worker import FakeWorker, alphabet
+from tests.services.gateway.fakes.worker import FakeWorker, alphabet, letter
 from tests.services.wire.certificates import Authority
 
 ASK: dict[str, Any] = {"prompt": "once upon a time", "max_tokens": 5, "temperature": 0}
@@ -97,6 +97,19 @@ async def test_whatever_another_server_says_no_request_fails_and_a_good_worker_d
     async with instead(bad, stranger.add):
         assert [await ask(gateway) for _ in range(5)] == [FINE] * 5
     assert stranger.calls >= 1
+
+
+@pytest.mark.parametrize("answer", [grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.DEADLINE_EXCEEDED, GARBAGE])
+async def test_a_prompt_that_was_handed_over_to_another_server_goes_on_at_a_good_worker(
+    gateway: Gateway, cluster: FakeCluster, answer: grpc.StatusCode | bytes
+) -> None:
+    """Its client has the first token by then, so it is resumed."""
+    cluster.conductor.hand_over = True
+    cluster.conductor.workers = [cluster.prefill, cluster.decode, cluster.other]
+    cluster.prefill.token = lambda position: letter(len(cluster.prefill.prefills[-1].prompt) - len(ASK["prompt"]))
+    async with instead(cluster.decode, Stranger(answer).add):
+        assert [await ask(gateway) for _ in range(3)] == [FINE] * 3
+    await cluster.at_rest()
 
 
 async def test_it_is_said_once_shown_in_the_status_and_left_out_of_the_next_asks(
