@@ -68,9 +68,13 @@ TRANSFERS = Row(
         ),
         Panel(
             "Blocks moved",
-            "By way. Fetched and served are copies of prefixes that another host has; pushed and taken are hand-overs.",
+            "By way. Fetched and served are copies of prefixes that another host has; pushed and taken are hand-overs. "
+            "not there: asked of another store that had evicted them meanwhile; they are computed, and nothing is wrong.",
             "ops",
-            one(f"sum by (way) (rate(moonpool_store_transfer_blocks_total[{RATE}]))", "{{way}}"),
+            (
+                *one(f"sum by (way) (rate(moonpool_store_transfer_blocks_total[{RATE}]))", "{{way}}"),
+                *one(f"sum(rate(moonpool_store_transfer_blocks_not_there_total[{RATE}]))", "not there"),
+            ),
         ),
         Panel(
             "In flight",
