@@ -69,7 +69,7 @@ TRANSFERS = Row(
         Panel(
             "Blocks moved",
             "By way. Fetched and served are copies of prefixes that another host has; pushed and taken are hand-overs. "
-            "not there: asked of another store that had evicted them meanwhile; they are computed, and nothing is wrong.",
+            "not there: asked of another store that had evicted them meanwhile, so they are computed.",
             "ops",
             (
                 *one(f"sum by (way) (rate(moonpool_store_transfer_blocks_total[{RATE}]))", "{{way}}"),
