@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.llama.config import ModelConfig, read_config
+from engine.llama.config import ModelConfig, lfs_pointer, read_config
 from engine.port import EngineError
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -18,7 +18,6 @@ HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 MAX_HEADER_BYTES = 100_000_000
 """As the safetensors library has it."""
 
-LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 IGNORED = ("rotary_emb.inv_freq",)
 """Ends of names that older checkpoints of Llama store though they follow from config.json; transformers 5.24 drops
 them, too."""
@@ -152,15 +151,6 @@ def _listing(directory: Path) -> Iterable[Path]:
     return sorted(directory.iterdir()) if directory.is_dir() else ()
 
 
-def lfs_pointer(path: Path) -> str:
-    """What to add to a sentence about a file that Git left in place of a large one; else nothing."""
-    try:
-        with path.open("rb") as file:
-            return ": it is a Git LFS pointer (git lfs pull fetches it)" if file.read(40) == LFS_POINTER else ""
-    except OSError:
-        return ""
-
-
 def _tensors_in(path: Path) -> dict[str, StoredTensor]:
     """From the header of one file, whose size has to be what the header says."""
     try:
@@ -176,7 +166,8 @@ def _tensors_in(path: Path) -> dict[str, StoredTensor]:
         ends = [int(entry["data_offsets"][1]) for entry in header.values()]
         found = {name: _stored(path, entry) for name, entry in header.items()}
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise EngineError(f"{path} can't be read as safetensors{lfs_pointer(path)}") from error
+        why = lfs_pointer(path) or ": it is another kind of file, or cut off within its header"
+        raise EngineError(f"{path} can't be read as safetensors{why}") from error
     promised = 8 + length + max(ends, default=0)
     if promised != size:
         raise EngineError(f"{path} can't be read as safetensors: it has {size:,} bytes, its header says {promised:,}")

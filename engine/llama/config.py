@@ -13,6 +13,8 @@ from typing import Any
 
 from engine.port import EngineError, UnsupportedModel
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
 
 @dataclass(frozen=True, slots=True)
 class Family:
@@ -86,10 +88,20 @@ def read_config(directory: Path) -> ModelConfig:
     except OSError as error:
         raise EngineError(f"{directory} is no model directory: {path.name} can't be read ({error.strerror})") from error
     except ValueError as error:
-        raise EngineError(f"{path} is no JSON: {error}") from error
+        raise EngineError(f"{path} is no JSON{lfs_pointer(path) or f': {error}'}") from error
     if not isinstance(document, dict):
         raise EngineError(f"{path} holds no object")
     return parse_config(directory.name, document)
+
+
+def lfs_pointer(path: Path) -> str:
+    """What to add to a sentence about a file that Git left in place of a large one; else nothing."""
+    try:
+        with path.open("rb") as file:
+            found = file.read(len(LFS_POINTER)) == LFS_POINTER
+    except OSError:
+        return ""
+    return ": it is a Git LFS pointer (git lfs pull fetches it)" if found else ""
 
 
 def parse_config(name: str, document: Mapping[str, Any]) -> ModelConfig:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.llama.checkpoint import lfs_pointer
+from engine.llama.config import lfs_pointer
 from engine.llama.gguf_structure import check_structure
 from engine.port import EngineError
 

@@ -16,33 +16,14 @@ from services.models.errors import ModelError
 Fields = Mapping[str, Any]
 """A GGUF file's metadata by full key; values are numbers, strings, booleans or lists of them."""
 
-END_TEXTS = frozenset(
-    [
-        "<|eot_id|>",
-        "<|im_end|>",
-        "<|end|>",
-        "<|return|>",
-        "<|call|>",
-        "<|flush|>",
-        "<|calls|>",
-        "<end_of_turn>",
-        "<|endoftext|>",
-        "</s>",
-        "<|eom_id|>",
-        "<EOT>",
-        "_<EOT>",
-        "[EOT]",
-        "[EOS]",
-        "<|end_of_text|>",
-        "<end_of_utterance>",
-        "<eos>",
-        "<turn|>",
-        "<|tool_response>",
-        "<｜end▁of▁sentence｜>",
-        "[e~[",
-    ]
+_TURN_ENDS = (
+    "<|eot_id|> <|im_end|> <|end|> <|return|> <|call|> <|flush|> <|calls|> <end_of_turn> <|endoftext|> </s> <|eom_id|> "
+    "<EOT> _<EOT> [EOT] [EOS] <|end_of_text|> <end_of_utterance> <eos> <turn|> <|tool_response> [e~[ "
+    "<｜end▁of▁sentence｜> "
+    "<|fim_pad|> <fim-pad> <fim_pad> <PAD> [PAD] <|fim_repo|> <|repo_name|> <fim-repo> <REPO> <reponame> <|file_sep|>"
 )
-"""Control tokens by their text, whatever type a file gives them: the ends of turns that llama.cpp knows."""
+TURN_ENDS = frozenset(_TURN_ENDS.split())
+"""What ends an answer, by its text (``special_eog_ids``): control tokens, whatever type a file gives them."""
 
 
 class TokenType(IntEnum):
@@ -75,13 +56,13 @@ class GgufVocabulary:
         """Tokens that text can't spell and that are left out where text is shown; [] in a file without any."""
         hidden = (TokenType.CONTROL, TokenType.UNKNOWN)
         pairs = zip(self.tokens, self.types, strict=True)
-        return [text for text, type_ in pairs if type_ in hidden or text in END_TEXTS]
+        return [text for text, type_ in pairs if type_ in hidden or text in TURN_ENDS]
 
     @property
     def added(self) -> list[str]:
         """Tokens that are found in a text before it is split."""
         pairs = zip(self.tokens, self.types, strict=True)
-        return [text for text, type_ in pairs if type_ == TokenType.USER_DEFINED and text not in END_TEXTS]
+        return [text for text, type_ in pairs if type_ == TokenType.USER_DEFINED and text not in TURN_ENDS]
 
     def role(self, key: str) -> str | None:
         """The text of the token with that role, such as ``bos``; None where there is none."""

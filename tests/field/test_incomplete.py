@@ -60,11 +60,14 @@ def cut(path: Path, count: int = 100) -> None:
 
 SINGLE: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut off": (lambda d: cut(d / "model.safetensors"), "its header says"),
-    "cut within the header": (lambda d: os.truncate(d / "model.safetensors", 300), "can't be read as safetensors"),
+    "cut within the header": (lambda d: os.truncate(d / "model.safetensors", 300), "cut off within its header"),
     "empty": (lambda d: os.truncate(d / "model.safetensors", 0), "can't be read as safetensors"),
     "longer than its header says": (lambda d: grow(d / "model.safetensors"), "its header says"),
     "a Git LFS pointer": (lambda d: (d / "model.safetensors").write_text(POINTER), "it is a Git LFS pointer"),
-    "config.json is a pointer": (lambda d: (d / "config.json").write_text(POINTER), "config.json is no JSON"),
+    "config.json is a pointer": (
+        lambda d: (d / "config.json").write_text(POINTER),
+        "config.json is no JSON: it is a Git LFS pointer",
+    ),
     "an interrupted download": (
         lambda d: (d / "model.safetensors").rename(d / "model.safetensors.incomplete"),
         "but model.safetensors.incomplete: its download was interrupted",

@@ -12,8 +12,8 @@ import pytest
 from tokenizers import Tokenizer
 
 from services.gateway.text import load_text
-from services.gateway.tokenizer.ends import TURN_ENDS
 from services.models.cache import MARKER
+from services.models.gguf_vocabulary import TURN_ENDS
 from tests.field.directories import bytes_tokenizer, directory, write
 
 ANSWER = "{% for m in messages %}<{{ m.role }}>{{ m.content }}AFTER{% endfor %}"

@@ -13,14 +13,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer
 
 from services.gateway.template import ChatTemplate, TemplateRefused
-
-_TURN_ENDS = (
-    "<|eot_id|> <|im_end|> <|end|> <|return|> <|call|> <|flush|> <|calls|> <end_of_turn> <|endoftext|> </s> <|eom_id|> "
-    "<EOT> _<EOT> [EOT] [EOS] <|end_of_text|> <end_of_utterance> <eos> <turn|> <|tool_response> [e~[ "
-    "<｜end▁of▁sentence｜> "
-    "<|fim_pad|> <fim-pad> <fim_pad> <PAD> [PAD] <|fim_repo|> <|repo_name|> <fim-repo> <REPO> <reponame> <|file_sep|>"
-)
-TURN_ENDS = frozenset(_TURN_ENDS.split())
+from services.models.gguf_vocabulary import TURN_ENDS
 
 
 def stated_ends(eos_id: int | None, generation: Mapping[str, Any], model: Mapping[str, Any]) -> frozenset[int]:

@@ -10,6 +10,7 @@ from engine.port import EngineError
 from scheduler.vocabulary import Profile
 from services.worker.engines import make_engine, toy_profile
 from services.worker.settings import WorkerSettings
+from tests.field.models import write_directory
 
 
 def test_a_toy_is_as_large_as_it_is_told() -> None:
@@ -37,15 +38,14 @@ def test_what_is_loaded_is_told_before_anything_slow_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Torch alone takes seconds to import, so here it can't be."""
-    monkeypatch.setitem(sys.modules, "engine.llama", None)
-    (tmp_path / "config.json").write_text("{}")
-    for number in range(2):
-        (tmp_path / f"{number}.safetensors").write_bytes(bytes(500))
+    monkeypatch.setitem(sys.modules, "engine.llama.engine", None)
+    write_directory(tmp_path, shards=2)
+    weights = sum(path.stat().st_size for path in tmp_path.glob("*.safetensors"))
     with caplog.at_level("INFO"), pytest.raises(ModuleNotFoundError):
         make_engine(WorkerSettings(engine="torch", model=str(tmp_path)))
     (told,) = caplog.records
     assert told.getMessage() == "loading the model"
-    assert vars(told)["fields"] == {"model": tmp_path.name, "path": tmp_path.resolve(), "weights_bytes": 1000}
+    assert vars(told)["fields"] == {"model": tmp_path.name, "path": tmp_path.resolve(), "weights_bytes": weights}
 
 
 def test_a_toy_worker_needs_no_torch() -> None:
