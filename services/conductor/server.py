@@ -7,8 +7,10 @@ loop owns the object, so it needs no lock.
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+from kvstore.vocabulary import IdentityMismatch
 from scheduler.conductor import Conductor
 from scheduler.journal import Journal
 from scheduler.vocabulary import Resync
@@ -16,6 +18,7 @@ from services.runtime.logs import fields
 from services.wire import cluster_codec, placement_codec, report_codec
 from services.wire.answering import Context, answering
 from services.wire.pb import common_pb2, conductor_pb2, conductor_pb2_grpc
+from services.wire.turned_away import TurnedAway
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +32,16 @@ class ConductorService(conductor_pb2_grpc.ConductorServicer):
         self._conductor = conductor
         self._name = name
         self._clock = clock
+        self._turned_away = TurnedAway()
+
+    @contextmanager
+    def _saying(self, process: str, address: str) -> Iterator[None]:
+        """Around a report: where it is refused, by what name and why is in our log, too."""
+        try:
+            yield
+        except IdentityMismatch as error:
+            self._turned_away.say(f"{process} at {address}", str(error))
+            raise
 
     async def Place(self, request: conductor_pb2.Ask, context: Context) -> conductor_pb2.PlaceAnswer:
         async with answering(context):
@@ -44,14 +57,16 @@ class ConductorService(conductor_pb2_grpc.ConductorServicer):
     async def ReportWorker(self, request: conductor_pb2.WorkerReport, context: Context) -> conductor_pb2.ReportAnswer:
         async with answering(context):
             report, now = report_codec.worker_report_from_wire(request), self._clock()
-            resync = self._conductor.worker_reported(report, now=now)
+            with self._saying(report.worker, report.address):
+                resync = self._conductor.worker_reported(report, now=now)
             role = self._conductor.directive(report.worker, now=now)
             return conductor_pb2.ReportAnswer(resync=resync, role=report_codec.role_to_wire(role))
 
     async def ReportStore(self, request: conductor_pb2.StoreReport, context: Context) -> conductor_pb2.ReportAnswer:
         async with answering(context):
             report = report_codec.store_report_from_wire(request)
-            resync = self._conductor.store_reported(report, now=self._clock())
+            with self._saying(report.store, report.address):
+                resync = self._conductor.store_reported(report, now=self._clock())
             if resync is Resync.DRIFT:
                 log.warning("a store holds other names than was believed", extra=fields(store=report.store))
             copies = map(report_codec.copy_order_to_wire, self._conductor.copies(report.store))

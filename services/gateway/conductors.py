@@ -7,11 +7,13 @@ who comes later. One that was killed refuses connections at once, and needs no s
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 
+from services.gateway.reach import Reach
 from services.runtime.logs import fields
 from services.wire.channel import SOON_S, open_channel
 from services.wire.cluster_codec import Cluster, cluster_from_wire
@@ -50,6 +52,7 @@ class Conductors:
         """Who let a question's time run out, and the task that asks it until it answers."""
         self._said: dict[str, set[str]] = {}
         """What was wrong with those that can't be used, as far as it was logged."""
+        self._reach = Reach()
         self._open(targets)
 
     async def reach(self, targets: Sequence[str]) -> None:
@@ -74,12 +77,16 @@ class Conductors:
                     self._say_once(target, str(error))
             else:
                 self._said.pop(target, None)
+                self._say_reached()
                 if decides(answer):
                     return answer
                 answers.append(answer)
         if answers:
             return answers[0]
-        raise PeerUnavailable(f"no conductor answers: {'; '.join(reasons) or 'none is known yet'}")
+        because = "; ".join(reasons) or "none is known yet"
+        if self._reach.missed(now=time.monotonic()):
+            log.warning("no conductor answers: requests are refused until one does", extra=fields(because=because))
+        raise PeerUnavailable(f"no conductor answers: {because}")
 
     async def all(self, ask: "Question[ResultT]") -> list[ResultT | BaseException]:
         """What each of them answers, or the error instead."""
@@ -97,6 +104,11 @@ class Conductors:
     def _connected(self, target: str) -> "tuple[grpc.aio.Channel, ConductorAsyncStub]":
         channel = open_channel(target, self._tls, reconnect_s=SOON_S)
         return channel, ConductorStub(channel)
+
+    def _say_reached(self) -> None:
+        away_s = self._reach.answered(now=time.monotonic())
+        if away_s is not None:
+            log.info("a conductor answers again", extra=fields(away_s=away_s))
 
     def _say_once(self, target: str, because: str) -> None:
         """What is wrong with it lasts, and each request meets it."""

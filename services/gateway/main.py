@@ -46,10 +46,11 @@ def main(argv: Sequence[str]) -> int:
 
 async def serve_http(settings: GatewaySettings, stopping: asyncio.Event, *, pulse: Pulse | None = None) -> None:
     """Until ``stopping`` is set and what then ran has ended. Raises Refusal."""
+    tls = tls_of(settings)
     with contextlib.closing(_bind(settings.host, settings.port)) as listener:
         text, name = await asyncio.to_thread(_text, settings)
         async with directory(settings, conductors=settings.conductor) as others:
-            cluster = ClusterClient(others.conductors, tls_of(settings))
+            cluster = ClusterClient(others.conductors, tls)
             front = Front(_front_settings(settings, name), text, cluster)
             await _serve(settings, front, others, listener, stopping, pulse or Pulse())
 

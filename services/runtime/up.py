@@ -29,6 +29,7 @@ from services.runtime.supervisor import Supervisor
 from services.runtime.up_plan import Deployment
 from services.runtime.up_settings import UpSettings
 from services.runtime.waiting import Waiting
+from services.wire.tls import checked_tls
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class UpError(Exception):
 def main(argv: Sequence[str]) -> int:
     settings = load(UpSettings, argv, prog="moonpool up")
     try:
+        checked_tls(settings)
         _check_port(settings.host, settings.port)
         if settings.hosts > 1 and not (settings.transfer_listen or ":0").endswith(":0"):
             raise UpError(f"{settings.hosts} stores can't all listen at {settings.transfer_listen}; give port 0")
@@ -50,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
             raise UpError(f"the arena directory {settings.arena_dir} does not exist")
         with run_dir(settings.port) as directory:
             return _run(settings, directory)
-    except (UpError, RunDirError, ModelError, ArenaError) as error:
+    except (UpError, RunDirError, ModelError, ArenaError, Refusal) as error:
         print(f"moonpool up: {error}", file=sys.stderr)
         return 1
 

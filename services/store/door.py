@@ -21,8 +21,16 @@ from services.wire import codec
 from services.wire.errors import WireError
 from services.wire.framed import Framed, Listener, listen
 from services.wire.pb.store_pb2 import FromStore, Hello, Refused, ToStore, Welcome
+from services.wire.turned_away import TurnedAway
 
 HELLO_S = 10.0
+
+STATUS = {
+    WireError: grpc.StatusCode.INVALID_ARGUMENT,
+    IdentityMismatch: grpc.StatusCode.FAILED_PRECONDITION,
+    NoSession: grpc.StatusCode.UNAVAILABLE,
+}
+"""Of a hello that is refused."""
 
 
 class Door:
@@ -32,6 +40,7 @@ class Door:
         self._node = node
         self._metrics = metrics
         self._hello_s = hello_s
+        self._turned_away = TurnedAway()
         self._visitors: set[Visitor] = set()
         self._listener: Listener | None = None
         self._closed = False
@@ -54,7 +63,9 @@ class Door:
             visitor.leave()
 
     def _come_in(self) -> Framed[ToStore]:
-        visitor = Visitor(self._node, self._metrics, self._visitors, hello_s=self._hello_s)
+        visitor = Visitor(
+            self._node, self._metrics, self._visitors, hello_s=self._hello_s, turned_away=self._turned_away
+        )
         self._visitors.add(visitor)
         if self._closed:  # it was accepted before, and made a connection only now
             visitor.leave()
@@ -64,7 +75,16 @@ class Door:
 class Visitor:
     """One connection, from before its hello to its end; one of ``others`` as long as it is there."""
 
-    def __init__(self, node: StoreNode, metrics: StoreMetrics, others: "set[Visitor]", *, hello_s: float) -> None:
+    def __init__(
+        self,
+        node: StoreNode,
+        metrics: StoreMetrics,
+        others: "set[Visitor]",
+        *,
+        hello_s: float,
+        turned_away: TurnedAway,
+    ) -> None:
+        self._turned_away = turned_away
         self.connection = Framed(ToStore, heard=self._heard, broken=self._broken, lost=self.leave)
         self._node = node
         self._metrics = metrics
@@ -94,12 +114,9 @@ class Visitor:
     async def _greet(self, message: ToStore) -> None:
         try:
             self._session = await self._introduced(message.hello)
-        except WireError as error:
-            self._broken(error)
-        except IdentityMismatch as error:
-            self._refuse(grpc.StatusCode.FAILED_PRECONDITION, str(error))
-        except NoSession as error:
-            self._refuse(grpc.StatusCode.UNAVAILABLE, str(error))
+        except (WireError, IdentityMismatch, NoSession) as error:
+            self._turned_away.say(message.hello.worker, str(error))
+            self._refuse(STATUS[type(error)], str(error))
         else:
             self._conversation = Conversation(self._node, self._metrics, self._session)
             self._session.send(FromStore(call=message.call, welcome=self._welcome()))

@@ -22,6 +22,7 @@ from services.store.peers_metrics import TransferMetrics
 from services.store.peers_serve import Serving
 from services.store.peers_take import Taking
 from services.store.push import Pushing
+from services.wire.turned_away import TurnedAway
 
 ADOPT_S = 5.0
 """For a store that has no deployment yet to become one of the peer's; it may have an SSD file to search."""
@@ -42,6 +43,7 @@ class StorePeers:
         self._loop = asyncio.get_running_loop()
         self.metrics = metrics
         self._transfer: Transfer | None = None
+        self._turned_away = TurnedAway()
         self._pushes: dict[SessionId, dict[int, Pushing]] = {}
 
     def use(self, transfer: Transfer) -> None:
@@ -168,6 +170,7 @@ class StorePeers:
         ours = self.greeting()
         differences = ours.identity.differences(peer.identity)
         if differences is not None:
+            self._loop.call_soon_threadsafe(self._turned_away.say, peer.store, differences)
             raise TransferRefused(differences)
         self._loop.call_soon_threadsafe(self._log_peer, peer)
         return ours

@@ -5,7 +5,9 @@ of a connection show a certificate of the authority, and the one that is called 
 the name or address that it was called by. Unix sockets need none of it: file permissions guard them.
 """
 
+import asyncio
 import ssl
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
@@ -13,6 +15,7 @@ import grpc
 from services.runtime.process import Refusal
 from services.runtime.settings import ProcessSettings
 from services.wire.address import is_local
+from services.wire.certificates import Expiry, Validity, refuse_untimely, validity
 
 
 class Tls:
@@ -26,6 +29,10 @@ class Tls:
         self._pem = {path: _read(path) for path in (cert, key, ca)}
         self.ssl_client()
         self.ssl_server()
+
+    def validities(self) -> tuple[Validity, Validity]:
+        """Until when they are good: the certificate's and the authority's."""
+        return validity("--tls-cert", self._cert), validity("--tls-ca", self._ca, any_of=True)
 
     def channel_credentials(self) -> grpc.ChannelCredentials:
         """For whoever calls over gRPC."""
@@ -61,10 +68,23 @@ class Tls:
 
 
 def tls_of(settings: ProcessSettings) -> Tls | None:
-    """What the settings say; raises Refusal."""
+    """What the settings say, for a process that says so before it runs out. To be called in its event loop.
+
+    Raises Refusal, where certificates are out of their time, too.
+    """
+    tls = checked_tls(settings)
+    if tls is not None:
+        Expiry(tls.validities()).watch(asyncio.get_running_loop())
+    return tls
+
+
+def checked_tls(settings: ProcessSettings) -> Tls | None:
+    """What the settings say. Raises Refusal, where certificates are out of their time, too."""
     if settings.tls_cert is None or settings.tls_key is None or settings.tls_ca is None:
         return None  # that it is all or none is checked by the settings
-    return Tls(settings.tls_cert, settings.tls_key, settings.tls_ca)
+    tls = Tls(settings.tls_cert, settings.tls_key, settings.tls_ca)
+    refuse_untimely(tls.validities(), datetime.now(UTC))
+    return tls
 
 
 def refuse_exposed(listen: str, tls: Tls | None, *, insecure_network: bool) -> None:

@@ -1,16 +1,19 @@
 """The conductor over gRPC: workers and stores report, gateways ask, strangers are refused."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kvstore.names import BlockName
-from scheduler.vocabulary import Ask, Outcome, Placement, Rejection, RejectionCode, RequestId, Role
+from scheduler.vocabulary import Ask, Outcome, Placement, Rejection, RejectionCode, RequestId, Role, WorkerId
+from services.runtime.process import Refusal
 from services.wire import placement_codec
 from services.wire.channel import open_channel
 from services.wire.errors import PeerRefused, rpc_errors
 from services.wire.pb import conductor_pb2, conductor_pb2_grpc
+from services.wire.reporting import Reporter
 from tests.services.rig import Rig, rig
 
 ASK = Ask(RequestId("r"), (BlockName(b"n" * 16),), 20, 16)
@@ -74,6 +77,26 @@ async def test_a_conductor_that_restarts_learns_everything_anew(tmp_path: Path) 
         await it.conductor()
         await known(it, workers=1, stores=1)
         assert (await placed(it)).decode.worker == "worker-0"
+
+
+async def test_a_worker_of_another_deployment_is_named_in_both_logs(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with rig(tmp_path) as it:
+        await it.conductor()
+        ours = await it.worker("worker-0", conductors=["conductor-0"])
+        async with asyncio.timeout(10):
+            while not (await it.cluster()).workers:
+                pass
+        report = ours.worker.reports.compose(1, True)
+        other = replace(report, worker=WorkerId("worker-9"), identity=replace(report.identity, dtype="other"))
+        reporter = Reporter(it.target("conductor-0"), lambda sequence, snapshot: other)
+        with pytest.raises(Refusal, match=r"refuses this process: .*dtype"):
+            await asyncio.wait_for(reporter.run(), 10)
+    (away,) = (record for record in caplog.records if record.message == "turned a process away")
+    said = vars(away)["fields"]
+    assert said["process"] == f"worker-9 at {report.address}"
+    assert "dtype" in said["reason"]
 
 
 async def test_malformed_messages_are_refused(tmp_path: Path) -> None:

@@ -213,13 +213,19 @@ async def test_a_second_process_is_kept_out_while_the_first_hangs_and_may_yet_wr
         lock.release()
 
 
-async def test_a_worker_of_another_deployment_is_refused_with_what_differs(tmp_path: Path, lock: SessionLock) -> None:
+async def test_a_worker_of_another_deployment_is_refused_with_what_differs(
+    tmp_path: Path, lock: SessionLock, caplog: pytest.LogCaptureFixture
+) -> None:
     async with rig(tmp_path) as it, speaking(it) as first, speaking(it) as second:
         await it.store()
         await first.ask(hello=hello(toy(), lock))
         with pytest.raises(PeerRefused, match=r"model weights .* instead of"):
             await second.ask(hello=hello(toy(seed=1), lock, worker="worker-1"))
         lock.release()
+    (away,) = (record for record in caplog.records if record.message == "turned a process away")
+    said = vars(away)["fields"]
+    assert said["process"] == "worker-1", "in the store's log, too"
+    assert "model weights" in said["reason"]
 
 
 async def test_whoever_breaks_the_rules_is_refused(tmp_path: Path, lock: SessionLock) -> None:

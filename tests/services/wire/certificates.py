@@ -27,6 +27,14 @@ class Authority:
         issued.private_key_pem.write_to_path(str(key))
         return cert, key
 
+    def lasting(self, name: str, since: datetime, until: datetime) -> tuple[Path, Path]:
+        """Certificate and key that are good from then to then."""
+        issued = self._made.issue_cert("127.0.0.1", not_before=since, not_after=until)
+        cert, key = self._directory / f"{name}.cert.pem", self._directory / f"{name}.key.pem"
+        cert.write_bytes(b"".join(each.bytes() for each in issued.cert_chain_pems))
+        issued.private_key_pem.write_to_path(str(key))
+        return cert, key
+
     def tls(self, name: str, *hosts: str, expired: bool = False, believes: "Authority | None" = None) -> Tls:
         """A process of ours; ``believes``: it trusts certificates of this authority, where not of its own."""
         cert, key = self.files(name, *hosts, expired=expired)
