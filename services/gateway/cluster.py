@@ -103,7 +103,7 @@ class Events(Generic[EventT]):
                 metadata = await self._call.initial_metadata()
         except TimeoutError:
             raise PeerUnusable(f"it has not answered a call within {GREETING_S:g} s") from None
-        if self._call.done() and await self._call.code() is not grpc.StatusCode.OK:
+        if not metadata and self._call.done() and await self._call.code() is not grpc.StatusCode.OK:
             return
         self._greeting.check(metadata)
         self._greeted = True
