@@ -2,8 +2,8 @@
 
 Its event loop beats for its supervisor (``heartbeat``). The first SIGTERM, SIGINT or SIGHUP (of a terminal that
 closes; not where it was ignored from the beginning, as nohup has it) sets the ``stopping`` event that ``serve`` waits
-for; the next ends the process at once (a supervisor kills its children first, and clears up). Exit status: 0 after a
-clean end, 1 when ``serve`` fails, 2 for bad flags, 78 (EX_CONFIG) when it is refused as configured.
+for; the next, but a SIGHUP, ends the process at once (a supervisor kills its children first, and clears up). Exit
+status: 0 after a clean end, 1 when ``serve`` fails, 2 for bad flags, 78 (EX_CONFIG) when it is refused as configured.
 """
 
 import asyncio
@@ -103,6 +103,8 @@ async def _run(serve: Serve, hurry: Callable[[], None] | None, pulse: Pulse) -> 
         if not stopping.is_set():
             log.info("stopping on %s", received.name)
             stopping.set()
+        elif received is signal.SIGHUP:
+            pass  # one terminal that closes sends several: the shell's, then the kernel's
         elif ways_out:
             ways_out.pop()()
         else:

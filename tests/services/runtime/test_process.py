@@ -76,6 +76,17 @@ def test_a_terminal_that_closes_ends_it_as_sigterm_does() -> None:
     assert "INFO child-0 stopping on SIGHUP" in err
 
 
+def test_further_hangups_hurry_nothing() -> None:
+    """The shell sends one to its jobs, and the kernel another when the shell ends."""
+    with child(STUBBORN) as process:
+        process.send_signal(signal.SIGHUP)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "draining\n"
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)  # heard after it
+        assert process.wait(ENDING_S) == 128 + signal.SIGTERM
+
+
 def test_a_hangup_that_was_ignored_from_the_beginning_stays_ignored() -> None:
     """As nohup starts a process."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -100,7 +100,8 @@ def test_a_terminal_that_closes_ends_a_deployment_that_leaves_nothing(tmp_path: 
     try:
         cluster.ready()
         children = cluster.children()
-        cluster.process.send_signal(signal.SIGHUP)
+        for _ in range(2):  # the shell's, and the kernel's
+            cluster.process.send_signal(signal.SIGHUP)
         assert cluster.process.wait(20) == 0
         assert psutil.wait_procs(children, timeout=0.1)[1] == []
         assert cluster.leftovers() == []
