@@ -62,7 +62,8 @@ class Arena:
     def open(cls, path: Path) -> "Arena":
         """Map an arena that a store has created. ArenaError where it is gone, or is not this user's."""
         with told_as(ArenaError, f"the arena {path} can't be opened"):
-            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            held = path.is_relative_to("/proc")  # another process's descriptor, which is a link by its nature
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | (0 if held else os.O_NOFOLLOW))
             try:
                 status = os.fstat(descriptor)
                 if not _is_ours(status) or not status.st_size:
@@ -71,6 +72,22 @@ class Arena:
             except BaseException:
                 os.close(descriptor)
                 raise
+
+    @property
+    def is_named(self) -> bool:
+        """Whether its path leads to it still, rather than to nothing or to another file."""
+        try:
+            return os.path.samestat(self.path.lstat(), os.fstat(self._descriptor))
+        except OSError:
+            return False
+
+    @property
+    def reachable(self) -> Path:
+        """Where ``open`` finds it: its path, or where that was removed, this process's hold on it.
+
+        A file without a name can't be given one again, so that other processes of this user go by the descriptor.
+        """
+        return self.path if self.is_named else Path(f"/proc/{os.getpid()}/fd/{self._descriptor}")
 
     @property
     def size_bytes(self) -> int:

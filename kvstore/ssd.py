@@ -134,7 +134,7 @@ class SsdFile:
 
     def write(self, slot: int, name: BlockName, checksum: int, tokens: int, payload: memoryview) -> None:
         """Header and block in one request. payload: a whole slot of the arena, page-aligned. Raises OSError."""
-        self._check_there()
+        self.check_there()
         if slot >= self._block.used:
             self._use(slot)
         block, page = self._block, self._pages.page
@@ -147,7 +147,7 @@ class SsdFile:
 
     def read(self, slot: int, name: BlockName, checksum: int, into: memoryview) -> bool:
         """Into a whole slot of the arena, page-aligned. False where it is not this block, whole. Raises OSError."""
-        self._check_there()
+        self.check_there()
         block, page = self._block, self._pages.page
         if os.preadv(self._descriptor, [page, into], block.slot_offset(slot)) != block.stride:
             raise OSError(errno.EIO, "the file is shorter than it was")
@@ -210,10 +210,13 @@ class SsdFile:
         names = {entry.name for entry in index.entries}
         return len(slots) == len(names) == len(index.entries) and max(slots, default=-1) < block.slots
 
-    def _check_there(self) -> None:
-        """Writing to a file that was removed would go on without a word, and be lost."""
-        if not os.fstat(self._descriptor).st_nlink:
+    def check_there(self) -> None:
+        """Raises OSError where the file was removed or cut: writing to it would go on without a word, and be lost."""
+        status = os.fstat(self._descriptor)
+        if not status.st_nlink:
             raise FileNotFoundError(errno.ENOENT, "the file was removed")
+        if status.st_size < self._block.file_bytes:
+            raise OSError(errno.EIO, f"the file was cut to {status.st_size} of {self._block.file_bytes} bytes")
 
     def _use(self, slot: int) -> None:
         """Let a scan search up to this slot and some beyond, before it is written."""

@@ -7,18 +7,20 @@ the same breath. Who may connect is a matter of the file's mode: this user, as w
 """
 
 import asyncio
+import logging
 from pathlib import Path
 
 import grpc
 
 from kvstore.arena import door_of
 from kvstore.vocabulary import IdentityMismatch
+from services.runtime.logs import fields
 from services.store.conversation import Conversation
 from services.store.metrics import StoreMetrics
 from services.store.node import NoSession, StoreNode
 from services.store.session import WorkerSession
 from services.wire import codec
-from services.wire.errors import WireError
+from services.wire.errors import CannotListen, WireError
 from services.wire.framed import Framed, Listener, listen
 from services.wire.pb.store_pb2 import FromStore, Hello, Refused, ToStore, Welcome
 from services.wire.turned_away import TurnedAway
@@ -32,15 +34,23 @@ STATUS = {
 }
 """Of a hello that is refused."""
 
+LOOK_S = 1.0
+"""How often it is looked whether the files of door and arena are still there: two calls that cost microseconds."""
+
+log = logging.getLogger(__name__)
+
 
 class Door:
     """Owns the socket and whoever has come in by it, until ``close``."""
 
-    def __init__(self, node: StoreNode, metrics: StoreMetrics, *, hello_s: float = HELLO_S) -> None:
+    def __init__(
+        self, node: StoreNode, metrics: StoreMetrics, *, hello_s: float = HELLO_S, look_s: float = LOOK_S
+    ) -> None:
         self._node = node
         self._metrics = metrics
         self._hello_s = hello_s
         self._turned_away = TurnedAway()
+        self._look_s = look_s
         self._visitors: set[Visitor] = set()
         self._listener: Listener | None = None
         self._closed = False
@@ -52,6 +62,30 @@ class Door:
     async def open(self) -> None:
         """Raises CannotListen."""
         self._listener = await listen(self.path, self._come_in)
+
+    async def keep(self) -> None:
+        """Until cancelled: open it again where its file was removed. That and a removed arena are said, once each."""
+        said = False
+        while True:
+            await asyncio.sleep(self._look_s)
+            arena = self._node.arena
+            if not arena.is_named and not said:
+                said = True
+                where = fields(arena=arena.path, workers_reach_it_at=arena.reachable)
+                log.warning("the arena's file was removed", extra=where)
+            if not self.path.is_socket():
+                await self._open_again()
+
+    async def _open_again(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+            log.warning("the socket for workers was removed and is made anew", extra=fields(path=self.path))
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            await self.open()
+        except (CannotListen, OSError) as error:
+            log.debug("no socket for workers", extra=fields(reason=error))  # the next look tries again
 
     def close(self) -> None:
         """Every session ends; idempotent."""
@@ -135,7 +169,7 @@ class Visitor:
         return Welcome(
             store=self._node.name,
             incarnation=self._node.incarnation,
-            arena=str(self._node.arena.path),
+            arena=str(self._node.arena.reachable),
             arena_bytes=self._node.arena.size_bytes,
             slot_bytes=layout.slot_bytes,
             slots=self._node.catalog.snapshot().total,

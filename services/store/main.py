@@ -127,6 +127,7 @@ async def _serve(
                 async with asyncio.TaskGroup() as group:
                     tasks = [group.create_task(node.run(), name="store")]
                     tasks.append(group.create_task(_refused(node), name="refused"))
+                    tasks.append(group.create_task(door.keep(), name="door"))
                     if settings.spill_to is not None:
                         spill = Spill(node, peers, reports, _peer(settings.spill_to))
                         tasks.append(group.create_task(spill.run(), name="spill"))

@@ -1,7 +1,8 @@
 """The SSD tier's shell: opens the file, has the catalog's moves carried out, gives up when the disk does.
 
 The catalog decides what is written and read; ``SsdMoves`` does it. The first error of the disk switches the tier off;
-the service goes on from memory.
+the service goes on from memory. Once nothing of it is under way any more the file is opened anew, after a pause that
+doubles: a file that was removed or cut is made again, and what is still in it and intact is found by its headers.
 """
 
 import asyncio
@@ -23,6 +24,11 @@ from services.runtime.garbage import collector_paused, leave_alone
 from services.runtime.logs import fields
 from services.store.busy import Busy
 from services.store.ssd_moves import Moved, SsdMove, SsdMoves
+
+REOPEN_S = 5.0
+"""After the tier was switched off; each further time twice as long."""
+
+LONGEST_REOPEN_S = 300.0
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +77,7 @@ class SsdTier:
         settle: Callable[[Iterable[Answer]], None],
         clock: Callable[[], float],
         open_file: OpenFile | None = None,
+        reopen_s: float = REOPEN_S,
     ) -> None:
         self.options = options
         self.state = SsdState.OPENING
@@ -84,6 +91,7 @@ class SsdTier:
         self._settle = settle
         self._clock = clock
         self._open_file = open_file or _open_file
+        self._reopen_s = reopen_s
         self._file: SsdFile | None = None
         self._adopted: asyncio.Future[tuple[Identity, KvLayout]] = asyncio.get_running_loop().create_future()
         self._opened = asyncio.Event()
@@ -123,24 +131,49 @@ class SsdTier:
             await self._opened.wait()
 
     async def run(self) -> None:
-        """Open the file once there is a layout, then complete moves, until cancelled."""
+        """Open the file once there is a layout, complete moves, open it anew once it was lost, until cancelled."""
+        pause_s = self._reopen_s
         try:
             identity, layout = await self._adopted
-            with collector_paused():
-                await self._open(identity, layout)
+            while True:
+                with collector_paused():
+                    await self._open(identity, layout)
+                self._opened.set()
+                opened_s = self._clock()
+                await self._complete_moves()
+                await self._let_go()
+                if self._clock() - opened_s > LONGEST_REOPEN_S:
+                    pause_s = self._reopen_s
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, LONGEST_REOPEN_S)
+                self._opened.clear()
         finally:
             self._opened.set()
-        moves = self._moves
-        if moves is None:
+
+    async def _complete_moves(self) -> None:
+        """Returns once the tier is off and nothing of it is under way."""
+        moves, file = self._moves, self._file
+        if moves is None or file is None:
             return
-        while True:
+        while self.state is SsdState.ON or moves.under_way:
             answers: list[Answer] = []
-            for move, result in await moves.ended():
+            for move, result in (ended := await moves.ended()):
                 answers += self._completed(move, result)
+            if not ended and (failure := await asyncio.to_thread(_trouble, file)) is not None:
+                answers += self._switch_off(failure)
             if moves.hangs:
                 answers += self._switch_off("the disk does not answer")
             self._settle(answers)
             self._progress.set()
+
+    async def _let_go(self) -> None:
+        """Of a file that is not used any more."""
+        if self._moves is not None:
+            await asyncio.to_thread(self._moves.close)
+            self._moves = None
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def carry_out(self, move: SsdMove) -> None:
         """Begin it; ``run`` tells the catalog when it is over."""
@@ -262,8 +295,9 @@ class SsdTier:
         traffic.seconds += seconds
 
     def _switch_off(self, reason: str) -> list[Answer]:
-        """Once and for all: a disk that fails once is not to be trusted with the next block either."""
-        if self.state is SsdState.OFF:
+        """Until the file is opened anew: a disk that fails once is not trusted with the next block. Each reason is said
+        once."""
+        if self.state is SsdState.OFF and self.reason == reason:
             return []
         was_on = self.state is SsdState.ON
         self.state, self.reason = SsdState.OFF, reason
@@ -273,6 +307,15 @@ class SsdTier:
 
 def _open_file(path: Path, size_bytes: int, fingerprint: bytes, layout: KvLayout) -> SsdFile:
     return SsdFile.open(path, size_bytes, fingerprint=fingerprint, layout=layout)
+
+
+def _trouble(file: SsdFile) -> str | None:
+    """What has become of the file, if anything; in a thread, as a disk may hang."""
+    try:
+        file.check_there()
+    except OSError as failure:
+        return _words(failure)
+    return None
 
 
 def _words(failure: Exception) -> str:

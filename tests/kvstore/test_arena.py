@@ -246,3 +246,18 @@ def test_to_close_or_unlink_twice_is_fine_and_no_descriptor_is_left(tmp_path: Pa
         worker.close()
     assert len(os.listdir("/proc/self/fd")) == before
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_arena_is_reached_by_its_path_or_where_that_was_removed_by_its_descriptor(tmp_path: Path) -> None:
+    arena = Arena.create(tmp_path, "moonpool-a", 4096)
+    assert (arena.is_named, arena.reachable) == (True, arena.path)
+    arena.path.unlink()
+    assert not arena.is_named
+    other = Arena.open(arena.reachable)
+    arena.view[:3] = b"abc"
+    assert bytes(other.view[:3]) == b"abc"
+    other.close()
+
+    arena.path.write_bytes(b"x" * 4096)
+    assert not arena.is_named, "another file has its name"
+    arena.close()

@@ -16,7 +16,7 @@ from kvstore.ssd_format import FIRST_SLOT
 from kvstore.vocabulary import CatalogSnapshot, DiskSnapshot, Write
 from services.store.node import StoreNode, make_arena
 from services.store.session import WorkerSession
-from services.store.ssd_tier import OpenFile, SsdOptions, SsdTier
+from services.store.ssd_tier import REOPEN_S, OpenFile, SsdOptions, SsdState, SsdTier
 from services.wire.pb.store_pb2 import FromStore
 from services.wire.store_codec import leases_from_wire
 
@@ -97,6 +97,12 @@ class Shop:
         self.node.settle()
         return list(numbers[: len(leases)])
 
+    async def reaches(self, state: SsdState) -> None:
+        """Wait for it."""
+        async with asyncio.timeout(PATIENCE_S):
+            while self.ssd.state is not state:  # noqa: ASYNC110 - what is watched has no event to wait for
+                await asyncio.sleep(0.002)
+
     async def written_behind(self) -> None:
         assert await self.ssd.written_behind(PATIENCE_S), "not written in time"
 
@@ -110,13 +116,21 @@ async def shop(
     open_file: OpenFile | None = None,
     opened: bool = True,
     cleanly: bool = True,
+    reopen_s: float = REOPEN_S,
 ) -> AsyncIterator[Shop]:
     """A store on ``directory``'s SSD file. opened: wait for it. cleanly: drain at the end, as on SIGTERM."""
     arena = make_arena(directory, "shop", slots * LAYOUT.slot_bytes, random.randrange(1 << 60))
     options = SsdOptions(directory / "ssd" / "shop.kv", FIRST_SLOT + ssd_slots * STRIDE)
     node = StoreNode(arena, name="shop", incarnation=1, ssd=options)
-    if open_file is not None:
-        node.ssd = SsdTier(node.catalog, arena, options, settle=node.settle, clock=node.clock, open_file=open_file)
+    node.ssd = SsdTier(
+        node.catalog,
+        arena,
+        options,
+        settle=node.settle,
+        clock=node.clock,
+        open_file=open_file,
+        reopen_s=reopen_s,
+    )
     assert node.ssd is not None
     running = asyncio.create_task(node.run(), name="shop")
     try:

@@ -1,8 +1,9 @@
 """A session with the store over a real socket: who is let in, what is answered, and what is left when it ends."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from engine.port import Engine
 from engine.toy import ToyEngine
+from kvstore.arena import Arena, door_of
 from kvstore.layout import Identity
 from kvstore.names import BlockName
 from kvstore.vocabulary import SlotRef
@@ -152,6 +154,32 @@ async def test_a_wait_ends_with_its_deadline(tmp_path: Path, lock: SessionLock) 
         )
         assert (leased(answer), answer.acquired.done) == ([], True)
         lock.release()
+
+
+async def test_workers_come_in_though_all_of_the_stores_files_were_removed(
+    tmp_path: Path, lock: SessionLock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with rig(tmp_path) as it, speaking(it) as writer, speaking(it) as late:
+        store = await it.store()
+        await writer.ask(hello=hello(toy(), lock))
+        slots = await writer.write_blocks(NAMES[:2])
+        store.node.arena.view[:4] = b"here"
+        shutil.rmtree(store.node.arena.path.parent)
+        await it.until("there is a door again", lambda: door_of(store.node.arena.path).is_socket())
+
+        welcome = (await late.ask(hello=hello(toy(), lock, worker="worker-1"))).welcome
+        with closing(Arena.open(Path(welcome.arena))) as arena:
+            assert bytes(arena.view[:4]) == b"here"
+        assert await writer.seal(slots) == [True, True], "who was there has noticed nothing"
+        call = await late.say(acquire=store_pb2.Acquire(names=names_to_wire(NAMES[:2]), deadline_s=5))
+        part = await late.hear()
+        assert (part.call, leased(part)) == (call, slots)
+        await late.say(release=store_pb2.Release(slots=store_codec.refs_to_wire(slots)))
+        await it.until("all is released", store.at_rest)
+        lock.release()
+    messages = [record.message for record in caplog.records]
+    assert messages.count("the arena's file was removed") == 1
+    assert messages.count("the socket for workers was removed and is made anew") == 1
 
 
 async def test_what_a_dead_worker_held_is_free_again(tmp_path: Path, lock: SessionLock) -> None:

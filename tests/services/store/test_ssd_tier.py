@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -274,6 +275,75 @@ async def test_a_file_that_vanishes_switches_the_tier_off(tmp_path: Path, caplog
         assert (it.ssd.state, it.ssd.reason) == (SsdState.OFF, "the file was removed")
         assert await it.served([*FEW]) == list(FEW), "from memory"
     assert len(errors(caplog)) == 1
+
+
+# A disk that comes back
+
+SOON_S = 0.01
+
+
+async def test_a_file_that_was_removed_is_made_anew_and_filled(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with shop(tmp_path, cleanly=False, reopen_s=SOON_S) as it:
+        it.put(FEW)
+        await it.written_behind()
+        (tmp_path / "ssd" / "shop.kv").unlink()
+        it.put([10])
+        await it.reaches(SsdState.OFF)
+        await it.reaches(SsdState.ON)
+        await it.written_behind()
+    async with shop(tmp_path) as it:
+        assert await it.served([*FEW]) == list(FEW)
+        assert await it.served([10]) == [10]
+    assert len(errors(caplog)) == 1
+
+
+async def test_of_a_file_that_was_cut_the_rest_is_found_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with shop(tmp_path, ssd_slots=8) as it:
+        it.put(FEW)
+    path = tmp_path / "ssd" / "shop.kv"
+    async with shop(tmp_path, ssd_slots=8, reopen_s=SOON_S) as it:
+        os.truncate(path, FIRST_SLOT + 2 * STRIDE)
+        assert await it.served(FEW) == []
+        await it.reaches(SsdState.ON)
+        assert path.stat().st_size == FIRST_SLOT + 8 * STRIDE
+        assert await it.served(FEW) == list(FEW)[:2]
+        it.put(list(FEW)[2:])
+        await it.written_behind()
+    async with shop(tmp_path, ssd_slots=8) as it:
+        assert await it.served(FEW) == list(FEW)
+    (error,) = errors(caplog)
+    assert "the file was cut to" in str(vars(error))
+
+
+async def test_a_disk_that_failed_is_used_again_once_it_works(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    disk = Disk()
+    async with shop(tmp_path, open_file=disk.open, reopen_s=SOON_S) as it:
+        disk.fails(errno.EIO)
+        it.put(FEW)
+        await it.reaches(SsdState.OFF)
+        await it.reaches(SsdState.ON)
+        await it.written_behind()
+        it.node.catalog.check()
+    async with shop(tmp_path) as it:
+        assert await it.served(FEW) == list(FEW)
+    assert len(errors(caplog)) == 1
+
+
+async def test_a_file_that_another_store_has_is_taken_once_that_one_ends(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with AsyncExitStack() as both:
+        first = await both.enter_async_context(shop(tmp_path))
+        async with shop(tmp_path, reopen_s=SOON_S) as second:
+            assert second.ssd.state is SsdState.OFF
+            first.put(FEW)
+            await first.written_behind()
+            await both.aclose()
+            await second.reaches(SsdState.ON)
+            assert await second.served(FEW) == list(FEW)
+    assert len(errors(caplog)) == 1, "said once, however often it was tried"
 
 
 async def test_too_little_room_on_the_disk_is_one_line_and_no_tier(
