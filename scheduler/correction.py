@@ -134,6 +134,11 @@ class Correction:
     def lifted(self, size_bytes: int, seconds: float) -> None:
         self._lift.add((1, size_bytes), seconds)
 
+    @property
+    def known(self) -> Profile:
+        """As of when it was computed last; costs nothing."""
+        return self._profile
+
     def lately(self, *, now: float) -> Profile:
         """As of now, or of ``LATELY_S`` ago at most."""
         if now - self._lately_s < LATELY_S:

@@ -11,6 +11,7 @@ from kvstore.layout import KvLayout
 from kvstore.transfer import Failure, InflowEvents, OutflowEvents, Reason
 from kvstore.vocabulary import Answer, SessionId
 from services.runtime.logs import fields
+from services.runtime.repeated import Repeated
 from services.store.node import StoreNode
 from services.store.peers_allowance import Allowance
 from services.store.peers_metrics import TransferMetrics
@@ -36,6 +37,10 @@ class Dealings:
         """Nothing more begins."""
         self._errands = count(1)
         self._left_alone: dict[str, float] = {}  # peers that hung, and until when
+        self.no_room = Repeated(log, "no room for a push")
+        self.no_room_there = Repeated(log, "a peer has no room", level=logging.INFO)
+        self.corrupted = Repeated(log, "blocks came corrupted and were refused")
+        self.refused_as_corrupted = Repeated(log, "a peer refused blocks as corrupted")
 
     @property
     def layout(self) -> KvLayout:

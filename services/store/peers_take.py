@@ -10,8 +10,7 @@ from kvstore.frames import Grant
 from kvstore.names import BlockName
 from kvstore.transfer import Failure, Inflow
 from kvstore.vocabulary import Allocation, Held, Refused, SlotRef, Write, Writing
-from services.runtime.logs import fields
-from services.store.peers_loop import Dealings, log
+from services.store.peers_loop import Dealings
 from services.store.peers_metrics import CHECKSUM, NO_ROOM, Way
 
 
@@ -38,7 +37,7 @@ class Taking:
         refused = sum(isinstance(given, Refused) for given in allocations)
         if refused:
             dealings.metrics.failed(NO_ROOM)
-            log.warning("no room for a push", extra=fields(peer=self._peer, refused=refused, of=len(allocations)))
+            dealings.no_room.say(peer=self._peer, refused=refused, of=len(allocations))
         slots = [self._coming[at].slot if at in self._coming else None for at in range(len(allocations))]
         self._flow.grant(list(map(_grant, allocations)), slots)
         dealings.node.settle()
@@ -93,7 +92,7 @@ def refuse(dealings: Dealings, peer: str, blocks: int) -> None:
     """Blocks came that are not what their checksum says."""
     dealings.metrics.refused(blocks)
     dealings.metrics.failed(CHECKSUM)
-    log.warning("blocks came corrupted and were refused", extra=fields(peer=peer, blocks=blocks))
+    dealings.corrupted.say(peer=peer, blocks=blocks)
 
 
 def _grant(allocation: Allocation) -> Grant:

@@ -95,7 +95,7 @@ class Pushing:
         refused = sum(grant is Grant.REFUSED for grant in grants)
         if refused and not self._again:
             self._dealings.metrics.failed(NO_ROOM)
-            log.info("a peer has no room", extra=fields(peer=self._peer.store, refused=refused, of=len(grants)))
+            self._dealings.no_room_there.say(peer=self._peer.store, refused=refused, of=len(grants))
         self._answer(grants)
         self._wanted = {at for at, grant in enumerate(grants) if grant is Grant.RESERVED}
         if not self._wanted or self._ended:
@@ -119,7 +119,7 @@ class Pushing:
         if not all(sealed):
             self._dealings.metrics.failed(CHECKSUM)
             bad = len(sealed) - sum(sealed)
-            log.warning("a peer refused blocks as corrupted", extra=fields(peer=self._peer.store, blocks=bad))
+            self._dealings.refused_as_corrupted.say(peer=self._peer.store, blocks=bad)
         if not self._wanted:
             # All at once, as each release is a use of the whole prefix. The worker's own leases last longer.
             node = self._dealings.node

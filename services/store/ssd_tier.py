@@ -22,6 +22,7 @@ from kvstore.ssd_scan import Scan
 from kvstore.vocabulary import Answer, Demote, Promote
 from services.runtime.garbage import collector_paused, leave_alone
 from services.runtime.logs import fields
+from services.runtime.repeated import Repeated
 from services.store.busy import Busy
 from services.store.ssd_moves import Moved, SsdMove, SsdMoves
 
@@ -92,6 +93,7 @@ class SsdTier:
         self._clock = clock
         self._open_file = open_file or _open_file
         self._reopen_s = reopen_s
+        self._torn = Repeated(log, "a block is not intact")
         self._file: SsdFile | None = None
         self._adopted: asyncio.Future[tuple[Identity, KvLayout]] = asyncio.get_running_loop().create_future()
         self._opened = asyncio.Event()
@@ -285,7 +287,7 @@ class SsdTier:
             case Promote():
                 self._count(self.read, intact, seconds)
                 if not intact and self.state is SsdState.ON:
-                    log.warning("a block is not intact", extra=fields(block=move.name, slot=move.source.slot))
+                    self._torn.say(block=move.name, slot=move.source.slot)
                 answers += self._catalog.promoted(move, done=intact, now=now)
         return answers
 

@@ -11,11 +11,12 @@ it ends; without a store, or without an answer, everything is computed.
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 
 from kvstore.device import DeviceBlocks
 from kvstore.vocabulary import Tier
+from scheduler import estimate
 from scheduler.correction import Correction
 from scheduler.reservation import Load
 from scheduler.vocabulary import Lifted, StoreTarget
@@ -29,12 +30,20 @@ from services.worker.store_link import StoreLink
 from services.worker.store_session import StoreAway, StoreSession
 from services.worker.ticket import Ticket
 
+LEAST_WAIT_S = 1.0
+"""For the store, beyond what computing the same anew takes: so a load that comes to nothing costs twice computing and
+this. It covers a prefill's last step (0.25 s at most by the estimate), what is left of a push, and a busy machine."""
+
 HANDOFF_WAIT_S = 10.0
-"""For blocks of a handoff that are still being written. A prefill gives its first token when it has sealed nearly all,
-so this is for a prefill worker that hangs; one that dies is noticed at once."""
+"""The most, for blocks of a handoff that are still being written. A prefill gives its first token when it has sealed
+nearly all, so this is for a prefill worker, or a store, that hangs; one that dies is noticed at once."""
 
 LOOKUP_WAIT_S = 3.0
-"""For blocks that are on their way from the SSD (2 GB/s here) or from another store. What comes later is computed."""
+"""The most, for blocks that are on their way from the SSD (2 GB/s here) or from another store."""
+
+ANSWER_S = 0.5
+"""For a store's own word, which takes it a millisecond; then the request does without, and the store has more time
+(``store_session.ANSWER_S``) before it counts as gone."""
 
 LIFT_BYTES = 32 << 20
 """Copied in one job of the model thread: about 3 ms at 10 GB/s, so that tokens are not held up for long."""
@@ -92,28 +101,43 @@ class Loader:
     # Asking
 
     async def _ask(self, ticket: Ticket, load: Load, leases: Leases) -> None:
-        with suppress(StoreAway):
-            if ticket.sequence.handed_over:
-                await _lease_handed_over(ticket, load, leases)
-            else:
-                await _lease(ticket, load, leases, LOOKUP_WAIT_S)
+        """What is given up here still has its deadline in the session: a store that hangs is found out by that."""
+        most_s = HANDOFF_WAIT_S if ticket.sequence.handed_over else LOOKUP_WAIT_S
+        wait_s = min(most_s, self._worth_s(ticket, load))
+        hangs = False
+        try:
+            async with asyncio.timeout(wait_s + ANSWER_S):
+                if ticket.sequence.handed_over:
+                    await _lease_handed_over(ticket, load, leases, wait_s)
+                else:
+                    await _lease(ticket, load, leases, wait_s)
+        except StoreAway:
+            pass
+        except TimeoutError:
+            hangs = True
         leases.complete()
         ticket.stream.confirm(len(load.missing) - leases.granted)
         # A request that leaves while its lift job runs is gone at once; this task is cancelled when the job has ended.
-        if load.handoff and ticket.handoff is None and not ticket.left:
+        if load.handoff and ticket.handoff is None and not ticket.left and not hangs:
             await self._reserve(ticket, load, leases.session)
 
     async def _reserve(self, ticket: Ticket, load: Load, session: StoreSession) -> None:
         """Once for each handoff, before its first token: slots for all of its prompt's blocks, or leases on them."""
         ticket.handoff = Reservation(session, load.handoff, last_is_short=load.handoff_short, hold=True)
         try:
-            await ticket.handoff.ask()
-        except StoreAway:
+            async with asyncio.timeout(ANSWER_S):
+                await ticket.handoff.ask()
+        except (StoreAway, TimeoutError):
             ticket.handoff.close()  # the decode worker will find nothing, and compute
             return
         target = _other(ticket.push_to, session)
         if target is not None and not ticket.left:
             ticket.push = Push(session, target, load.handoff, last_is_short=load.handoff_short)
+
+    def _worth_s(self, ticket: Ticket, load: Load) -> float:
+        """How long its blocks are worth waiting for: as long as it takes to compute them here, and a little."""
+        tokens, held = len(ticket.sequence.tokens), load.reused * self._block_tokens
+        return LEAST_WAIT_S + estimate.prefill_s(self._correction.known, tokens, min(held, tokens))
 
     # Lifting
 
@@ -150,11 +174,11 @@ class Loader:
             self.freed()
 
 
-async def _lease_handed_over(ticket: Ticket, load: Load, leases: Leases) -> None:
+async def _lease_handed_over(ticket: Ticket, load: Load, leases: Leases, wait_s: float) -> None:
     """What does not come by a push that breaks off is asked for once more: then the store fetches it."""
     clock = asyncio.get_running_loop().time
-    until_s = clock() + HANDOFF_WAIT_S
-    await _lease(ticket, load, leases, HANDOFF_WAIT_S)
+    until_s = clock() + wait_s
+    await _lease(ticket, load, leases, wait_s)
     if leases.granted < len(load.missing) and _other(ticket.source, leases.session) is not None:
         await _lease(ticket, load, leases, min(LOOKUP_WAIT_S, max(0.0, until_s - clock())))
 

@@ -138,4 +138,4 @@ class StoreLink:
             given_up.cancel()
         if socket.ended.done():
             await socket.ended
-        raise StoreAway("the store does not keep up")
+        raise StoreAway(session.why_ended)

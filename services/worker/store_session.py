@@ -42,17 +42,29 @@ class StoreAway(Exception):
 class Call:
     """A question and its number. answered: told what came, here and now; true when nothing more will come.
 
-    done: when that is so; StoreAway where the session ends first.
+    done: when that is so; StoreAway where the session ends first. late: ends the session, unless the answer comes.
     """
 
     number: int
     answered: Callable[[FromStore], bool]
     done: asyncio.Future[None]
+    late: asyncio.TimerHandle | None = None
 
-    def lose(self) -> None:
+    def settle(self) -> None:
+        """It is answered."""
+        self._expect_no_more()
         if not self.done.done():
-            self.done.set_exception(StoreAway("the store went away"))
+            self.done.set_result(None)
+
+    def lose(self, reason: str = "the store went away") -> None:
+        self._expect_no_more()
+        if not self.done.done():
+            self.done.set_exception(StoreAway(reason))
             self.done.exception()  # seen: its waiter may have been cancelled
+
+    def _expect_no_more(self) -> None:
+        if self.late is not None:
+            self.late.cancel()
 
 
 class StoreSession:
@@ -69,6 +81,8 @@ class StoreSession:
         self._answer_s = answer_s
         self._say = say
         self.ended = asyncio.Event()
+        self.why_ended = "the store does not keep up"
+        """Where this end has given it up."""
         self._calls: dict[int, Call] = {}
         self._last_call = 0
 
@@ -162,8 +176,7 @@ class StoreSession:
             return
         if call.answered(message):
             del self._calls[message.call]
-            if not call.done.done():
-                call.done.set_result(None)
+            call.settle()
 
     def end(self) -> None:
         """Nothing more is sent or answered; whoever waits gets StoreAway. Idempotent."""
@@ -173,14 +186,17 @@ class StoreSession:
             call.lose()
 
     async def _call(self, message: ToStore, answered: Callable[[FromStore], bool], store_waits_s: float) -> None:
+        """The deadline is the call's, not its waiter's: a store that misses it is gone, though the waiter has left."""
         call = self._ask(message, answered)
         wait_s = store_waits_s + self._answer_s
-        try:
-            async with asyncio.timeout(wait_s):
-                await asyncio.shield(call.done)  # stays a call when its waiter leaves: its answer has an owner
-        except TimeoutError:
-            self.end()
-            raise StoreAway(f"the store did not answer within {wait_s:.3g} s") from None
+        if not call.done.done():
+            call.late = asyncio.get_running_loop().call_later(wait_s, self._too_late, call, wait_s)
+        await asyncio.shield(call.done)  # stays a call when its waiter leaves: its answer has an owner
+
+    def _too_late(self, call: Call, wait_s: float) -> None:
+        self.why_ended = f"the store did not answer within {wait_s:.3g} s"
+        call.lose(self.why_ended)
+        self.end()
 
     def _ask(self, message: ToStore, answered: Callable[[FromStore], bool]) -> Call:
         self._last_call += 1

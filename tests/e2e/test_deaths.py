@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -84,6 +85,27 @@ def test_a_process_that_is_stopped_is_replaced_and_requests_go_on(watched: Clust
     ending = stream(watched.url, model, 1, threading.Semaphore(0))
     assert ending.complete, ending
     watched.comes_to_rest(15.0)
+
+
+@pytest.mark.parametrize("name", ["store-0", "store-1"])
+def test_requests_go_on_while_a_store_hangs(tmp_path: Path, name: str) -> None:
+    """Nothing replaces it here, so an answer that comes has not waited for that. Its tokens are computed anew."""
+    flags = ("--hosts", "2", "--hang-s", "0", "--inline-max-tokens", "0")
+    with running(tmp_path, *flags, settings=SLOW_TOY) as cluster:
+        model = str(cluster.status()["model"])
+        before = stream(cluster.url, model, 1, threading.Semaphore(0))
+        pid = cluster.pids()[name]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            during = [stream(cluster.url, model, number, threading.Semaphore(0)) for number in (1, 2)]
+            took_s = time.monotonic() - began
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        print(f"{name}: {took_s:.1f} s for two requests")
+        assert all(ending.complete for ending in (before, *during)), during
+        assert during[0].text == before.text
+        cluster.comes_to_rest(30.0)
 
 
 def recovered(cluster: Cluster, name: str, old: int) -> bool:

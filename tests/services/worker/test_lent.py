@@ -178,6 +178,26 @@ async def test_a_store_that_does_not_answer_in_time_is_given_up() -> None:
     assert not said.session.live
 
 
+async def test_a_store_that_misses_a_deadline_is_gone_though_its_asker_has_left() -> None:
+    said = Said(answer_s=0.01)
+    asking = asyncio.create_task(said.session.acquire(NAMES, deadline_s=0.0, leased=lambda leases: None))
+    await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.wait_for(said.session.ended.wait(), 10.0)
+
+
+async def test_an_answer_in_time_keeps_the_session() -> None:
+    said = Said(answer_s=0.01)
+    asking = asyncio.create_task(said.session.acquire(NAMES, deadline_s=0.0, leased=lambda leases: None))
+    await asyncio.sleep(0)
+    said.answer(1, acquired=acquired_to_wire([], done=True))
+    await asking
+    later = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_later(0.05, later.set_result, None)
+    await later
+    assert said.session.live
+
+
 def test_a_store_that_does_not_read_is_given_up() -> None:
     said = Said()
     said.session.release([SlotRef(0, 1)])
