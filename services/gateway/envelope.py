@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.gateway.errors import ApiError, our_bug
-from services.gateway.http.body import Body
+from services.gateway.http.body import Body, Held
 from services.gateway.http.callers import Callers
 from services.gateway.journal import CLIENT_LEFT
 from services.gateway.lag import Lag
@@ -24,6 +24,9 @@ from services.gateway.metrics import Metrics
 
 FORMS_OF_ID = re.compile(r"[\x21-\x7e]{1,128}")
 """An id that a client may give its request: it goes into headers and logs as it is."""
+
+NO_HANDLER = "none"
+"""As vLLM's metrics have it."""
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +50,7 @@ class Envelope:
         self._callers = callers
         self._max_body_bytes, self._body_timeout_s = max_body_bytes, body_timeout_s
         self._lag = lag
+        self._held = Held()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -66,11 +70,11 @@ class Envelope:
                 MutableHeaders(scope=message)["x-request-id"] = request_id
             await send(message)
 
+        body = Body(scope, receive, self._held, max_bytes=self._max_body_bytes(), within_s=self._body_timeout_s)
         try:
             refusal = self._callers.refusal(headers)
             if refusal is not None:
                 raise refusal
-            body = Body(scope, receive, max_bytes=self._max_body_bytes(), within_s=self._body_timeout_s)
             await self._app(scope, body.receive, send_with_id)
         except ClientDisconnect:
             log.debug("the client of request %s left while it sent its body", request_id)
@@ -85,8 +89,11 @@ class Envelope:
             del error
             await error_response(our_bug(request_id))(scope, receive, send_with_id)
         finally:
-            handler = getattr(scope.get("route"), "path", "none")
+            body.close()
+            handler = getattr(scope.get("route"), "path", NO_HANDLER)
             status = status or CLIENT_LEFT  # nothing was answered, as there was no client
+            if handler == NO_HANDLER:
+                self._metrics.refused(status)
             seconds = asyncio.get_running_loop().time() - scope["state"]["arrived"]
             self._metrics.exchanged(handler, scope["method"], f"{status // 100}xx", seconds)
 

@@ -79,9 +79,9 @@ class Metrics:
             buckets=HTTP_S,
             registry=self.registry,
         )
-        self.connections_refused = Counter(
-            "moonpool_gateway_connections_refused",
-            "Connections that were closed with an error instead of a request, by its status.",
+        self._refused = Counter(
+            "moonpool_gateway_refused",
+            "Requests that no endpoint has, or that came to none, and connections closed instead of one, by status.",
             ["status"],
             registry=self.registry,
         )
@@ -126,8 +126,8 @@ class Metrics:
         self.placing.observe(account.placing_s)
 
     def refused(self, status: int) -> None:
-        """A connection was closed with this status, before there was a request."""
-        self.connections_refused.labels(str(status)).inc()
+        """An answer with this status was given before any endpoint had a request."""
+        self._refused.labels(str(status)).inc()
 
     def promised(self, slo: str, promise_s: float, got_s: float) -> None:
         """What one sequence got of what held for it; inf: nothing was promised, or nothing came."""

@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope
 
-from services.gateway.errors import ApiError, bad_request
+from services.gateway.errors import ApiError, bad_request, unavailable
 from services.gateway.http.compressed import Decoder, decoder
 from services.gateway.http.connection import BROKEN
 
@@ -19,6 +19,10 @@ LEAST_BODY_BYTES_PER_S = 1024
 SWALLOWED = 8
 """A body this many times too long is read to its end all the same, as most clients read no answer before that."""
 
+MOST_HELD_BYTES = 256 << 20
+MOST_HELD_BODIES = 8
+"""Of the longest bodies, where these are more bytes."""
+
 UTF_8_BOM = b"\xef\xbb\xbf"
 OTHER_UTF = (
     ("UTF-32", (b"\xff\xfe\0\0", b"\0\0\xfe\xff")),
@@ -26,11 +30,27 @@ OTHER_UTF = (
 )
 
 
-class Body:
-    """Of one request; ``receive`` is in place of the server's."""
+class Held:
+    """Bytes of all bodies that are still coming, so that many clients that stop in the middle hold no more than that:
+    a compressed body of 5 KB may stand for 5 MB. What is complete is bounded where it waits (``text_threads.py``)."""
 
-    def __init__(self, scope: Scope, receive: Receive, *, max_bytes: int, within_s: float) -> None:
-        self._state, self._receive = scope["state"], receive
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def take(self, count: int, *, max_bytes: int) -> None:
+        """max_bytes: of one body. Raises ApiError where there is no room."""
+        most = max(MOST_HELD_BYTES, MOST_HELD_BODIES * max_bytes)
+        if self.bytes + count > most:
+            raise unavailable(f"Bodies of {most >> 20} MiB are being read, as many as this gateway takes at a time.")
+        self.bytes += count
+
+
+class Body:
+    """Of one request; ``receive`` is in place of the server's. Whoever made it calls ``close`` at the end."""
+
+    def __init__(self, scope: Scope, receive: Receive, held: Held, *, max_bytes: int, within_s: float) -> None:
+        self._state, self._receive, self._held = scope["state"], receive, held
+        self._taken = 0
         self._headers = Headers(scope=scope)
         self._max_bytes, self._within_s = max_bytes, within_s
         self._began: float | None = None
@@ -61,7 +81,17 @@ class Body:
         self._length += len(body)
         if self._length > self._max_bytes:
             raise self._too_long(" when it is decoded")
+        if self._complete:
+            self.close()
+        else:
+            self._held.take(len(body), max_bytes=self._max_bytes)
+            self._taken += len(body)
         return {"type": "http.request", "body": body, "more_body": not self._complete}
+
+    def close(self) -> None:
+        """It is no longer held here."""
+        self._held.bytes -= self._taken
+        self._taken = 0
 
     def _begin(self) -> None:
         self._began = asyncio.get_running_loop().time()

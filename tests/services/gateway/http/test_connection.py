@@ -1,6 +1,7 @@
 """What a connection may keep a gateway waiting for, and how it ends."""
 
 import asyncio
+import gzip
 import json
 import logging
 import os
@@ -13,9 +14,10 @@ from typing import Any
 
 import pytest
 
+from services.gateway.http.callers import Callers
 from services.gateway.http.limits import MOST_PIPELINED, Limits, connections_for
 from services.gateway.text import Text
-from tests.field.raw_http import BODY, Wire, head, post, wire
+from tests.field.raw_http import BODY, Reply, Wire, asked, head, post, wire
 from tests.services.gateway.conftest import Gateway, running
 from tests.services.gateway.fakes.cluster import FakeCluster
 from tests.services.gateway.fakes.worker import Fault
@@ -52,7 +54,7 @@ async def test_a_request_whose_head_is_never_complete_is_408(cluster: FakeCluste
         connection.send(part)
         reply = await connection.reply()
         assert (reply.status, reply.error["code"], reply.closed) == (408, "request_timeout", True)
-        assert await counted(gateway, "moonpool_gateway_connections_refused_total") == {'{status="408"}': 1}
+        assert await counted(gateway, "moonpool_gateway_refused_total") == {'{status="408"}': 1}
 
 
 async def test_a_head_that_drips_has_no_more_time_than_one_that_stops(cluster: FakeCluster, text: Text) -> None:
@@ -259,3 +261,44 @@ async def test_where_descriptors_are_used_up_accepting_pauses_and_the_log_has_a_
             client.close()
     said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert said == ["no connection can be taken"]
+
+
+async def test_bodies_that_are_still_coming_are_bounded_together(
+    cluster: FakeCluster, text: Text, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.gateway.http.body.MOST_HELD_BYTES", 0)
+    monkeypatch.setattr("services.gateway.http.body.MOST_HELD_BODIES", 1)
+    piece = gzip.compress(b" " * 40_000)
+    part = head("POST /v1/completions", f"Content-Length: {len(piece) + 1}", "Content-Encoding: gzip") + piece
+    async with running(cluster, text, max_body_bytes=65536) as gateway:
+        first, second = await wire(gateway.url), await wire(gateway.url)
+        first.send(part)
+        second.send(part)
+        loser, reply = await first_reply(first, second)
+        assert (reply.status, reply.headers["retry-after"]) == (503, "1")
+        loser.leave()
+        other = second if loser is first else first
+        other.send(b"\0")  # padding: complete now, and no JSON
+        assert (await other.reply()).status == 400
+        other.send(post())
+        assert (await other.reply()).status == 200
+        other.leave()
+
+
+async def first_reply(*wires: Wire) -> tuple[Wire, Reply]:
+    """The first that is answered, and how."""
+    asking = {asyncio.create_task(each.reply()): each for each in wires}
+    done, waiting = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
+    await asyncio.wait(waiting)
+    task = done.pop()
+    return asking[task], task.result()
+
+
+async def test_what_comes_to_no_endpoint_is_counted_by_its_status(cluster: FakeCluster, text: Text) -> None:
+    async with running(cluster, text, callers=Callers(local=True)) as gateway:
+        for request in (head("GET /nowhere"), head("GET /live", host="evil.example"), b"nonsense\r\n\r\n"):
+            await asked(gateway.url, request)
+        found = await counted(gateway, "moonpool_gateway_refused_total")
+        assert found == {f'{{status="{status}"}}': 1 for status in (404, 403, 400)}
