@@ -76,7 +76,7 @@ class Accepting:
         self._lane = Lane.PUSH
 
     def open(self, connection: Connection) -> Wire:
-        wire = connection.adopt(dress(self._accepted, self._tls, timeout_s=OPEN_S, stall_s=self._stall_s))
+        wire = connection.adopt(self._dressed())
         hello = _read_hello(wire)
         self._peer, self._lane = hello.store, hello.lane
         try:
@@ -89,6 +89,15 @@ class Accepting:
         wire.send([encode(Welcome(ours.store, ours.incarnation))])
         return wire
 
+    def _dressed(self) -> Wire:
+        address = _address(self._accepted)
+        try:
+            return dress(self._accepted, self._tls, timeout_s=OPEN_S, stall_s=self._stall_s)
+        except WireFailure as failure:
+            if failure.failure.reason is Reason.REFUSED:
+                self._host.turned_away(address, str(failure))
+            raise
+
     def called(self, connection: Connection, frame: Offer | Want) -> Call:
         match frame:
             case Offer(number, names, last_is_short) if self._lane is Lane.PUSH:
@@ -100,6 +109,14 @@ class Accepting:
                 outgoing.events = self._host.wanted(self._peer, names, deadline_s=deadline_s, flow=outgoing)
                 return outgoing
         raise BadFrame(f"{type(frame).__name__} has no place on a {self._lane.name} lane")
+
+
+def _address(connected: socket.socket) -> str:
+    """Of the peer's host: its port is another one with each connection."""
+    try:
+        return str(connected.getpeername()[0])
+    except OSError:  # it has left already
+        return "a host that has left"
 
 
 def _read_hello(wire: Wire) -> Hello:

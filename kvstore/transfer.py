@@ -150,6 +150,9 @@ class Host(Protocol):
     def greeted(self, peer: Greeting) -> Greeting:
         """A peer says hello; the answer. Raises TransferRefused where the two may not share blocks."""
 
+    def turned_away(self, address: str, reason: str) -> None:
+        """What has connected from there has not even come to say hello: its certificate is not good, or it has none."""
+
     def offered(self, peer: str, names: Sequence[BlockName], *, last_is_short: bool, flow: Inflow) -> InflowEvents:
         """A push begins; ``flow.grant`` is to follow."""
 

@@ -175,6 +175,9 @@ class StorePeers:
         self._loop.call_soon_threadsafe(self._log_peer, peer)
         return ours
 
+    def turned_away(self, address: str, reason: str) -> None:
+        self._loop.call_soon_threadsafe(self._turned_away.say, address, reason)
+
     def offered(self, peer: str, names: Sequence[BlockName], *, last_is_short: bool, flow: Inflow) -> InflowOnLoop:
         taking = Taking(self._dealings, peer, names, last_is_short=last_is_short, flow=flow)
         self._loop.call_soon_threadsafe(taking.begin)

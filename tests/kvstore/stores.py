@@ -92,6 +92,8 @@ class NotingHost:
     def __init__(self, name: str, identity: Identity, layout: KvLayout) -> None:
         self.name, self.identity, self.layout = name, identity, layout
         self.calls: Queue[Called] = Queue()
+        self.away: Queue[tuple[str, str]] = Queue()
+        """Where what was turned away before its hello came from, and why."""
         self.incarnation = 1
 
     def greeting(self) -> Greeting:
@@ -101,6 +103,9 @@ class NotingHost:
         if (sentence := self.identity.differences(peer.identity)) is not None:
             raise TransferRefused(sentence)
         return self.greeting()
+
+    def turned_away(self, address: str, reason: str) -> None:
+        self.away.put((address, reason))
 
     def offered(self, peer: str, names: Sequence[BlockName], *, last_is_short: bool, flow: Inflow) -> InflowEvents:
         told = Answering()

@@ -11,7 +11,7 @@ import trustme
 from kvstore.frames import Grant
 from kvstore.tcp import TlsContexts
 from tests.kvstore.builders import LAYOUT, names
-from tests.kvstore.stores import Called, End, Told, ends
+from tests.kvstore.stores import PATIENCE_S, Called, End, Told, ends
 
 WHOLE = range(LAYOUT.layers)
 
@@ -216,3 +216,7 @@ def test_without_a_certificate_of_the_authority_nobody_gets_in(tmp_path: Path) -
             here.transfer.push(there.peer, names("a"), last_is_short=False, deadline_s=5, events=told)
             assert told.end() is not None
             assert there.host.calls.empty()
+            if there_tls is not None:
+                address, reason = there.host.away.get(timeout=PATIENCE_S)
+                assert address == "127.0.0.1"
+                assert reason.startswith(("TLS: ", "the peer's certificate is not good: "))
