@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from services.runtime.bounds import FIRST_TOKEN_S
 from services.wire.codec import lifted_from_wire
+from services.wire.errors import WireError
 from services.wire.pb import worker_pb2
 
 BETWEEN_TOKENS_S = (
@@ -104,7 +105,8 @@ class RequestMetrics:
         )
 
     def account(self, told: worker_pb2.AccountRequest) -> None:
-        """What one gateway saw since it told last."""
+        """What one gateway saw since it told last. Raises WireError, and counts nothing, where it can't be so."""
+        _check(told)
         for begun in told.begun:
             self._begun(begun)
         for seconds in told.inter_token_s:
@@ -156,3 +158,14 @@ class RequestMetrics:
     def _histogram(self, name: str, words: str, buckets: Sequence[float]) -> Histogram:
         family = Histogram(name, words, list(self._labels), buckets=buckets, registry=self._registry)
         return family.labels(**self._labels)
+
+
+def _check(told: worker_pb2.AccountRequest) -> None:
+    for begun in told.begun:
+        if not lifted_from_wire(begun.lifted).total <= begun.cached_tokens <= begun.prompt_tokens:
+            raise WireError(f"more tokens were reused than a prompt has, or came from a store than were: {begun}")
+    for ended in told.ended:
+        if ended.reason not in REASONS:
+            raise WireError(f"no sequence ends by {ended.reason!r}")
+        if ended.cached_tokens > ended.prompt_tokens:
+            raise WireError(f"more tokens were reused than the prompt has: {ended}")

@@ -84,7 +84,8 @@ class WorkerService(worker_pb2_grpc.WorkerServicer):
                 await _relay(ticket, context)
 
     async def Account(self, request: worker_pb2.AccountRequest, context: Context) -> common_pb2.Empty:
-        self._metrics.requests.account(request)
+        async with answering(context):
+            self._metrics.requests.account(request)
         return common_pb2.Empty()
 
     async def ResetCache(self, request: common_pb2.Empty, context: Context) -> common_pb2.Empty:

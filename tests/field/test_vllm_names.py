@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from math import inf
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -11,7 +12,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from kvstore.device import DeviceBlocks
 from scheduler.progress import BatcherSnapshot
 from services.gateway.metrics import Metrics
+from services.wire.errors import WireError
+from services.wire.pb import worker_pb2
 from services.worker.metrics import WorkerMetrics
+from services.worker.request_metrics import RequestMetrics
 from tests.field.vllm_names import CACHE_CONFIG, HTTP, REQUESTS, SCHEDULER, Named
 
 OF_ANY = {"model_name": "toy", "engine": "0"}
@@ -81,6 +85,24 @@ def test_waiting_is_for_room_or_for_kv(worker: Mapping[str, Metric]) -> None:
     }
     assert waiting == {"capacity": 5, "deferred": 2}
     assert sum(waiting.values()) == worker["vllm:num_requests_waiting"].samples[0].value
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"ended": [worker_pb2.Ended(reason="finished")]},
+        {"ended": [worker_pb2.Ended(reason="stop", prompt_tokens=1, cached_tokens=2)]},
+        {"begun": [worker_pb2.Begun(prompt_tokens=1, cached_tokens=2)]},
+        {"begun": [worker_pb2.Begun(prompt_tokens=9, cached_tokens=1, lifted=worker_pb2.Lifted(p2p=2))]},
+    ],
+)
+def test_what_a_gateway_can_not_have_seen_is_refused_and_counts_nothing(wrong: Mapping[str, Any]) -> None:
+    registry = CollectorRegistry()
+    requests = RequestMetrics(registry, OF_ANY, max_model_len=4000)
+    before = generate_latest(registry)
+    with pytest.raises(WireError):
+        requests.account(worker_pb2.AccountRequest(generation_tokens=5, **wrong))
+    assert generate_latest(registry) == before
 
 
 def test_the_gateway_has_http_figures_and_none_of_vllms_names() -> None:
