@@ -37,7 +37,7 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def build_app(front: Front, callers: Callers | None = None) -> FastAPI:
-    """The ASGI app of one gateway. callers: None for whoever can connect."""
+    """The ASGI app of one gateway. callers: None lets every caller in."""
     app = FastAPI(
         title="Moonpool",
         version=version("moonpool"),

@@ -46,7 +46,7 @@ class Held:
 
 
 class Body:
-    """Of one request; ``receive`` is in place of the server's. Whoever made it calls ``close`` at the end."""
+    """Of one request; ``receive`` is in place of the server's. The caller calls ``close`` at the end."""
 
     def __init__(self, scope: Scope, receive: Receive, held: Held, *, max_bytes: int, within_s: float) -> None:
         self._state, self._receive, self._held = scope["state"], receive, held

@@ -1,4 +1,4 @@
-"""Which pages and names may call: so that no page in a browser spends a laptop's compute behind its owner's back.
+"""Which pages and names may call: so that no page in a browser spends a laptop's compute unasked.
 
 A page of any site can send a plain POST to 127.0.0.1 (its ``Origin`` says which page), and one whose name is pointed
 at 127.0.0.1 after it was loaded ("DNS rebinding") can read the answers too (its name is the ``Host``). So where the
@@ -63,7 +63,7 @@ class Callers:
         if self._origins is not None and self._origins.fullmatch(origin) is not None:
             return True
         parts = _ORIGIN.fullmatch(origin)
-        if parts is None:  # "null": a frame or file that could be anybody's
+        if parts is None:  # "null": a frame or a file, of any site
             return False
         scheme, authority = parts.groups()
         if scheme in APPLICATIONS or [authority] == [host.strip().lower() for host in hosts]:
