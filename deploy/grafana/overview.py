@@ -52,7 +52,7 @@ WELL = Row(
             "Of the sequences that were promised something (an SLO of the deployment or of the request). Red: see "
             "Promises below for which one is missed, and the Scheduler page for whether predictions are off.",
             "percentunit",
-            one(f"sum(rate(moonpool_slo_met_total[{RATE}])) / ({_PROMISED})"),
+            one(f"sum(rate(moonpool_slo_met_total[{RATE}])) / ({_PROMISED} > 0)"),
             width=4,
             yellow=0.99,
             red=0.95,

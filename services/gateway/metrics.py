@@ -27,6 +27,9 @@ HTTP_S = (0.1, 0.5, 1)
 PROBES = ("/health", "/ready", "/live", "/ping", "/metrics", "/load", "/version")
 """Routes that no HTTP figures count, as in vLLM: who asks them watches the gateway, and uses nothing of it."""
 
+ANSWERS = ("/v1/completions", "/v1/chat/completions")
+FAILURES = ("429", "500", "503")
+
 
 class Metrics:
     """Every metric of one gateway; the labelled ones are resolved once."""
@@ -95,6 +98,13 @@ class Metrics:
         words = "Sequences that {} what was promised, by promise: ttft (from arrival) or tpot (the mean)."
         self._met = Counter("moonpool_slo_met", words.format("got"), ["slo"], registry=self.registry)
         self._missed = Counter("moonpool_slo_missed", words.format("did not get"), ["slo"], registry=self.registry)
+        # There from the beginning: of a series that is born at its first event, no rate sees that event.
+        for slo in ("ttft", "tpot"):
+            self._met.labels(slo)
+            self._missed.labels(slo)
+        for endpoint in ANSWERS:
+            for status in FAILURES:
+                self.requests.labels(endpoint, status)
         self.text = self._plain("moonpool_gateway_text_seconds", "Rendering, tokenizing and naming, with its queue.")
         self.placing = self._plain("moonpool_gateway_placing_seconds", "Asking conductors, with waiting for workers.")
         self.retries = Counter(

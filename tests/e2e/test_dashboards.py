@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deploy.grafana import DASHBOARDS
+from deploy.grafana import DASHBOARDS, overview
 from tests.e2e.cluster import Cluster, eventually, prompt_words
 from tests.e2e.prometheus import RATE, answer, installed, prometheus, targets_of, values
 
@@ -26,6 +26,8 @@ def test_every_panel_shows_something_of_a_cluster_that_works_and_every_alert_can
         }
         with prometheus(tmp_path, jobs) as http:
             assert not shows_nothing(cluster, http)
+            kept = next(each for each in overview.DASHBOARD.panels if each.title == "Promises kept").queries[0].expr
+            assert values(http, kept.replace("$__rate_interval", RATE)) == [1], "all were, and none was ever missed"
             groups = answer(http, "/rules")["groups"]
             rules = [rule for group in groups for rule in group["rules"]]
             assert {rule["name"]: rule["lastError"] for rule in rules if rule["health"] != "ok"} == {}

@@ -36,10 +36,11 @@ async def met(cluster: FakeCluster, text: Text, limits: Limits, **settings: Any)
 
 
 async def counted(gateway: Gateway, name: str) -> dict[str, float]:
-    """A counter's samples by their labels."""
+    """A counter's samples by their labels, but for those that have counted nothing."""
     page = (await gateway.http.get("/metrics")).text
     lines = [line for line in page.splitlines() if line.startswith(name)]
-    return {line.rpartition(" ")[0].removeprefix(name): float(line.rpartition(" ")[2]) for line in lines}
+    samples = {line.rpartition(" ")[0].removeprefix(name): float(line.rpartition(" ")[2]) for line in lines}
+    return {labels: value for labels, value in samples.items() if value}
 
 
 async def test_a_connection_that_sends_nothing_is_closed_without_a_word(cluster: FakeCluster, text: Text) -> None:
