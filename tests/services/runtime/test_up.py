@@ -51,6 +51,7 @@ def test_every_flag_of_up_reaches_a_process_or_is_ups_own() -> None:
         *("--tls-cert=c.pem", "--tls-key=k.pem", "--tls-ca=a.pem", "--insecure-network"),
         *("--eviction=lfu", "--ssd-admit=twice", "--transfer-listen=127.0.0.1:0"),
         *("--admission=early", "--slo-ttft-s=2", "--slo-tpot-s=0.1", "--elastic"),
+        *("--allowed-hosts=a.example", "--allowed-origins=https://a.example"),
     )
     given = {word.removeprefix("--").partition("=")[0].replace("-", "_") for words in sets.values() for word in words}
     assert set(UpSettings.model_fields) - own <= given
