@@ -15,7 +15,7 @@ who was let in by mistake would break the promises to all others in its batch.
 
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from math import inf, log
+from math import inf
 
 from scheduler.vocabulary import Ask, Priority
 
@@ -50,6 +50,9 @@ QUEUE_LOAD = 0.85
 be predicted: how long calls take when many come at once, and how much slower machines are then. A queue that is a sixth
 shorter serves as many."""
 
+RETURN_LOAD = 0.95
+"""Likewise, of those that come back as they were told: they come one by one."""
+
 STEP_S = 0.25
 """The longest step of a worker (``BatchLimits.max_step_s``): a first token comes when the step ends that has its last
 chunk, with the chunks of others in it."""
@@ -58,6 +61,11 @@ FAIR_LOAD = 0.7
 """The tightest limit of a tenant that has had more than its share: below this load everybody is taken."""
 
 LONGEST_RETRY_S = 60.0
+"""What is told where waiting is no use."""
+
+RANKS = (0.9, 0.75)
+"""Limits that put a request before others: those of interactive requests are above the first, of batch requests above
+the second, of tenants that have had far more than their share below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +82,9 @@ class Loads:
     def most(self) -> float:
         return max(self.prefill, self.decode)
 
-    def prefill_limit(self, most: float) -> float:
-        return _beside(self.prefill_alone, QUEUE_LOAD * most)
+    def prefill_limit(self, most: float, *, returns: bool = False) -> float:
+        """returns: it was told to come now."""
+        return _beside(self.prefill_alone, (RETURN_LOAD if returns else QUEUE_LOAD) * most)
 
     def decode_limit(self, most: float) -> float:
         return _beside(self.decode_alone, most)
@@ -97,6 +106,11 @@ def limit(ask: Ask, excess: float, *, starved_s: float = 0.0) -> float:
     return min(most, max(FAIR_LOAD, 1.0 / excess)) if excess > 1.0 else most
 
 
+def rank_of(most: float) -> int:
+    """Whose turns come first, by the load up to which it is taken: 0 before 1 before 2."""
+    return sum(most < each for each in RANKS)
+
+
 class Refused(Enum):
     """Why; the sentences are in refusals.py."""
 
@@ -104,35 +118,22 @@ class Refused(Enum):
     LATE = "its first token"
     SLOW = "its further tokens"
     NO_ROOM = "nobody has room to decode it"
+    BEHIND = "others were told to come back before it"
 
 
-def refused(mode: Admission, loads: Loads, most: float, *, ttft_s: float, queue_s: float) -> Refused | None:
+def refused(
+    mode: Admission, loads: Loads, most: float, *, ttft_s: float, queue_s: float, returns: bool = False
+) -> Refused | None:
     """Why it is refused; None where it is taken. queue_s: the deadline of ``queue``."""
     if most == inf or mode is Admission.OFF:
         return None
     if mode is Admission.QUEUE:
         return Refused.WAITS if ttft_s > queue_s else None
-    if loads.prefill > loads.prefill_limit(most):
+    if loads.prefill > loads.prefill_limit(most, returns=returns):
         return Refused.LATE
     if mode.looks_at_decode and loads.decode > loads.decode_limit(most):
         return Refused.NO_ROOM if loads.decode == inf else Refused.SLOW
     return None
-
-
-def retry_after_s(
-    mode: Admission, loads: Loads, most: float, *, ttft_s: float, queue_s: float, lasts_s: float
-) -> float:
-    """When asking again may help: queues drain a second each second, batches by 1 / t_d of themselves (lasts_s)."""
-    if mode is Admission.QUEUE:
-        return _bounded(ttft_s - queue_s)
-    if futile(mode, loads, most):
-        return LONGEST_RETRY_S  # unless its prefix is cached by then, or it asks for less
-    prefill, decode = loads.prefill_limit(most), loads.decode_limit(most)
-    prefill_s = ttft_s * (1.0 - prefill / loads.prefill) if loads.prefill > prefill else 0.0
-    decode_s = 0.0
-    if mode.looks_at_decode and loads.decode > decode:
-        decode_s = lasts_s * (log(loads.decode / decode) if loads.decode < inf else 1.0)
-    return _bounded(max(prefill_s, decode_s))
 
 
 def futile(mode: Admission, loads: Loads, most: float) -> bool:
@@ -141,7 +142,3 @@ def futile(mode: Admission, loads: Loads, most: float) -> bool:
         loads.prefill_alone > loads.prefill_limit(most)
         or (mode.looks_at_decode and loads.decode_alone > loads.decode_limit(most))
     )
-
-
-def _bounded(seconds: float) -> float:
-    return min(max(seconds, 0.1), LONGEST_RETRY_S)

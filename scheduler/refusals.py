@@ -17,10 +17,22 @@ MOST_DIGITS = 6
 
 
 def sentence(
-    why: Refused, ask: Ask, loads: Loads, most: float, promise: Promise, *, ttft_s: float, queue_s: float
+    why: Refused,
+    ask: Ask,
+    loads: Loads,
+    most: float,
+    promise: Promise,
+    *,
+    ttft_s: float,
+    queue_s: float,
+    before: int = 0,
 ) -> str:
-    """A clause. most: the load up to which it would be taken; ttft_s: predicted; queue_s: the deadline of ``queue``."""
+    """A clause. most: the load up to which it would be taken; ttft_s: predicted; queue_s: the deadline of ``queue``;
+    before: requests that were told to come back before it."""
     match why:
+        case Refused.BEHIND:
+            requests = "a request that was" if before == 1 else f"{before} requests that were"
+            return f"its place is behind {requests} refused before it and told when to come back"
         case Refused.WAITS:
             predicted, longest = _apart(ttft_s, queue_s)
             return f"first token predicted in {predicted}, and nobody waits longer than {longest} here"

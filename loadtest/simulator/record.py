@@ -21,7 +21,8 @@ class Record:
     tokens. ended_s None: its client left midway (``left``), or it was rejected, for ``rejected``, with the code
     ``rejected_as``; where it had a first token, after its prefill. cached_tokens: of the prompt, reused at its first
     prefill; cached_blocks: whole ones of ``blocks``, a partial last one counted as a block. times_s: of its tokens,
-    since it was asked; only where the simulation keeps them.
+    since it was asked; only where the simulation keeps them. retry_after_s: what a rejection said; told_s: the times at
+    which it was told to come again, where clients do, and asked_s is then that of the last try.
     """
 
     place: int
@@ -41,6 +42,8 @@ class Record:
     prefill: str | None = None
     decode: str | None = None
     placements: int = 1
+    retry_after_s: float | None = None
+    told_s: tuple[float, ...] = ()
     times_s: tuple[float, ...] = ()
 
     def within(self, ttft_slo_s: float | None, tbt_slo_s: float | None) -> bool:

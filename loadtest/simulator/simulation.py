@@ -14,6 +14,7 @@ from loadtest.simulator.events import Events
 from loadtest.simulator.faults import Death, Fault, Silence, Slow
 from loadtest.simulator.hosts import hosts
 from loadtest.simulator.links import Links
+from loadtest.simulator.patience import ONCE, Patience
 from loadtest.simulator.pools import Sample, sample
 from loadtest.simulator.record import Record
 from loadtest.simulator.reports import Reports
@@ -62,6 +63,7 @@ class Simulation:
         self._reports = Reports(self.workers, conductor, self.events, every_s=spec.report_s, chance=chance)
         self._crowd = Crowd(Arrivals(()), self.events, self._ask)
         self._leaving: Mapping[int, int] = {}
+        self._patience = ONCE
         self._tell: Callable[[Record], None] = _nobody
         self._ticked_s = 0.0
         self._records: list[Record] = []
@@ -78,19 +80,20 @@ class Simulation:
         seats: int | None = None,
         until_s: float = inf,
         leaving: Mapping[int, int] | None = None,
+        patience: Patience = ONCE,
     ) -> list[Record]:
         """What became of each that was asked, in the order of the workload; ``over`` is told as it happens.
 
         requests: a sequence; or an iterator of those of an open workload in the order of their times, however many.
         sample_s: how often to look at the pools, see ``samples``. seats: so many at a time, the others ask when one is
         free, in the order of their coming. until_s: nobody asks from then on, whoever waits for a seat included.
-        leaving: by place, after how many tokens its client leaves.
+        leaving: by place, after how many tokens its client leaves. patience: what clients do that are refused.
         """
         assert not self._ran, "a simulation runs once"
         assert len(self.stores) == len(self.workers) or not any(isinstance(fault, Death) for fault in faults), (
             "a host that several workers share does not die"
         )
-        self._ran, self._tell, self._leaving = True, over, leaving or {}
+        self._ran, self._tell, self._leaving, self._patience = True, over, leaving or {}, patience
         self._crowd = Crowd(Arrivals(requests), self.events, self._ask, seats=seats, until_s=until_s)
         self._reports.begin(self._crowd)
         self._crowd.expect()
@@ -113,7 +116,19 @@ class Simulation:
         if now - self._ticked_s >= REPORT_S:
             self._ticked_s = now
             self._conductor.tick(now=now)
-        Story(request, place, self._cluster, self._over, wanted=self._leaving.get(place)).begin()
+        self._try(place, request, ())
+
+    def _try(self, place: int, request: Request, told_s: tuple[float, ...]) -> None:
+        over, wanted = partial(self._tried, request), self._leaving.get(place)
+        Story(request, place, self._cluster, over, wanted=wanted, told_s=told_s).begin()
+
+    def _tried(self, request: Request, record: Record) -> None:
+        after_s = self._patience.again_s(record)
+        if after_s is None:
+            self._over(record)
+            return
+        told_s = (*record.told_s, self.events.now + after_s)
+        self.events.after(after_s, partial(self._try, record.place, request, told_s))
 
     def _over(self, record: Record) -> None:
         self._records.append(record)

@@ -3,7 +3,7 @@
     place --> prefill at p --> first token --> decode at d --> leases taken --> tokens --> finished
 
 Phases, and what conductors are told of them, are ``scheduler.lifecycle``'s. A worker that refuses is excluded
-and the request placed again; a rejection is final, since whoever is told 429 comes back as somebody else.
+and the request placed again; a rejection ends the story, and a client that waits as told comes back with another one.
 A client may leave midway: whatever the request still has anywhere is given back at that moment.
 """
 
@@ -78,7 +78,8 @@ class Cluster:
 class Story:
     """Told by callbacks; ``over`` is called once, with what became of it.
 
-    wanted: after so many tokens its client leaves; None: it stays to the end.
+    wanted: after so many tokens its client leaves; None: it stays to the end. told_s: of its earlier tries, when it was
+    told to come again.
     """
 
     def __init__(
@@ -89,11 +90,12 @@ class Story:
         over: Callable[[Record], None],
         *,
         wanted: int | None = None,
+        told_s: tuple[float, ...] = (),
     ) -> None:
         self._request, self._cluster, self._over, self._wanted = request, cluster, over, wanted
         room = max(1, cluster.longest - request.input_tokens)  # a prompt without any is rejected
         self._output_tokens = min(request.output_tokens, room)
-        self._id = RequestId(f"r{place}")
+        self._id = RequestId(f"r{place}.{len(told_s)}" if told_s else f"r{place}")
         self._tokens = text(request.prompt)
         self._names = tuple(block_names(cluster.root, self._tokens, cluster.block_tokens))
         self._life = Life()
@@ -110,6 +112,7 @@ class Story:
             self._output_tokens,
             blocks=-(-request.input_tokens // cluster.block_tokens),
             placements=0,
+            told_s=told_s,
         )
 
     def begin(self) -> None:
@@ -149,6 +152,7 @@ class Story:
     def _rejected(self, rejection: Rejection) -> None:
         self._happened(Event.GAVE_UP)
         self._record.rejected, self._record.rejected_as = rejection.reason, rejection.code.value
+        self._record.retry_after_s = rejection.retry_after_s
         self._end()
 
     def _placed(self, placement: Placement) -> None:
