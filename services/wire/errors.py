@@ -80,14 +80,6 @@ BY_STATUS: dict[grpc.StatusCode, type[PeerError]] = {
 }
 """Of our own servers. Every other status (INTERNAL, UNKNOWN, DATA_LOSS) is a PeerFailed."""
 
-UNMARKED: dict[grpc.StatusCode, type[PeerError]] = {
-    grpc.StatusCode.UNAVAILABLE: PeerUnavailable,
-    grpc.StatusCode.CANCELLED: PeerUnavailable,
-    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlinePassed,
-}
-"""Of whoever else. Every other status is a PeerUnusable."""
-
-
 UNCONNECTED = {
     "Hostname Verification": "its certificate does not have the name or address that it was called by",
     "certificate has expired": "its certificate has expired",
@@ -137,9 +129,11 @@ def named(error: grpc.aio.AioRpcError, *, greeted: bool = False) -> PeerError:
     code, sentence = error.code(), _sentence(error)
     if greeted or MARK in {(key, value) for key, value in error.trailing_metadata() or ()}:
         return BY_STATUS.get(code, PeerFailed)(sentence)
-    if code is grpc.StatusCode.UNAVAILABLE and _unconnected(error) and not any(it in sentence for it in NOT_THERE):
-        return PeerUnusable(sentence)
-    return UNMARKED.get(code, PeerUnusable)(sentence)
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return DeadlinePassed(sentence)
+    # A connection that breaks before the peer has said anything looks like a proxy that has nobody behind it.
+    nothing_there = _unconnected(error) and any(words in sentence for words in NOT_THERE)
+    return PeerUnavailable(sentence) if nothing_there else PeerUnusable(sentence)
 
 
 def _unconnected(error: grpc.aio.AioRpcError) -> bool:

@@ -112,11 +112,12 @@ async def test_a_prompt_that_was_handed_over_to_another_server_goes_on_at_a_good
     await cluster.at_rest()
 
 
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNAVAILABLE])
 async def test_it_is_said_once_shown_in_the_status_and_left_out_of_the_next_asks(
-    gateway: Gateway, cluster: FakeCluster, caplog: pytest.LogCaptureFixture
+    gateway: Gateway, cluster: FakeCluster, caplog: pytest.LogCaptureFixture, code: grpc.StatusCode
 ) -> None:
     cluster.conductor.workers = [cluster.decode, cluster.other]
-    stranger = Stranger(grpc.StatusCode.UNIMPLEMENTED)
+    stranger = Stranger(code)
     async with instead(cluster.decode, stranger.add):
         assert [await ask(gateway) for _ in range(20)] == [FINE] * 20
     assert stranger.calls <= 3, "once at first, and now and then to see whether it has changed"
