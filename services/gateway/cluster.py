@@ -97,14 +97,14 @@ class Events(Generic[EventT]):
         return None if event is grpc.aio.EOF else cast(EventT, event)
 
     async def _meet(self) -> None:
-        """Read who answers before anything that it says. A call that has failed tells why when it is read."""
+        """Read who answers before anything that it says."""
         try:
             async with asyncio.timeout(GREETING_S):
                 metadata = await self._call.initial_metadata()
+                if not metadata:
+                    await self._call.read()  # raises where the call has failed at once; else what comes is not believed
         except TimeoutError:
             raise PeerUnusable(f"it has not answered a call within {GREETING_S:g} s") from None
-        if not metadata and self._call.done() and await self._call.code() is not grpc.StatusCode.OK:
-            return
         self._greeting.check(metadata)
         self._greeted = True
         self._met(None)
