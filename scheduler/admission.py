@@ -57,6 +57,9 @@ STEP_S = 0.25
 """The longest step of a worker (``BatchLimits.max_step_s``): a first token comes when the step ends that has its last
 chunk, with the chunks of others in it."""
 
+STEP_PART = 0.125
+"""Of a promise, the most that is counted for that: where little is promised, it would refuse more than it saves."""
+
 FAIR_LOAD = 0.7
 """The tightest limit of a tenant that has had more than its share: below this load everybody is taken."""
 

@@ -10,7 +10,18 @@ from math import inf
 import numpy as np
 
 from scheduler import estimate, refusals
-from scheduler.admission import LONGEST_RETRY_S, STEP_S, Admission, Loads, Refused, futile, limit, rank_of, refused
+from scheduler.admission import (
+    LONGEST_RETRY_S,
+    STEP_PART,
+    STEP_S,
+    Admission,
+    Loads,
+    Refused,
+    futile,
+    limit,
+    rank_of,
+    refused,
+)
 from scheduler.beliefs import Beliefs
 from scheduler.costs import HANDOFF_S, LINK_S
 from scheduler.flights import EXPECTED_OUTPUT_TOKENS, Batches
@@ -103,7 +114,7 @@ class Judge:
         """None: it is taken."""
         if self.mode is Admission.OFF:
             return None
-        ttft_s = self._ttft_s(ask, at, pair)
+        ttft_s = self._ttft_s(ask, at, pair, promise)
         loads = self._loads(ask, at, pair, met, promise)
         starved_s = 0.0 if self._batch_refused_s is None else now - self._batch_refused_s
         most = limit(ask, self._shares.excess(ask.tenant, now=now), starved_s=starved_s)
@@ -133,7 +144,7 @@ class Judge:
         factor, bound = self._predictions.ttft_factor, self._predictions.ttft_bound
         work_s = float(at.work_s[pair.computes])
         allowed_s = self._queue_s if self.mode is Admission.QUEUE else loads.prefill_limit(most) * promise.ttft_s
-        queue_s = (allowed_s - STEP_S) / bound - work_s
+        queue_s = (allowed_s - min(STEP_S, STEP_PART * promise.ttft_s)) / bound - work_s
         queues: Floats = at.wait_s[at.prefiller if at.prefiller.any() else at.decoder]
         prefills = Levels(factor * queues)
         if not self.mode.checks_again:
@@ -154,9 +165,9 @@ class Judge:
         )
         return Need(factor * work_s, factor * queue_s, prefills, decodes)
 
-    def _ttft_s(self, ask: Ask, at: Forecast, pair: Pair) -> float:
+    def _ttft_s(self, ask: Ask, at: Forecast, pair: Pair, promise: Promise) -> float:
         """From its arrival to its first token, by what most of those near their promise have really taken."""
-        rest_s = min(STEP_S, float(at.wait_s[pair.computes]))
+        rest_s = min(STEP_S, STEP_PART * promise.ttft_s, float(at.wait_s[pair.computes]))
         return ask.spent_s + self._predictions.ttft_bound * float(at.ttft_s[pair.computes]) + rest_s
 
     def _loads(self, ask: Ask, at: Forecast, pair: Pair, met: Met, promise: Promise) -> Loads:
@@ -164,7 +175,7 @@ class Judge:
         ttft, tpot = self._predictions.ttft_bound / promise.ttft_s, self._predictions.tpot_bound / promise.tpot_s
         base, each, token = (float(part[pair.decode]) for part in at.step_s)
         return Loads(
-            self._ttft_s(ask, at, pair) / promise.ttft_s,
+            self._ttft_s(ask, at, pair, promise) / promise.ttft_s,
             tpot * float(met.tpot_s[pair.decode]) if met.room[pair.decode] else inf,
             prefill_alone=ttft * float(at.work_s[pair.computes]),
             decode_alone=tpot * (base + each + token * ask.tokens),

@@ -35,8 +35,8 @@ clients add a little of their own."""
 MEMORY = 0.98
 """What a turn that was taken or expired counts after another one, for the share that is taken."""
 
-SHOWS, PRIOR_TURNS = 0.6, 20.0
-"""The share that is assumed at first, as if of so many turns: ten that nobody takes are enough to keep nothing free,
+SHOWS, PRIOR_TURNS = 0.6, 5.0
+"""The share that is assumed at first, as if of so many turns: two that nobody takes are enough to keep nothing free,
 and a crowd that comes back has shown it by then."""
 
 ROW = np.dtype(
