@@ -51,8 +51,8 @@ class Weights:
     def digest(self) -> str:
         """Hex digest of the configuration and of every tensor that was read: name, dtype, shape and bytes.
 
-        XXH3 with 128 bits tells tensors apart that differ by accident or training; whoever can forge one can
-        serve any model.
+        XXH3 with 128 bits tells tensors apart that differ by accident or training; it is no defence
+        against files that were forged.
         """
         whole = hashlib.sha256(repr(replace(self._config, name="")).encode())
         for name in sorted(self._hashes):
