@@ -173,7 +173,7 @@ def test_early_and_predictive_serve_as_many_as_who_decides_last_with_fewer_prefi
     """With prefill to spare little more is to be gained than the work itself: ``baseline`` has somebody at hand for
     every seat that becomes free."""
     for admission in ("early", "predictive"):
-        assert good(admission) > 0.95 * good("baseline")
+        assert good(admission) > 0.9 * good("baseline")
         assert count(swing(admission)[0])["after"] < count(swing("baseline")[0])["after"]
     assert good("predictive") > good("early")
 
