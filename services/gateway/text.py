@@ -51,9 +51,7 @@ class Text:
         self._bytes = token_bytes(tokenizer)
         self._template = template
         self.eos_id = eos_id
-        self.special_ids = frozenset(
-            token for token, added in tokenizer.get_added_tokens_decoder().items() if added.special
-        )
+        self.special_ids = _special_ids(tokenizer)
         self.vocab_size = vocab_size or tokenizer.get_vocab_size()
         self.end_ids = frozenset(each for each in end_ids if 0 <= each < self.vocab_size)
         self.context = context
@@ -132,6 +130,18 @@ def toy_text() -> Text:
         eos_id=END_ID,
         vocab_size=VOCAB_SIZE,
     )
+
+
+def _special_ids(tokenizer: Tokenizer) -> frozenset[int]:
+    """What the library leaves out where special tokens are skipped. That is also a token which was added as special and
+    then again as an ordinary one: its flag is off from then on, and it is left out all the same (tokenizers 0.23)."""
+
+    def is_left_out(token: int) -> bool:
+        whole, skipped = (tokenizer.decode([token], skip_special_tokens=skip) for skip in (False, True))
+        return whole != skipped
+
+    added = tokenizer.get_added_tokens_decoder().items()
+    return frozenset(token for token, each in added if each.special or is_left_out(token))
 
 
 def load_text(directory: Path) -> Text:
