@@ -1,14 +1,13 @@
 """One worker's part in a story: what it is asked for, and how it fails.
 
-A resumed story is asked for like a new one, with what was given out before: to a prefill that is prompt, and its
-limits are what is left of them; a decode tells the two apart.
+A resumed story is asked for like a new one, with what was given out before as its output: that is computed like the
+prompt, and counted for what it is by limits and penalties.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 
-from scheduler.vocabulary import Limits, Placement, StoreTarget, Target, Urgency, WorkerId
+from scheduler.vocabulary import Placement, StoreTarget, Target, Urgency, WorkerId
 from services.gateway.generation import Generation
 from services.wire.codec import limits_to_wire, sampling_to_wire, store_target_to_wire, urgency_to_wire
 from services.wire.errors import PeerError, PeerFailed
@@ -41,9 +40,10 @@ def prefill_request(
     return worker_pb2.PrefillRequest(
         request=placement.request,
         root=generation.root,
-        prompt=[*generation.prompt, *output],
+        prompt=generation.prompt,
+        output=output,
         sampling=sampling_to_wire(generation.sampling),
-        limits=limits_to_wire(_left(generation.limits, len(output))),
+        limits=limits_to_wire(generation.limits),
         push_to=store_target_to_wire(_elsewhere(placement.decode, than=target)),
         source=store_target_to_wire(placement.source),
         urgency=urgency_to_wire(urgency),
@@ -67,11 +67,6 @@ def decode_request(
         source=store_target_to_wire(source),
         urgency=urgency_to_wire(urgency),
     )
-
-
-def _left(limits: Limits, given: int) -> Limits:
-    """Of them, when so many tokens were given out."""
-    return replace(limits, max_tokens=limits.max_tokens - given, min_tokens=max(0, limits.min_tokens - given))
 
 
 def _elsewhere(target: Target, *, than: Target) -> StoreTarget | None:

@@ -33,6 +33,7 @@ class Requests:
             self._key(wire.request),
             root=name_from_wire(wire.root),
             prompt=self._tokens(wire.prompt, "the prompt"),
+            output=self._tokens(wire.output, "the output"),
             sampling=sampling_from_wire(wire.sampling),
             limits=self._limits(limits_from_wire(wire.limits)),
             hand_over=True,

@@ -185,10 +185,13 @@ def alone(asked: Asked, *, seed: int = 0) -> list[int]:
     return worker.given("a")
 
 
-def prefilled(asked: Asked, arena: Arena, *, tokens: int = 512) -> list[int]:
-    """A prefill worker has handed it over; returns its first token, and has ended if that ended the stream."""
+def prefilled(asked: Asked, arena: Arena, *, output: Sequence[int] = (), tokens: int = 512) -> list[int]:
+    """A prefill worker has handed it over; returns its first token, and has ended if that ended the stream.
+
+    output: what was given out before, of a stream that is resumed.
+    """
     worker = Worker(arena, tokens=tokens)
-    worker.add("a", asked, hand_over=True)
+    worker.add("a", asked, output=output, hand_over=True)
     worker.work()
     return worker.given("a")
 

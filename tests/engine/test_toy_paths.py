@@ -188,7 +188,7 @@ def resumed_elsewhere(asked: Asked) -> list[int]:
 
 
 def resumed_through_a_handoff(asked: Asked) -> list[int]:
-    """As the gateway resumes: what was given out is prompt to the prefill worker, and the limits are what is left."""
+    """As the gateway resumes: the prefill worker computes what was given out, and knows that it is output."""
     half = Asked(asked.prompt, asked.sampling, Limits(max(1, asked.limits.max_tokens // 2)))
     arena = Arena()
     worker = Worker(arena)
@@ -197,11 +197,7 @@ def resumed_through_a_handoff(asked: Asked) -> list[int]:
     output = worker.given("a")
     if ended(asked, output):
         return output
-    left = Limits(
-        asked.limits.max_tokens - len(output), max(0, asked.limits.min_tokens - len(output)), asked.limits.stop_ids
-    )
-    first = prefilled(Asked((*asked.prompt, *output), asked.sampling, left), arena)
-    output += first
+    output += prefilled(asked, arena, output=output)
     return output if ended(asked, output) else decoded(asked, arena, output)
 
 

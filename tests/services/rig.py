@@ -249,6 +249,7 @@ class Client:
         push_to: StoreTarget | None = None,
         source: StoreTarget | None = None,
         source_tokens: int | None = None,
+        output: Sequence[int] = (),
         **more: Any,
     ) -> Any:
         """source_tokens: how many of the prompt's tokens the source is believed to hold; None: all."""
@@ -257,6 +258,7 @@ class Client:
                 request=request,
                 root=root(),
                 prompt=prompt,
+                output=output,
                 sampling=codec.sampling_to_wire(sampling or GREEDY),
                 limits=codec.limits_to_wire(Limits(max_tokens, **more)),
                 push_to=codec.store_target_to_wire(push_to),

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from services.wire.pb import common_pb2 as services_dot_wire_dot_pb_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dservices/wire/pb/worker.proto\x12\x0bmoonpool.v1\x1a\x1dservices/wire/pb/common.proto\"\xaa\x02\n\x0ePrefillRequest\x12\x0f\n\x07request\x18\x01 \x01(\t\x12\x0c\n\x04root\x18\x02 \x01(\x0c\x12\x0e\n\x06prompt\x18\x03 \x03(\r\x12\'\n\x08sampling\x18\x04 \x01(\x0b\x32\x15.moonpool.v1.Sampling\x12#\n\x06limits\x18\x05 \x01(\x0b\x32\x13.moonpool.v1.Limits\x12.\n\x07push_to\x18\x06 \x01(\x0b\x32\x18.moonpool.v1.StoreTargetH\x00\x88\x01\x01\x12-\n\x06source\x18\x07 \x01(\x0b\x32\x18.moonpool.v1.StoreTargetH\x01\x88\x01\x01\x12%\n\x07urgency\x18\x08 \x01(\x0b\x32\x14.moonpool.v1.UrgencyB\n\n\x08_push_toB\t\n\x07_source\"\x8e\x01\n\x07Urgency\x12\x18\n\x0bttft_left_s\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x06tpot_s\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x10\n\x08priority\x18\x03 \x01(\t\x12\x15\n\rcached_tokens\x18\x04 \x01(\r\x12\x10\n\x08\x61\x64mitted\x18\x05 \x01(\x08\x42\x0e\n\x0c_ttft_left_sB\t\n\x07_tpot_s\"l\n\x0cPrefillEvent\x12(\n\x05\x66irst\x18\x01 \x01(\x0b\x32\x17.moonpool.v1.FirstTokenH\x00\x12*\n\tlast_step\x18\x02 \x01(\x0b\x32\x15.moonpool.v1.LastStepH\x00\x42\x06\n\x04kind\"\n\n\x08LastStep\"\xa4\x01\n\nFirstToken\x12\r\n\x05token\x18\x01 \x01(\r\x12\x10\n\x08\x66inished\x18\x02 \x01(\x08\x12\x15\n\rfinish_reason\x18\x03 \x01(\t\x12\x15\n\rcached_tokens\x18\x04 \x01(\r\x12\x0f\n\x07queue_s\x18\x05 \x01(\x01\x12\x11\n\tprefill_s\x18\x06 \x01(\x01\x12#\n\x06lifted\x18\x07 \x01(\x0b\x32\x13.moonpool.v1.Lifted\"1\n\x06Lifted\x12\x0c\n\x04host\x18\x01 \x01(\r\x12\x0c\n\x04\x64isk\x18\x02 \x01(\r\x12\x0b\n\x03p2p\x18\x03 \x01(\r\"Z\n\nDecodeCall\x12-\n\x07request\x18\x01 \x01(\x0b\x32\x1a.moonpool.v1.DecodeRequestH\x00\x12\x15\n\x0b\x66irst_token\x18\x02 \x01(\rH\x00\x42\x06\n\x04kind\"\x92\x02\n\rDecodeRequest\x12\x0f\n\x07request\x18\x01 \x01(\t\x12\x0c\n\x04root\x18\x02 \x01(\x0c\x12\x0e\n\x06prompt\x18\x03 \x03(\r\x12\x0e\n\x06output\x18\x04 \x03(\r\x12\'\n\x08sampling\x18\x05 \x01(\x0b\x32\x15.moonpool.v1.Sampling\x12#\n\x06limits\x18\x06 \x01(\x0b\x32\x13.moonpool.v1.Limits\x12\x13\n\x0bhanded_over\x18\x07 \x01(\x08\x12-\n\x06source\x18\x08 \x01(\x0b\x32\x18.moonpool.v1.StoreTargetH\x00\x88\x01\x01\x12%\n\x07urgency\x18\t \x01(\x0b\x32\x14.moonpool.v1.UrgencyB\t\n\x07_source\"\x94\x01\n\x0b\x44\x65\x63odeEvent\x12+\n\tconfirmed\x18\x01 \x01(\x0b\x32\x16.moonpool.v1.ConfirmedH\x00\x12%\n\x06tokens\x18\x02 \x01(\x0b\x32\x13.moonpool.v1.TokensH\x00\x12)\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x15.moonpool.v1.FinishedH\x00\x42\x06\n\x04kind\"#\n\tConfirmed\x12\x16\n\x0emissing_blocks\x18\x01 \x01(\r\"G\n\x06Tokens\x12\x0b\n\x03ids\x18\x01 \x03(\r\x12&\n\x05\x62\x65gan\x18\x02 \x01(\x0b\x32\x12.moonpool.v1.BeganH\x00\x88\x01\x01\x42\x08\n\x06_began\"g\n\x05\x42\x65gan\x12\x15\n\rcached_tokens\x18\x01 \x01(\r\x12\x0f\n\x07queue_s\x18\x02 \x01(\x01\x12\x11\n\tprefill_s\x18\x03 \x01(\x01\x12#\n\x06lifted\x18\x04 \x01(\x0b\x32\x13.moonpool.v1.Lifted\"z\n\x08\x46inished\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x15\n\rcached_tokens\x18\x02 \x01(\r\x12\x0f\n\x07queue_s\x18\x03 \x01(\x01\x12\x11\n\tprefill_s\x18\x04 \x01(\x01\x12#\n\x06lifted\x18\x05 \x01(\x0b\x32\x13.moonpool.v1.Lifted\"\xab\x01\n\x0e\x41\x63\x63ountRequest\x12!\n\x05\x62\x65gun\x18\x01 \x03(\x0b\x32\x12.moonpool.v1.Begun\x12\x15\n\rinter_token_s\x18\x02 \x03(\x01\x12\x19\n\x11generation_tokens\x18\x03 \x01(\x04\x12!\n\x05\x65nded\x18\x04 \x03(\x0b\x32\x12.moonpool.v1.Ended\x12!\n\x05\x61sked\x18\x05 \x03(\x0b\x32\x12.moonpool.v1.Asked\"j\n\x05\x42\x65gun\x12\x0e\n\x06ttft_s\x18\x01 \x01(\x01\x12\x15\n\rprompt_tokens\x18\x02 \x01(\r\x12\x15\n\rcached_tokens\x18\x03 \x01(\r\x12#\n\x06lifted\x18\x04 \x01(\x0b\x32\x13.moonpool.v1.Lifted\"\xb9\x01\n\x05\x45nded\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\r\n\x05\x65\x32\x65_s\x18\x02 \x01(\x01\x12\x0f\n\x07queue_s\x18\x03 \x01(\x01\x12\x11\n\tprefill_s\x18\x04 \x01(\x01\x12\x10\n\x08\x64\x65\x63ode_s\x18\x05 \x01(\x01\x12\x15\n\rprompt_tokens\x18\x06 \x01(\r\x12\x15\n\rcached_tokens\x18\x07 \x01(\r\x12\x19\n\x11generation_tokens\x18\x08 \x01(\r\x12\x12\n\nmax_tokens\x18\t \x01(\r\"-\n\x05\x41sked\x12\t\n\x01n\x18\x01 \x01(\r\x12\x19\n\x11generation_tokens\x18\x02 \x01(\r2\x80\x02\n\x06Worker\x12\x43\n\x07Prefill\x12\x1b.moonpool.v1.PrefillRequest\x1a\x19.moonpool.v1.PrefillEvent0\x01\x12?\n\x06\x44\x65\x63ode\x12\x17.moonpool.v1.DecodeCall\x1a\x18.moonpool.v1.DecodeEvent(\x01\x30\x01\x12:\n\x07\x41\x63\x63ount\x12\x1b.moonpool.v1.AccountRequest\x1a\x12.moonpool.v1.Empty\x12\x34\n\nResetCache\x12\x12.moonpool.v1.Empty\x1a\x12.moonpool.v1.Emptyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dservices/wire/pb/worker.proto\x12\x0bmoonpool.v1\x1a\x1dservices/wire/pb/common.proto\"\xba\x02\n\x0ePrefillRequest\x12\x0f\n\x07request\x18\x01 \x01(\t\x12\x0c\n\x04root\x18\x02 \x01(\x0c\x12\x0e\n\x06prompt\x18\x03 \x03(\r\x12\'\n\x08sampling\x18\x04 \x01(\x0b\x32\x15.moonpool.v1.Sampling\x12#\n\x06limits\x18\x05 \x01(\x0b\x32\x13.moonpool.v1.Limits\x12.\n\x07push_to\x18\x06 \x01(\x0b\x32\x18.moonpool.v1.StoreTargetH\x00\x88\x01\x01\x12-\n\x06source\x18\x07 \x01(\x0b\x32\x18.moonpool.v1.StoreTargetH\x01\x88\x01\x01\x12%\n\x07urgency\x18\x08 \x01(\x0b\x32\x14.moonpool.v1.Urgency\x12\x0e\n\x06output\x18\t \x03(\rB\n\n\x08_push_toB\t\n\x07_source\"\x8e\x01\n\x07Urgency\x12\x18\n\x0bttft_left_s\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x06tpot_s\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x10\n\x08priority\x18\x03 \x01(\t\x12\x15\n\rcached_tokens\x18\x04 \x01(\r\x12\x10\n\x08\x61\x64mitted\x18\x05 \x01(\x08\x42\x0e\n\x0c_ttft_left_sB\t\n\x07_tpot_s\"l\n\x0cPrefillEvent\x12(\n\x05\x66irst\x18\x01 \x01(\x0b\x32\x17.moonpool.v1.FirstTokenH\x00\x12*\n\tlast_step\x18\x02 \x01(\x0b\x32\x15.moonpool.v1.LastStepH\x00\x42\x06\n\x04kind\"\n\n\x08LastStep\"\xa4\x01\n\nFirstToken\x12\r\n\x05token\x18\x01 \x01(\r\x12\x10\n\x08\x66inished\x18\x02 \x01(\x08\x12\x15\n\rfinish_reason\x18\x03 \x01(\t\x12\x15\n\rcached_tokens\x18\x04 \x01(\r\x12\x0f\n\x07queue_s\x18\x05 \x01(\x01\x12\x11\n\tprefill_s\x18\x06 \x01(\x01\x12#\n\x06lifted\x18\x07 \x01(\x0b\x32\x13.moonpool.v1.Lifted\"1\n\x06Lifted\x12\x0c\n\x04host\x18\x01 \x01(\r\x12\x0c\n\x04\x64isk\x18\x02 \x01(\r\x12\x0b\n\x03p2p\x18\x03 \x01(\r\"Z\n\nDecodeCall\x12-\n\x07request\x18\x01 \x01(\x0b\x32\x1a.moonpool.v1.DecodeRequestH\x00\x12\x15\n\x0b\x66irst_token\x18\x02 \x01(\rH\x00\x42\x06\n\x04kind\"\x92\x02\n\rDecodeRequest\x12\x0f\n\x07request\x18\x01 \x01(\t\x12\x0c\n\x04root\x18\x02 \x01(\x0c\x12\x0e\n\x06prompt\x18\x03 \x03(\r\x12\x0e\n\x06output\x18\x04 \x03(\r\x12\'\n\x08sampling\x18\x05 \x01(\x0b\x32\x15.moonpool.v1.Sampling\x12#\n\x06limits\x18\x06 \x01(\x0b\x32\x13.moonpool.v1.Limits\x12\x13\n\x0bhanded_over\x18\x07 \x01(\x08\x12-\n\x06source\x18\x08 \x01(\x0b\x32\x18.moonpool.v1.StoreTargetH\x00\x88\x01\x01\x12%\n\x07urgency\x18\t \x01(\x0b\x32\x14.moonpool.v1.UrgencyB\t\n\x07_source\"\x94\x01\n\x0b\x44\x65\x63odeEvent\x12+\n\tconfirmed\x18\x01 \x01(\x0b\x32\x16.moonpool.v1.ConfirmedH\x00\x12%\n\x06tokens\x18\x02 \x01(\x0b\x32\x13.moonpool.v1.TokensH\x00\x12)\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x15.moonpool.v1.FinishedH\x00\x42\x06\n\x04kind\"#\n\tConfirmed\x12\x16\n\x0emissing_blocks\x18\x01 \x01(\r\"G\n\x06Tokens\x12\x0b\n\x03ids\x18\x01 \x03(\r\x12&\n\x05\x62\x65gan\x18\x02 \x01(\x0b\x32\x12.moonpool.v1.BeganH\x00\x88\x01\x01\x42\x08\n\x06_began\"g\n\x05\x42\x65gan\x12\x15\n\rcached_tokens\x18\x01 \x01(\r\x12\x0f\n\x07queue_s\x18\x02 \x01(\x01\x12\x11\n\tprefill_s\x18\x03 \x01(\x01\x12#\n\x06lifted\x18\x04 \x01(\x0b\x32\x13.moonpool.v1.Lifted\"z\n\x08\x46inished\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x15\n\rcached_tokens\x18\x02 \x01(\r\x12\x0f\n\x07queue_s\x18\x03 \x01(\x01\x12\x11\n\tprefill_s\x18\x04 \x01(\x01\x12#\n\x06lifted\x18\x05 \x01(\x0b\x32\x13.moonpool.v1.Lifted\"\xab\x01\n\x0e\x41\x63\x63ountRequest\x12!\n\x05\x62\x65gun\x18\x01 \x03(\x0b\x32\x12.moonpool.v1.Begun\x12\x15\n\rinter_token_s\x18\x02 \x03(\x01\x12\x19\n\x11generation_tokens\x18\x03 \x01(\x04\x12!\n\x05\x65nded\x18\x04 \x03(\x0b\x32\x12.moonpool.v1.Ended\x12!\n\x05\x61sked\x18\x05 \x03(\x0b\x32\x12.moonpool.v1.Asked\"j\n\x05\x42\x65gun\x12\x0e\n\x06ttft_s\x18\x01 \x01(\x01\x12\x15\n\rprompt_tokens\x18\x02 \x01(\r\x12\x15\n\rcached_tokens\x18\x03 \x01(\r\x12#\n\x06lifted\x18\x04 \x01(\x0b\x32\x13.moonpool.v1.Lifted\"\xb9\x01\n\x05\x45nded\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\r\n\x05\x65\x32\x65_s\x18\x02 \x01(\x01\x12\x0f\n\x07queue_s\x18\x03 \x01(\x01\x12\x11\n\tprefill_s\x18\x04 \x01(\x01\x12\x10\n\x08\x64\x65\x63ode_s\x18\x05 \x01(\x01\x12\x15\n\rprompt_tokens\x18\x06 \x01(\r\x12\x15\n\rcached_tokens\x18\x07 \x01(\r\x12\x19\n\x11generation_tokens\x18\x08 \x01(\r\x12\x12\n\nmax_tokens\x18\t \x01(\r\"-\n\x05\x41sked\x12\t\n\x01n\x18\x01 \x01(\r\x12\x19\n\x11generation_tokens\x18\x02 \x01(\r2\x80\x02\n\x06Worker\x12\x43\n\x07Prefill\x12\x1b.moonpool.v1.PrefillRequest\x1a\x19.moonpool.v1.PrefillEvent0\x01\x12?\n\x06\x44\x65\x63ode\x12\x17.moonpool.v1.DecodeCall\x1a\x18.moonpool.v1.DecodeEvent(\x01\x30\x01\x12:\n\x07\x41\x63\x63ount\x12\x1b.moonpool.v1.AccountRequest\x1a\x12.moonpool.v1.Empty\x12\x34\n\nResetCache\x12\x12.moonpool.v1.Empty\x1a\x12.moonpool.v1.Emptyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,39 +33,39 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'services.wire.pb.worker_pb2
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PREFILLREQUEST']._serialized_start=78
-  _globals['_PREFILLREQUEST']._serialized_end=376
-  _globals['_URGENCY']._serialized_start=379
-  _globals['_URGENCY']._serialized_end=521
-  _globals['_PREFILLEVENT']._serialized_start=523
-  _globals['_PREFILLEVENT']._serialized_end=631
-  _globals['_LASTSTEP']._serialized_start=633
-  _globals['_LASTSTEP']._serialized_end=643
-  _globals['_FIRSTTOKEN']._serialized_start=646
-  _globals['_FIRSTTOKEN']._serialized_end=810
-  _globals['_LIFTED']._serialized_start=812
-  _globals['_LIFTED']._serialized_end=861
-  _globals['_DECODECALL']._serialized_start=863
-  _globals['_DECODECALL']._serialized_end=953
-  _globals['_DECODEREQUEST']._serialized_start=956
-  _globals['_DECODEREQUEST']._serialized_end=1230
-  _globals['_DECODEEVENT']._serialized_start=1233
-  _globals['_DECODEEVENT']._serialized_end=1381
-  _globals['_CONFIRMED']._serialized_start=1383
-  _globals['_CONFIRMED']._serialized_end=1418
-  _globals['_TOKENS']._serialized_start=1420
-  _globals['_TOKENS']._serialized_end=1491
-  _globals['_BEGAN']._serialized_start=1493
-  _globals['_BEGAN']._serialized_end=1596
-  _globals['_FINISHED']._serialized_start=1598
-  _globals['_FINISHED']._serialized_end=1720
-  _globals['_ACCOUNTREQUEST']._serialized_start=1723
-  _globals['_ACCOUNTREQUEST']._serialized_end=1894
-  _globals['_BEGUN']._serialized_start=1896
-  _globals['_BEGUN']._serialized_end=2002
-  _globals['_ENDED']._serialized_start=2005
-  _globals['_ENDED']._serialized_end=2190
-  _globals['_ASKED']._serialized_start=2192
-  _globals['_ASKED']._serialized_end=2237
-  _globals['_WORKER']._serialized_start=2240
-  _globals['_WORKER']._serialized_end=2496
+  _globals['_PREFILLREQUEST']._serialized_end=392
+  _globals['_URGENCY']._serialized_start=395
+  _globals['_URGENCY']._serialized_end=537
+  _globals['_PREFILLEVENT']._serialized_start=539
+  _globals['_PREFILLEVENT']._serialized_end=647
+  _globals['_LASTSTEP']._serialized_start=649
+  _globals['_LASTSTEP']._serialized_end=659
+  _globals['_FIRSTTOKEN']._serialized_start=662
+  _globals['_FIRSTTOKEN']._serialized_end=826
+  _globals['_LIFTED']._serialized_start=828
+  _globals['_LIFTED']._serialized_end=877
+  _globals['_DECODECALL']._serialized_start=879
+  _globals['_DECODECALL']._serialized_end=969
+  _globals['_DECODEREQUEST']._serialized_start=972
+  _globals['_DECODEREQUEST']._serialized_end=1246
+  _globals['_DECODEEVENT']._serialized_start=1249
+  _globals['_DECODEEVENT']._serialized_end=1397
+  _globals['_CONFIRMED']._serialized_start=1399
+  _globals['_CONFIRMED']._serialized_end=1434
+  _globals['_TOKENS']._serialized_start=1436
+  _globals['_TOKENS']._serialized_end=1507
+  _globals['_BEGAN']._serialized_start=1509
+  _globals['_BEGAN']._serialized_end=1612
+  _globals['_FINISHED']._serialized_start=1614
+  _globals['_FINISHED']._serialized_end=1736
+  _globals['_ACCOUNTREQUEST']._serialized_start=1739
+  _globals['_ACCOUNTREQUEST']._serialized_end=1910
+  _globals['_BEGUN']._serialized_start=1912
+  _globals['_BEGUN']._serialized_end=2018
+  _globals['_ENDED']._serialized_start=2021
+  _globals['_ENDED']._serialized_end=2206
+  _globals['_ASKED']._serialized_start=2208
+  _globals['_ASKED']._serialized_end=2253
+  _globals['_WORKER']._serialized_start=2256
+  _globals['_WORKER']._serialized_end=2512
 # @@protoc_insertion_point(module_scope)

@@ -31,6 +31,7 @@ class PrefillRequest(_message.Message):
     PUSH_TO_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     URGENCY_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
     request: _builtins.str
     root: _builtins.bytes
     """names are derived from root and tokens"""
@@ -50,6 +51,10 @@ class PrefillRequest(_message.Message):
 
     @_builtins.property
     def urgency(self) -> Global___Urgency: ...
+    @_builtins.property
+    def output(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """tokens of the stream that were given out before, as it is resumed"""
+
     def __init__(
         self,
         *,
@@ -61,10 +66,11 @@ class PrefillRequest(_message.Message):
         push_to: _common_pb2.StoreTarget | None = ...,
         source: _common_pb2.StoreTarget | None = ...,
         urgency: Global___Urgency | None = ...,
+        output: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_push_to", b"_push_to", "_source", b"_source", "limits", b"limits", "push_to", b"push_to", "sampling", b"sampling", "source", b"source", "urgency", b"urgency"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_push_to", b"_push_to", "_source", b"_source", "limits", b"limits", "prompt", b"prompt", "push_to", b"push_to", "request", b"request", "root", b"root", "sampling", b"sampling", "source", b"source", "urgency", b"urgency"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_push_to", b"_push_to", "_source", b"_source", "limits", b"limits", "output", b"output", "prompt", b"prompt", "push_to", b"push_to", "request", b"request", "root", b"root", "sampling", b"sampling", "source", b"source", "urgency", b"urgency"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__push_to: _TypeAlias = _typing.Literal["push_to"]  # noqa: Y015
     _WhichOneofArgType__push_to: _TypeAlias = _typing.Literal["_push_to", b"_push_to"]  # noqa: Y015

@@ -106,7 +106,7 @@ async def test_a_prompt_that_was_handed_over_to_another_server_goes_on_at_a_good
     """Its client has the first token by then, so it is resumed."""
     cluster.conductor.hand_over = True
     cluster.conductor.workers = [cluster.prefill, cluster.decode, cluster.other]
-    cluster.prefill.token = lambda position: letter(len(cluster.prefill.prefills[-1].prompt) - len(ASK["prompt"]))
+    cluster.prefill.token = lambda position: letter(len(cluster.prefill.prefills[-1].output))
     async with instead(cluster.decode, Stranger(answer).add):
         assert [await ask(gateway) for _ in range(3)] == [FINE] * 3
     await cluster.at_rest()

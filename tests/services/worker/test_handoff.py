@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,7 +89,35 @@ async def test_what_a_stream_generated_is_found_by_its_next_turn(tmp_path: Path)
         await it.comes_to_rest()
 
 
-@pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=1.0, seed=7, top_k=5)], ids=["greedy", "seeded"])
+SAMPLINGS = {
+    "greedy": Sampling(),
+    "seeded": Sampling(temperature=1.0, seed=7, top_k=5),
+    "penalized": Sampling(repetition_penalty=1.3, presence_penalty=0.7, frequency_penalty=0.9),
+}
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS.values(), ids=SAMPLINGS)
+async def test_a_stream_resumed_through_a_handoff_goes_on_as_it_would_have(tmp_path: Path, sampling: Sampling) -> None:
+    async with rig(tmp_path) as it:
+        await it.store()
+        prefill = await it.client(await it.worker("prefill-0", store="store-0"))
+        decode = await it.client(await it.worker("decode-0", store="store-0"))
+        limits: dict[str, Any] = {"max_tokens": 40, "min_tokens": 40}
+        alone = await it.client(await it.worker("alone"))
+        whole = await alone.decode(prompt(30), **limits, sampling=sampling)
+        for cut in (1, 9, 33):
+            output = whole.tokens[:cut]
+            source = prefill.prefill_call(prompt(30), output=output, **limits, sampling=sampling)
+            first = await prefill.first(source)
+            given = (*output, first.token)
+            target = decode.decode_call(prompt(30), output=given, handed_over=True, **limits, sampling=sampling)
+            story = await read_story(target)
+            assert (*given, *story.tokens) == whole.tokens, cut
+            source.cancel()
+        await it.comes_to_rest()
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS.values(), ids=SAMPLINGS)
 async def test_a_stream_resumed_with_its_output_goes_on_as_it_would_have(tmp_path: Path, sampling: Sampling) -> None:
     async with rig(tmp_path) as it:
         await it.store()
