@@ -34,7 +34,7 @@ COMMANDS = {
 """Each command's module, and what it does. The module of ``bench`` is its part's."""
 
 SERVING = frozenset({"up", "gateway", "conductor", "worker", "store"})
-"""Those that go on whatever becomes of their output; the others are done once nobody reads it."""
+"""Those that go on whatever becomes of their output; the others are done once its reader has left."""
 
 BENCHES = {
     "conductor": "services.bench.conductor",

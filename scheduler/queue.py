@@ -64,7 +64,7 @@ class Queue:
         self._in_time: dict[Priority, list[tuple[float, int, Running]]] = {each: [] for each in Priority}
         self._overdue: dict[Priority, list[tuple[float, int, Running]]] = {each: [] for each in Priority}
         self._late: dict[Priority, list[tuple[int, Running]]] = {each: [] for each in Priority}
-        self._expiring: list[tuple[float, int, Running]] = []  # who is in time or overdue, until when
+        self._expiring: list[tuple[float, int, Running]] = []  # those in time or overdue, until when
         self._oldest = Oldest()
 
     def __len__(self) -> int:

@@ -3,7 +3,7 @@
 Nothing waits here. A *turn* stands for a request that is to come back: which work it will bring, and by when the
 queues have to be short enough for it. Those told earlier come first, so each refusal is told a time at which those
 before it have been served; and what is free meanwhile goes to newcomers only as far as every turn still holds.
-Turns that nobody takes expire, so that capacity is kept for them briefly, and the less the fewer clients come back.
+Turns that are not taken expire, so that capacity is kept for them briefly, and the less the fewer clients come back.
 
 A client has no name that could be trusted. What comes back is the same request: its prompt's last block name, lengths
 and tenant are its key. Of equal requests, the one that was to come back first has come back.
@@ -19,8 +19,8 @@ from scheduler.table import Bools, Floats
 from scheduler.vocabulary import Ask, RequestId
 
 LONGEST_TURN_S = 120.0
-"""The longest time that is told: openai 3.57 gives up at once where Retry-After is more. Whoever is told less than its
-turn takes keeps its place when it comes back."""
+"""The longest time that is told: openai 3.57 gives up at once where Retry-After is more. A request that is told less
+than its turn takes keeps its place when it comes back."""
 
 MOST_TURNS = 4096
 """More refusals than that are told the latest time, and have no place."""
@@ -36,7 +36,7 @@ MEMORY = 0.98
 """What a turn that was taken or expired counts after another one, for the share that is taken."""
 
 SHOWS, PRIOR_TURNS = 0.6, 5.0
-"""The share that is assumed at first, as if of so many turns: two that nobody takes are enough to keep nothing free,
+"""The share that is assumed at first, as if of so many turns: two that are not taken are enough to keep nothing free,
 and a crowd that comes back has shown it by then."""
 
 ROW = np.dtype(
@@ -170,7 +170,7 @@ class Turns:
         self._close(turn, taken=True)
 
     def expire(self, *, now: float) -> None:
-        """Forget the turns that nobody has come for."""
+        """Forget the turns that were not taken in time."""
         if not self._open:
             return
         rows = self._rows[: len(self._turns)]

@@ -37,7 +37,7 @@ NEARLY_S = 1e-6
 @dataclass(frozen=True, slots=True)
 class Need:
     """What a request asks of both pools, in seconds as they really pass. work_s: of its prefill; queue_s: what may be
-    before that; prefills: the queues that are there. decodes: None where nobody looks at the decode pool."""
+    before that; prefills: the queues that are there. decodes: None where the decode pool is not looked at."""
 
     work_s: float
     queue_s: float

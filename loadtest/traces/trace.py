@@ -54,8 +54,8 @@ def requests(
 ) -> list[Request]:
     """The rows as a workload, its first request at 0 s.
 
-    speed 2 replays it in half the time. length 0.5 halves every prompt and answer, block by block, so that who
-    shared a prefix still does and shares the same part of it.
+    speed 2 replays it in half the time. length 0.5 halves every prompt and answer, block by block, so that
+    requests that shared a prefix still do, and share the same part of it.
     """
     if not (speed > 0.0 and length > 0.0):
         raise ValueError(f"speed and length are factors above 0, not {speed} and {length}")

@@ -1,9 +1,9 @@
 """Circuit breakers: workers that this gateway could not use lately, though conductors believe that they serve.
 
 A worker reports to conductors by connections of its own, so it looks well while its certificate has the wrong name, or
-another server listens at its address. Who can't use it leaves it out of its asks (``Ask.excluded``) for a while that
-doubles, then lets one request a second try. Conductors are not told to avoid it for others: a gateway whose own
-certificate is at fault can use no worker at all, and would take the cluster from those that can.
+another server listens at its address. A gateway that can't use it leaves it out of its asks (``Ask.excluded``) for a
+while that doubles, then lets one request a second try. Conductors are not told to avoid it for others: a gateway whose
+own certificate is at fault can use no worker at all, and would take the cluster from those that can.
 
 Pure: facts and times go in.
 """
@@ -19,7 +19,7 @@ PROBE_S = 1.0
 """Between two requests that try it once that is over."""
 
 MOST_REASONS = 8
-"""That are news before it has worked again: a stranger may say something else each time."""
+"""That are news of one process before it has worked again: a stranger may say something else each time."""
 
 FORGOTTEN_S = 120.0
 """After the last failure. It was not tried since, as others did the work; or it is gone."""
@@ -65,7 +65,7 @@ class Breakers:
         return self._open.pop(worker, None) is not None
 
     def left_out(self, *, now: float) -> frozenset[WorkerId]:
-        """Whom a new placement is to avoid; whoever is due to be tried again is let through for this one."""
+        """Workers that a new placement is to avoid; those due to be tried again are let through for this one."""
         self._forget(now)
         due = [known for known in self._open.values() if known.until <= now]
         for known in due:

@@ -51,7 +51,7 @@ if TYPE_CHECKING:  # these names exist for type checkers only
 
 RESET_S = 10.0
 GREETING_S = 5.0
-"""For a worker to say who it is, which it does before it looks at the request; one that hangs does not."""
+"""For a worker to send its greeting, which it does before it looks at the request; one that hangs does not."""
 
 ACCOUNT_S = 2.0
 MOST_WORKERS = 1024
@@ -97,7 +97,7 @@ class Events(Generic[EventT]):
         return None if event is grpc.aio.EOF else cast(EventT, event)
 
     async def _meet(self) -> None:
-        """Read who answers before anything that it says."""
+        """Read the greeting before anything else that comes."""
         try:
             async with asyncio.timeout(GREETING_S):
                 metadata = await self._call.initial_metadata()

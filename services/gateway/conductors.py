@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 
+from services.gateway.breakers import MOST_REASONS
 from services.gateway.reach import Reach
 from services.runtime.logs import fields
 from services.wire.channel import SOON_S, open_channel
@@ -30,9 +31,6 @@ CONDUCTOR_S = 1.0
 
 PROBE_PAUSE_S = 0.5
 """Between questions to one that was passed over."""
-
-MOST_REASONS = 8
-"""That are logged of one conductor before it has worked again."""
 
 log = logging.getLogger(__name__)
 

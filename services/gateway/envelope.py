@@ -1,4 +1,5 @@
-"""What every HTTP exchange gets, whatever its route: an id, who may ask, bounds on its body, a last resort, a count.
+"""What every HTTP exchange gets, whatever its route: an id, a look at its caller, bounds on its body, a last resort, a
+count.
 
 A plain ASGI layer: it adds nothing to a stream but two headers, and hands ``receive``
 through, so that a client's leaving is seen by whoever serves it.

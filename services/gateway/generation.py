@@ -53,7 +53,7 @@ class Account:
     placing_s: all placements together, waiting for somebody to appear included. queue_s and
     prefill_s: the first token's, as its worker stamped them. cached_tokens: of the prompt, reused;
     None until known; lifted: of these, what came from a store. counted_at: the address of the worker whose metrics
-    count it: who is to give its first token, then who gave the last one; None: it was never placed.
+    count it: the one that is to give its first token, then the one that gave the last; None: it was never placed.
     placements: how often it was to be placed; decisions: how, each time that it was; moves: after the
     first token. missing_blocks: of handoffs, computed anew by who was to decode.
     """

@@ -98,7 +98,7 @@ class Journal:
 
 
 def _reason(choice: Choice, status: int, error: ApiError | None) -> str:
-    """Why a choice ended: stop, length, abort, error, or refused: what a worker took on, and then nobody served."""
+    """Why a choice ended: stop, length, abort, error, or refused: what a worker took on, and then none served."""
     if status == CLIENT_LEFT:
         return "abort"
     if error is not None:

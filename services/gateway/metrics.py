@@ -25,7 +25,7 @@ HTTP_S = (0.1, 0.5, 1)
 """As prometheus-fastapi-instrumentator 8.1 has them, by which vLLM counts."""
 
 PROBES = ("/health", "/ready", "/live", "/ping", "/metrics", "/load", "/version")
-"""Routes that no HTTP figures count, as in vLLM: who asks them watches the gateway, and uses nothing of it."""
+"""Routes that no HTTP figures count, as in vLLM: they are asked to watch the gateway, not to use it."""
 
 ANSWERS = ("/v1/completions", "/v1/chat/completions")
 FAILURES = ("429", "500", "503")

@@ -1,6 +1,7 @@
-"""A warning that may come for every block: said at once, then at most once a minute with how often it came.
+"""A warning that may come for every block or connection: said at once, then at most once in a while with how often it
+came.
 
-The line of a minute has the fields of the last occurrence and ``times``. What is counted is said even where no further
+That later line has the fields of the last occurrence and ``times``. What is counted is said even where no further
 occurrence follows, so the sums of the lines are the sums of what happened.
 """
 

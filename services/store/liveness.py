@@ -17,7 +17,7 @@ class SessionFile:
         self._descriptor = _opened(path)
 
     def is_alive(self) -> bool:
-        """False where the file was not there, or nobody has it locked."""
+        """False where the file was not there, or is not locked."""
         if self._descriptor is None:
             return is_alive(self._path)
         try:

@@ -131,7 +131,7 @@ def named(error: grpc.aio.AioRpcError, *, greeted: bool = False) -> PeerError:
         return BY_STATUS.get(code, PeerFailed)(sentence)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return DeadlinePassed(sentence)
-    # A connection that breaks before the peer has said anything looks like a proxy that has nobody behind it.
+    # A connection that breaks before the peer has said anything looks like a proxy that has no server behind it.
     nothing_there = _unconnected(error) and any(words in sentence for words in NOT_THERE)
     return PeerUnavailable(sentence) if nothing_there else PeerUnusable(sentence)
 

@@ -5,7 +5,6 @@ and may even answer with tokens. So a caller goes by no event and no status of a
 travels as initial metadata.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +13,6 @@ from services.wire.answering import Context
 from services.wire.errors import PeerUnusable
 
 WORKER, FINGERPRINT = "moonpool-worker", "moonpool-fingerprint"
-
-Metadata = Sequence[tuple[str, str | bytes]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """A server of ours that stays where it can be called, though its Unix socket be removed.
 
-Cleaners of temporary directories remove sockets that are in use. Whoever is connected stays connected, but nothing
-new can come in. gRPC adds no address to a server that runs, so another one with the same services takes the address;
+Cleaners of temporary directories remove sockets that are in use. What is connected stays connected, but nothing
+new can connect. gRPC adds no address to a server that runs, so another one with the same services takes the address;
 the one before goes on for those that it has.
 """
 

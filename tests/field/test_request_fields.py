@@ -10,12 +10,12 @@ import pytest
 from kvstore.layout import Identity
 from services.gateway.chat import chat_order
 from services.gateway.completions import completion_order
-from services.gateway.errors import ApiError
+from services.gateway.errors import LONGEST_NAME, ApiError
 from services.gateway.order import Deployment, Order
 from services.gateway.parameters.aliases import ALIASES
 from services.gateway.parameters.harmless import HARMLESS
 from services.gateway.parameters.refused import REFUSED, REFUSED_OF_MESSAGES, REFUSED_OF_NVEXT, REFUSED_OF_TEMPLATES
-from services.gateway.parameters.unknown import LONGEST_NAME, MOST_NAMES, UnknownFields
+from services.gateway.parameters.unknown import MOST_NAMES, UnknownFields
 from services.gateway.schemas import Body, ChatBody, CompletionBody, TokenizeChatBody, TokenizePromptBody, parse
 from services.gateway.template import ChatTemplate
 from services.gateway.text import Text, toy_text
@@ -270,7 +270,7 @@ def test_an_unknown_field_is_said_once(caplog: pytest.LogCaptureFixture) -> None
         for _ in range(3):
             met.met(["foo", "x" * 1_000_000, "a\x1b[2J\n"], "/v1/completions")
     said = [record.fields["field"] for record in caplog.records]  # type: ignore[attr-defined]
-    assert said == ["foo", "x" * LONGEST_NAME, "a\\u001b[2J\\n"]
+    assert said == ["foo", "x" * LONGEST_NAME + "...", "a\\x1b[2J\\n"]
 
 
 def test_unknown_names_have_a_bound(caplog: pytest.LogCaptureFixture) -> None:

@@ -17,7 +17,7 @@ from itertools import islice
 
 from services.gateway.http.connection import Connection, Shared, answer
 from services.gateway.http.limits import EVICTABLE_S, no_room
-from services.runtime.logs import fields
+from services.runtime.repeated import Repeated
 
 AT_ONCE = 64
 """Connections that are taken before others get on."""
@@ -51,8 +51,7 @@ class Acceptor:
         self._beginning: set[asyncio.Task[None]] = set()
         self._leaving: deque[socket.socket] = deque()
         self._pausing: asyncio.TimerHandle | None = None
-        self._log_at = -LOG_S
-        self._unsaid = 0
+        self._no_room = Repeated(log, "no connection can be taken", every_s=LOG_S)
 
     def start(self, backlog: int) -> None:
         self._listener.setblocking(False)
@@ -116,7 +115,7 @@ class Acceptor:
         """Tell it 503. What it has sent is read, as closing with unread bytes would take the answer back."""
         error = no_room(most)
         self._shared.refused(error.status)
-        self._say("connections refused", reason=error.message)
+        self._no_room.say(reason=error.message)
         with suppress(OSError):
             accepted.setblocking(False)
             accepted.send(answer(error))
@@ -133,7 +132,7 @@ class Acceptor:
         accepted.close()
 
     def _pause(self, error: OSError) -> None:
-        self._say("no connection can be taken", reason=error.strerror)
+        self._no_room.say(reason=error.strerror)
         self._made_room(0.0)
         self._loop.remove_reader(self._listener)
         self._pausing = self._loop.call_later(PAUSE_S, self._go_on)
@@ -141,12 +140,3 @@ class Acceptor:
     def _go_on(self) -> None:
         self._pausing = None
         self._loop.add_reader(self._listener, self._accept)
-
-    def _say(self, message: str, *, reason: str | None) -> None:
-        """At most a line a second, with the number of times that went unsaid."""
-        now = self._loop.time()
-        if now - self._log_at < LOG_S:
-            self._unsaid += 1
-            return
-        log.warning(message, extra=fields(reason=reason, unsaid=self._unsaid or None))
-        self._log_at, self._unsaid = now, 0

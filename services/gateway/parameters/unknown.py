@@ -1,14 +1,12 @@
 """Fields that no server known here has: ignored, as vLLM does, and said once each in the log."""
 
-import json
 import logging
 from collections.abc import Iterable
 
+from services.gateway.errors import shortened
 from services.runtime.logs import fields
 
 MOST_NAMES = 256
-LONGEST_NAME = 64
-"""Characters of a name in the log."""
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +22,7 @@ class UnknownFields:
         for name in names:
             if len(self.said) >= MOST_NAMES:
                 return
-            short = json.dumps(name[:LONGEST_NAME])[1:-1]  # control characters are escaped
+            short = shortened(name)
             if short not in self.said:
                 self.said.add(short)
                 log.warning("a field of requests is unknown and ignored", extra=fields(field=short, path=path))
