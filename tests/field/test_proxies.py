@@ -4,7 +4,6 @@ grpcio 1.85.1 takes http_proxy even for plain calls to 127.0.0.1; what other cli
 """
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -21,6 +20,7 @@ from services.status.main import main as status
 from services.wire.channel import open_channel, serve
 from services.wire.errors import PeerUnavailable
 from tests.field.proxies import Recorder, recorder
+from tests.services.gateway.test_main import free_port
 from tests.services.serving import serving
 from tests.services.wire.test_channel import always, call
 
@@ -31,15 +31,9 @@ async def proxy(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Recorder]:
         yield made
 
 
-def unused_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 async def test_a_call_between_processes_reaches_its_peer_and_no_proxy(proxy: Recorder, host: str) -> None:
-    target = f"{host}:{unused_port()}"
+    target = f"{host}:{free_port()}"
     server = await serve(target, always(grpc.StatusCode.UNAVAILABLE, "as asked"))
     try:
         with pytest.raises(PeerUnavailable, match="as asked"):
@@ -76,7 +70,7 @@ async def test_a_registry_is_asked_without_a_proxy(proxy: Recorder) -> None:
 async def test_probes_and_commands_ask_without_a_proxy_and_say_so(
     proxy: Recorder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    url = f"http://127.0.0.1:{unused_port()}"
+    url = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(OSError, match="refused"):
         await asyncio.to_thread(get, url, timeout_s=5.0)
     assert await asyncio.to_thread(status, ["--url", url]) == 1
@@ -87,7 +81,7 @@ async def test_probes_and_commands_ask_without_a_proxy_and_say_so(
 
 
 async def test_a_load_test_asks_its_server_without_a_proxy(proxy: Recorder) -> None:
-    endpoint = Endpoint(url=f"http://127.0.0.1:{unused_port()}")
+    endpoint = Endpoint(url=f"http://127.0.0.1:{free_port()}")
     async with session(endpoint) as http:
         with pytest.raises(ServerError, match="refused"):
             await look(http, endpoint)
