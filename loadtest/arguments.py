@@ -21,13 +21,16 @@ class Parser(argparse.ArgumentParser):
         self.exit(BAD_USAGE, f"{self.prog}: {message}\ntry '{self.prog} --help'\n")
 
 
+TRACE_HELP = "requests, as Mooncake, Azure, BurstGPT and others publish them (docs/loadtest.md)"
+
+
 def add_trace(parser: Parser) -> None:
     """``--trace`` and ``--requests``: what is replayed."""
     parser.add_argument(
         "--trace",
         type=Path,
         metavar="FILE",
-        help="requests in a format of docs/loadtest.md [a copy of the published trace, or a built-in one]",
+        help=f"{TRACE_HELP} [a copy of the published trace, or a built-in one]",
     )
     add_trace_format(parser)
     parser.add_argument("--requests", type=number, metavar="N", help="only the first N of them")

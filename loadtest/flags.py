@@ -8,7 +8,7 @@ from math import inf
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from loadtest.arguments import Parser, above_0, add_trace_format, number, positive, trace_file
+from loadtest.arguments import TRACE_HELP, Parser, above_0, add_trace_format, number, positive, trace_file
 from loadtest.metrics import SloError, slo
 from loadtest.offered import check_own_times
 from loadtest.settings import ENDPOINTS, WORKLOADS, Endpoint, Offer, RunSettings, Simulated
@@ -99,7 +99,7 @@ def add_offer(parser: Parser) -> None:
         "--trace",
         type=Path,
         metavar="FILE",
-        help="trace: requests in a format of docs/loadtest.md [the published or built-in one]",
+        help=f"trace: {TRACE_HELP} [the published or built-in one]",
     )
     add_trace_format(group)
     add("--speed", type=above_0, default=1.0, metavar="X", help="trace: replayed X times as fast [1]")

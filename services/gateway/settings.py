@@ -57,16 +57,16 @@ class GatewaySettings(MemberSettings):
     of clouds 600 s), else they send requests into a connection that is being closed."""
 
     max_connections: int | None = Field(default=None, ge=1)
-    """Connections at the same time; one more replaces the longest idle, or is told 503. Unset: 16,384. Never
-    more than the limit of open files leaves beside 512 of our own, or a quarter of it."""
+    """The most connections at a time; one more replaces the longest idle, or is told 503. Unset: 16,384. Of the limit
+    of open files 512, or a quarter if that is less, are kept for other uses."""
 
     allowed_hosts: NameList = ()
-    """Names by which clients may call (the Host header), * for any text in them. Unset: on a loopback address names of
-    this machine, elsewhere any."""
+    """Further names by which clients may call (the Host header); * stands for any text. Addresses and names of this
+    machine may always be called. Unset: on a loopback address no others, elsewhere any."""
 
     allowed_origins: NameList = ()
-    """Pages that may call (the Origin header), such as https://chat.example.com, * for any text in them. Unset: on a
-    loopback address pages of this machine, elsewhere any."""
+    """Further pages that may call (the Origin header), such as https://chat.example.com; * stands for any text. Unset:
+    on a loopback address only pages of this machine may, elsewhere any."""
 
     text_threads: int = Field(default=2, ge=1)
     """Threads that render chat templates and tokenize."""

@@ -35,12 +35,12 @@ class UpSettings(ProcessSettings):
     """The gateway's port; deployments on different ports live side by side."""
 
     allowed_hosts: NameList = ()
-    """Names by which clients may call (the Host header), * for any text in them. Unset: on a loopback address names of
-    this machine, elsewhere any."""
+    """Further names by which clients may call (the Host header); * stands for any text. Addresses and names of this
+    machine may always be called. Unset: on a loopback address no others, elsewhere any."""
 
     allowed_origins: NameList = ()
-    """Pages that may call (the Origin header), such as https://chat.example.com, * for any text in them. Unset: on a
-    loopback address pages of this machine, elsewhere any."""
+    """Further pages that may call (the Origin header), such as https://chat.example.com; * stands for any text. Unset:
+    on a loopback address only pages of this machine may, elsewhere any."""
 
     dram: Size | None = Field(default=None, ge=1)
     """Each store's arena, in shared memory; unset: a quarter of what is free there, shared out, 4GiB at most."""
