@@ -8,20 +8,18 @@ from services.gateway.order import Deployment, Order, check_choices, check_ids, 
 from services.gateway.schemas import CompletionBody
 from services.gateway.shape import Shape, Told
 from services.gateway.text import Text
-from services.gateway.text_threads import Pieces, at_once
+from services.gateway.text_threads import Pieces
 from services.gateway.wishes import Wishes
 
 DEFAULT_MAX_TOKENS = 16
 """OpenAI's, from the time of this endpoint."""
 
 
-def completion_order(body: CompletionBody, text: Text, wishes: Wishes, deployment: Deployment) -> Order:
-    """Tokenize, name; takes milliseconds, so not for the event loop's thread. Raises ApiError."""
-    return at_once(completion_pieces(body, text, wishes, deployment))
-
-
 def completion_pieces(body: CompletionBody, text: Text, wishes: Wishes, deployment: Deployment) -> Pieces[Order]:
-    """The same, a prompt at a time. Choices and characters are counted before anything is tokenized."""
+    """Tokenize, name, a prompt at a time; takes milliseconds, so not for the event loop's thread. Raises ApiError.
+
+    Choices and characters are counted before anything is tokenized.
+    """
     longest = deployment.longest
     check_choices(len(body.prompt), body.n or 1, "prompt")
     for prompt in body.prompt:

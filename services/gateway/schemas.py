@@ -27,7 +27,6 @@ from services.gateway.bounds import (
     Whole,
     shown,
 )
-from services.gateway.document import document
 from services.gateway.errors import ApiError, bad_request, shortened
 from services.gateway.parameters.aliases import renamed
 
@@ -298,13 +297,11 @@ class DetokenizeBody(Body):
 BodyT = TypeVar("BodyT", bound=Body)
 
 
-def parse(kind: type[BodyT], raw: bytes) -> BodyT:
-    """A checked body; raises ApiError naming the first field that is wrong."""
-    return checked(kind, document(raw))
-
-
 def checked(kind: type[BodyT], read: Mapping[str, Any]) -> BodyT:
-    """What was read as JSON, checked field by field; of a list, elements up to the first that is wrong."""
+    """What was read as JSON, checked field by field; of a list, elements up to the first that is wrong.
+
+    Raises ApiError naming the first field that is wrong.
+    """
     read, given_as = renamed(read)
     try:
         return kind.model_validate(read)

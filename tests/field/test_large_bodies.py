@@ -16,16 +16,16 @@ from pydantic import ValidationError
 
 from kvstore.layout import Identity
 from services.gateway.chat import chat_order
-from services.gateway.completions import completion_order
 from services.gateway.document import DEEPEST, MOST_CONTAINERS, MOST_VALUES, PIECE, document
 from services.gateway.errors import ApiError
 from services.gateway.front import BODY_BYTES_PER_TOKEN, LEAST_BODY_BYTES
 from services.gateway.order import LEAST_COUNTED, Deployment
-from services.gateway.schemas import MOST_MESSAGES, ChatBody, CompletionBody, DetokenizeBody, parse
+from services.gateway.schemas import MOST_MESSAGES, ChatBody, CompletionBody, DetokenizeBody
 from services.gateway.text import Text, toy_text
 from services.gateway.text_threads import one_piece
 from services.gateway.toy_text import toy_tokenizer
 from services.gateway.wishes import Wishes
+from tests.services.gateway.bodies import completion_order, parse
 from tests.services.gateway.conftest import cluster, running
 from tests.services.gateway.fakes.cluster import FakeCluster
 

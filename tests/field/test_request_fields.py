@@ -9,20 +9,20 @@ import pytest
 
 from kvstore.layout import Identity
 from services.gateway.chat import chat_order
-from services.gateway.completions import completion_order
 from services.gateway.errors import LONGEST_NAME, ApiError
 from services.gateway.order import Deployment, Order
 from services.gateway.parameters.aliases import ALIASES
 from services.gateway.parameters.harmless import HARMLESS
 from services.gateway.parameters.refused import REFUSED, REFUSED_OF_MESSAGES, REFUSED_OF_NVEXT, REFUSED_OF_TEMPLATES
 from services.gateway.parameters.unknown import MOST_NAMES, UnknownFields
-from services.gateway.schemas import Body, ChatBody, CompletionBody, TokenizeChatBody, TokenizePromptBody, parse
+from services.gateway.schemas import Body, ChatBody, CompletionBody, TokenizeChatBody, TokenizePromptBody
 from services.gateway.template import ChatTemplate
 from services.gateway.text import Text, toy_text
 from services.gateway.toy_text import toy_tokenizer
 from services.gateway.unsupported import check_supported, unknown
 from services.gateway.wishes import Wishes
 from tests.field.request_fields import ASKING, NEUTRAL, NVEXT, SOURCES
+from tests.services.gateway.bodies import completion_order, parse
 from tests.services.gateway.conftest import Gateway as Running
 from tests.services.gateway.conftest import cluster, gateway, running, text
 

@@ -10,10 +10,11 @@ import pytest
 
 from services.gateway.chat import conversation_tokens
 from services.gateway.errors import ApiError
-from services.gateway.schemas import TokenizeChatBody, parse
+from services.gateway.schemas import TokenizeChatBody
 from services.gateway.template import ChatTemplate
 from services.gateway.text import Text
 from services.gateway.toy_text import END_ID, toy_tokenizer
+from tests.services.gateway.bodies import parse
 
 # The two constructs that models' templates have: Qwen2.5, Qwen3, Llama 3.1 apply tojson; GLM-4, Qwen3-Coder walk items.
 AS_JSON = (

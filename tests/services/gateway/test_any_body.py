@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from kvstore.layout import Identity
 from services.gateway.chat import chat_order
-from services.gateway.completions import completion_order
 from services.gateway.errors import ApiError
 from services.gateway.order import Deployment, Order
-from services.gateway.schemas import ChatBody, CompletionBody, parse
+from services.gateway.schemas import ChatBody, CompletionBody
 from services.gateway.text import toy_text
 from services.gateway.unsupported import REFUSED, refused
 from services.gateway.wishes import wishes
+from tests.services.gateway.bodies import completion_order, parse
 
 TEXT = toy_text()
 LONGEST = 64

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from services.gateway.errors import ApiError
-from services.gateway.schemas import ChatBody, CompletionBody, parse
+from services.gateway.schemas import ChatBody, CompletionBody
 from services.gateway.unsupported import REFUSED, refused
+from tests.services.gateway.bodies import parse
 
 HELLO = [{"role": "user", "content": "hello"}]
 

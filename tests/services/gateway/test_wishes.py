@@ -7,9 +7,10 @@ import pytest
 
 from scheduler.vocabulary import Priority, Rejection, RejectionCode, RequestId
 from services.gateway.patience import Patience
-from services.gateway.schemas import CompletionBody, parse
+from services.gateway.schemas import CompletionBody
 from services.gateway.text import Text
 from services.gateway.wishes import TENANT_DIGITS, Wishes, tenant, wishes
+from tests.services.gateway.bodies import parse
 from tests.services.gateway.conftest import Gateway, running
 from tests.services.gateway.fakes.cluster import FakeCluster
 from tests.services.gateway.fakes.conductor import nobody
