@@ -134,7 +134,7 @@ class Front:
             await asyncio.sleep(REFRESH_S)
 
     def check_model(self, name: str | None) -> None:
-        if name is not None and name != self.settings.model:
+        if name and name != self.settings.model:  # as in vLLM, an empty one is none
             raise no_such_model(name)
 
     @property

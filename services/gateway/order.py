@@ -26,6 +26,8 @@ from services.gateway.wishes import Wishes
 NumberT = TypeVar("NumberT", int, float)
 
 SEEDS = 1 << 64
+ANY_SEED = -1
+"""A random one, as in vLLM and llama.cpp."""
 GREEDY_BELOW = 1e-5
 """Dividing logits by less than this overflows; nobody can tell the result from greedy."""
 
@@ -185,7 +187,7 @@ def _sampling(body: GenerationBody, text: Text) -> Sampling:
         top_k=max(0, _either(body.top_k, defaults.top_k)),
         top_p=_either(body.top_p, defaults.top_p),
         min_p=_either(body.min_p, defaults.min_p),
-        seed=secrets.randbits(64) if body.seed is None else body.seed % SEEDS,
+        seed=secrets.randbits(64) if body.seed in (None, ANY_SEED) else body.seed % SEEDS,
         repetition_penalty=_either(body.repetition_penalty, defaults.repetition_penalty),
         presence_penalty=_either(body.presence_penalty, defaults.presence_penalty),
         frequency_penalty=_either(body.frequency_penalty, defaults.frequency_penalty),

@@ -91,11 +91,23 @@ class ChatTemplate:
         names = {**self._special, **(variables or {}), "messages": messages, "tools": None, "documents": None}
         names["add_generation_prompt"] = add_generation_prompt
         try:
-            return self._template.render(names)
+            return _without_halves(self._template.render(names))
         except TemplateError as error:
             raise TemplateRefused(f"the model's chat template refuses this conversation: {error}") from error
         except (TypeError, ValueError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             raise TemplateRefused(f"the model's chat template cannot render this conversation: {error}") from error
+
+
+def _without_halves(text: str) -> str:
+    """Halves of surrogate pairs are no characters, and no tokenizer takes them: each becomes U+FFFD.
+
+    A body's JSON holds none, but what a string of it holds may, such as the arguments of a tool call.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def _mark() -> str:

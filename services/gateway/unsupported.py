@@ -46,7 +46,10 @@ def refused(extra: Mapping[str, object], *, penalized: bool = True) -> ApiError 
     passed = {"tools"} if extra.get("tool_choice") == "none" else set()
     passed |= set() if penalized else {"repeat_last_n"}
     error = _first(_refused(name, value, REFUSED) for name, value in extra.items() if name not in passed)
-    return error or _refused_within(extra.get("nvext"), "nvext", REFUSED_OF_NVEXT)
+    nvext = extra.get("nvext")
+    if error is None and not isinstance(nvext, Mapping | None):
+        return bad_request("`nvext` must be an object.", "nvext")
+    return error or _refused_within(nvext, "nvext", REFUSED_OF_NVEXT)
 
 
 def unknown(body: Body, template_variables: Collection[str] = ()) -> list[str]:

@@ -179,6 +179,7 @@ async def test_what_can_t_be_read_is_refused_in_openai_s_shape(cluster: FakeClus
 HOSTS = [
     ("localhost", True),
     ("localhost:8000", True),
+    ("localhost:", True),
     ("LOCALHOST.:8000", True),
     ("app.localhost", True),
     ("127.0.0.1:8000", True),

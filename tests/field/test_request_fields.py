@@ -188,6 +188,36 @@ def test_extensions_of_dynamo_are_refused_or_change_nothing(name: str) -> None:
     supported("chat", nvext={name: None})
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("repetition_penalty", 1.0), ("top_k", -1), ("ignore_eos", False), ("guided_json", None)]
+)
+def test_extensions_of_dynamo_that_ask_for_nothing_are_let_pass(name: str, value: object) -> None:
+    supported("chat", nvext={name: value})
+    assert refusal("chat", nvext={name: 5}).param == f"nvext.{name}"
+
+
+@pytest.mark.parametrize("value", [True, 0, "use_raw_prompt", [], [{"use_raw_prompt": True}]])
+def test_extensions_of_dynamo_are_an_object(value: object) -> None:
+    assert refusal("chat", nvext=value).message == "`nvext` must be an object."
+
+
+@pytest.mark.parametrize("name", ["seed", "random_seed", "sampling_seed"])
+def test_a_seed_of_minus_one_is_a_random_one(name: str) -> None:
+    """As vLLM 0.32 (SamplingParams) and llama.cpp (LLAMA_DEFAULT_SEED) have it."""
+    first, second = (order("completions", **{name: -1}).choices[0].sampling.seed for _ in range(2))
+    assert first != second
+
+
+def test_autocompletion_sends_more_stops_than_openai_takes() -> None:
+    """Continue (core/llm/llms/OpenAI.ts, getMaxStopWords) cuts its list for OpenAI's own server and a few others only:
+    a coding model's special tokens, ends of lines, its language's keywords."""
+    special = ["endoftext", "fim_prefix", "fim_middle", "fim_suffix", "fim_pad", "repo_name", "file_sep", "im_start"]
+    keywords = ["function", "class", "module", "export", "import"]
+    stops = [f"<|{each}|>" for each in special] + ["/src/", "#- coding: utf-8", "```", "\n\n", "\r\n\r\n"]
+    stops += [f"\n{each}" for each in keywords]
+    assert order("completions", stop=stops).telling.wording.stops == tuple(stops)
+
+
 @pytest.mark.parametrize("name", REFUSED_OF_TEMPLATES)
 def test_variables_of_the_template_never_stand_for_fields(name: str) -> None:
     assert refusal("chat", chat_template_kwargs={name: [1]}).param == f"chat_template_kwargs.{name}"

@@ -21,7 +21,7 @@ LOCAL_ENDINGS = (".localhost", ".local", ".internal")
 APPLICATIONS = ("app", "file", "tauri", "vscode-file", "vscode-webview")
 """Schemes of programs' own windows, which no web page can have; Ollama's list."""
 
-_HOST = re.compile(r"(\[[0-9a-f:.%]+\]|[^:@/\[\]\s]*)(?::\d{1,5})?")
+_HOST = re.compile(r"(\[[0-9a-f:.%]+\]|[^:@/\[\]\s]*)(?::\d{0,5})?")
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([^/?#\s]*)")
 
 

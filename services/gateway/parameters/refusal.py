@@ -59,6 +59,11 @@ def constrains(value: object) -> bool:
     return value not in (None, False, "", [])
 
 
+def biases(value: object) -> bool:
+    """Of tokens, as an object of numbers; a bias of 0 changes nothing."""
+    return any(bias != 0 for bias in value.values()) if isinstance(value, Mapping) else bool(value)
+
+
 def chooses_tools(value: object) -> bool:
     return value not in (None, "none", "auto")
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from services.gateway.parameters.refusal import (
     Refusal,
+    biases,
     chooses_tools,
     constrains,
     given,
@@ -28,6 +29,7 @@ _ADAPTERS = "is not supported: there are no adapters"
 _PROMPT = "is not supported: the prompt is made of `messages` or `prompt` alone"
 _WHOLE_PROMPT = "is not supported: prompts are never cut"
 _NESTED = "is not supported: put its fields into the body itself"
+_IN_THE_BODY = "is not supported: put it into the body itself"
 _TEMPLATE = "is not supported: the model's own chat template is used"
 _THINKING = "is not supported: thoughts are text like any; use `reasoning_effort` or `chat_template_kwargs`"
 _NOT_RETURNED = "is not supported: answers do not have it"
@@ -88,7 +90,6 @@ SAMPLERS: Mapping[str, Refusal] = {
             "bad_words_token_ids",
             "custom_logit_processor",
             "custom_params",
-            "logit_bias",
             "logits_processors",
             "penalize_nl",
             "repetition_detection",
@@ -102,6 +103,7 @@ SAMPLERS: Mapping[str, Refusal] = {
     "best_of": Refusal(over(1), "is not supported above 1; use n"),
     "do_sample": Refusal(other_than(True), "is not supported: for the most probable tokens, use `temperature` 0"),
     "length_penalty": Refusal(other_than(1), "is not supported: factors other than 1 change what is sampled"),
+    "logit_bias": Refusal(biases),
     "min_keep": Refusal(over(1), _SAMPLER),
     "repeat_last_n": Refusal(other_than(-1), "is not supported: penalties count the whole sequence"),
     "samplers": Refusal(truthy, "is not supported: samplers have one order"),
@@ -233,19 +235,13 @@ REFUSED: Mapping[str, Refusal] = dict(
 
 REFUSED_OF_NVEXT: Mapping[str, Refusal] = {
     **table(
-        given,
-        "is not supported: put it into the body itself",
-        (
-            "guided_choice",
-            "guided_decoding_backend",
-            "guided_grammar",
-            "guided_json",
-            "guided_regex",
-            "ignore_eos",
-            "repetition_penalty",
-            "top_k",
-        ),
+        constrains,
+        _IN_THE_BODY,
+        ("guided_choice", "guided_decoding_backend", "guided_grammar", "guided_json", "guided_regex"),
     ),
+    "ignore_eos": Refusal(given, _IN_THE_BODY),
+    "repetition_penalty": Refusal(other_than(1), _IN_THE_BODY),
+    "top_k": Refusal(other_than(0, -1), _IN_THE_BODY),
     "greed_sampling": Refusal(given, "is not supported: use `temperature` 0"),
     "max_thinking_tokens": Refusal(given, _THINKING),
     "token_data": Refusal(truthy, _PROMPT),

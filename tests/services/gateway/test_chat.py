@@ -228,7 +228,7 @@ async def test_choices_are_told_side_by_side(gateway: Gateway, cluster: FakeClus
 
 async def test_the_same_seed_gives_the_same_seeds(gateway: Gateway, cluster: FakeCluster) -> None:
     for _ in range(2):
-        await whole(gateway, n=2, seed=-1)
+        await whole(gateway, n=2, seed=-2)
     seeds = [decode.sampling.seed for decode in cluster.decode.decodes]
     assert seeds[:2] == seeds[2:]
 

@@ -216,3 +216,7 @@ async def test_our_own_bugs_are_500_with_an_id_and_nothing_else(
     assert "find-me" in error_of(answer)["message"]
     assert "secret" not in answer.text
     assert any("find-me" in record.getMessage() and record.exc_info for record in caplog.records)
+
+
+async def test_an_empty_name_of_a_model_is_none(gateway: Gateway, cluster: FakeCluster) -> None:
+    assert (await gateway.http.post("/v1/completions", json={"prompt": "a", "model": ""})).status_code == 200
