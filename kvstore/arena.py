@@ -10,6 +10,7 @@ import fcntl
 import mmap
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from kvstore.file_errors import mib, told_as
@@ -163,8 +164,9 @@ def _cleared(path: Path) -> bool:
 
 def _unlink(path: Path) -> None:
     """The arena last: without it nobody would look for its door."""
-    door_of(path).unlink(missing_ok=True)
-    path.unlink(missing_ok=True)
+    for each in (door_of(path), path):
+        with suppress(FileNotFoundError, NotADirectoryError):  # the directory may be gone, or a file by now
+            each.unlink()
 
 
 def door_of(arena: Path) -> Path:

@@ -12,6 +12,9 @@ from services.runtime.logs import fields
 
 EVERY_S = 60.0
 
+MOST = 256
+"""Kinds and subjects that one ``RepeatedBy`` knows; beyond that the eldest are forgotten."""
+
 
 class Repeated:
     """One kind of warning of one process. Made and told in a running loop."""
@@ -40,3 +43,20 @@ class Repeated:
         self._silence = None
         if self._times:
             self._speak()
+
+
+class RepeatedBy:
+    """Warnings of several kinds and subjects, such as a peer and a reason, each of them ``Repeated`` for itself."""
+
+    def __init__(self, log: logging.Logger, *, every_s: float = EVERY_S) -> None:
+        self._log, self._every_s = log, every_s
+        self._known: dict[tuple[str, ...], Repeated] = {}
+
+    def say(self, message: str, *subject: str, level: int = logging.WARNING, **values: object) -> None:
+        """It has happened once more to this subject. Never waits."""
+        key = (message, *subject)
+        if key not in self._known:
+            if len(self._known) >= MOST:
+                self._known.pop(next(iter(self._known)))  # what it has counted is still said
+            self._known[key] = Repeated(self._log, message, level=level, every_s=self._every_s)
+        self._known[key].say(**values)

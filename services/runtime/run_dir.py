@@ -49,7 +49,10 @@ class RunDir:
         """Make it again where it was removed, lock and all; whether it was. Raises RunDirError."""
         if _is_still(self.path / LOCK, self._lock):
             return False
-        locked = _lock(self.path, self._port)
+        try:
+            locked = _lock(self.path, self._port)
+        except OSError as error:
+            raise RunDirError(f"{self.path} can't be used: {error.strerror}") from error
         os.close(self._lock)
         self._lock = locked
         return True
@@ -152,7 +155,7 @@ def _is_still(path: Path, descriptor: int) -> bool:
     """Whether the locked file is the one that others will find, and not one just removed by its last owner."""
     try:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
+    except OSError:  # gone, or no way to it any more
         return False
 
 

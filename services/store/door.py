@@ -8,6 +8,7 @@ the same breath. Who may connect is a matter of the file's mode: this user, as w
 
 import asyncio
 import logging
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -23,6 +24,7 @@ from services.wire import codec
 from services.wire.errors import CannotListen, WireError
 from services.wire.framed import Framed, Listener, listen
 from services.wire.pb.store_pb2 import FromStore, Hello, Refused, ToStore, Welcome
+from services.wire.socket_file import SocketFile, clear_dead
 from services.wire.turned_away import TurnedAway
 
 HELLO_S = 10.0
@@ -53,6 +55,7 @@ class Door:
         self._look_s = look_s
         self._visitors: set[Visitor] = set()
         self._listener: Listener | None = None
+        self._file: SocketFile | None = None
         self._closed = False
 
     @property
@@ -62,6 +65,7 @@ class Door:
     async def open(self) -> None:
         """Raises CannotListen."""
         self._listener = await listen(self.path, self._come_in)
+        self._file = SocketFile(self.path)
 
     async def keep(self) -> None:
         """Until cancelled: open it again where its file was removed. That and a removed arena are said, once each."""
@@ -73,16 +77,17 @@ class Door:
                 said = True
                 where = fields(arena=arena.path, workers_reach_it_at=arena.reachable)
                 log.warning("the arena's file was removed", extra=where)
-            if not self.path.is_socket():
+            if self._file is None or self._file.is_lost():
                 await self._open_again()
 
     async def _open_again(self) -> None:
         if self._listener is not None:
             self._listener.close()
-            self._listener = None
+            self._listener = self._file = None
             log.warning("the socket for workers was removed and is made anew", extra=fields(path=self.path))
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            clear_dead(self.path)
             await self.open()
         except (CannotListen, OSError) as error:
             log.debug("no socket for workers", extra=fields(reason=error))  # the next look tries again
@@ -92,7 +97,8 @@ class Door:
         self._closed = True
         if self._listener is not None:
             self._listener.close()
-        self.path.unlink(missing_ok=True)
+        with suppress(OSError):  # its directory may be gone, or something else by now
+            self.path.unlink()
         for visitor in tuple(self._visitors):
             visitor.leave()
 

@@ -10,8 +10,7 @@ from kvstore.frames import Grant
 from kvstore.layout import KvLayout
 from kvstore.transfer import Failure, InflowEvents, OutflowEvents, Reason
 from kvstore.vocabulary import Answer, SessionId
-from services.runtime.logs import fields
-from services.runtime.repeated import Repeated
+from services.runtime.repeated import Repeated, RepeatedBy
 from services.store.node import StoreNode
 from services.store.peers_allowance import Allowance
 from services.store.peers_metrics import TransferMetrics
@@ -40,6 +39,7 @@ class Dealings:
         self.no_room = Repeated(log, "no room for a push")
         self.no_room_there = Repeated(log, "a peer has no room", level=logging.INFO)
         self.corrupted = Repeated(log, "blocks came corrupted and were refused")
+        self.broken_off = RepeatedBy(log)
         self.refused_as_corrupted = Repeated(log, "a peer refused blocks as corrupted")
 
     @property
@@ -79,12 +79,14 @@ class Dealings:
         self._left_alone[peer] = self.node.clock() + LEFT_ALONE_S
 
     def failed(self, what: str, peer: str, failure: Failure, **more: object) -> None:
-        """Counted, and told in one line. That a peer refuses, in a sentence, is no reason to warn of."""
+        """Counted, and told in one line a minute for each peer and reason. That a peer refuses, in a sentence, is no
+        reason to warn of."""
         self.metrics.failed(failure.reason)
         if failure.reason is Reason.STALLED:
             self.leave_alone(peer)
         level = logging.INFO if failure.reason is Reason.REFUSED else logging.WARNING
-        log.log(level, what, extra=fields(peer=peer, reason=failure.reason, because=failure.sentence, **more))
+        values = {"peer": peer, "reason": failure.reason, "because": failure.sentence, **more}
+        self.broken_off.say(what, peer, failure.reason, level=level, **values)
 
 
 def portions(first: int, end: int, block_bytes: int) -> Iterator[tuple[int, int]]:

@@ -159,7 +159,7 @@ async def listen(path: Path, made: Callable[[], asyncio.Protocol]) -> Listener:
     """Serve at ``path``, for this user only; who calls closes it and removes the path. Raises CannotListen."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with _short(path) as address:
+        with short_address(path) as address:
             sock.bind(address)
             os.chmod(address, 0o600)  # before it listens, so that nobody else ever gets in
     except OSError as error:
@@ -170,12 +170,12 @@ async def listen(path: Path, made: Callable[[], asyncio.Protocol]) -> Listener:
 
 async def connect(path: Path, protocol: asyncio.Protocol) -> None:
     """Raises OSError."""
-    with _short(path) as address:
+    with short_address(path) as address:
         await asyncio.get_running_loop().create_unix_connection(lambda: protocol, address)
 
 
 @contextmanager
-def _short(path: Path) -> Iterator[str]:
+def short_address(path: Path) -> Iterator[str]:
     """A name for it that fits a socket's address, which holds 107 bytes, however long the path is."""
     directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

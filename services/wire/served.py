@@ -1,4 +1,4 @@
-"""A server of ours that stays where it can be called, though its Unix socket be removed.
+"""A server of ours that stays where it can be called, though its Unix socket be removed, or replaced by a dead one.
 
 Cleaners of temporary directories remove sockets that are in use. What is connected stays connected, but nothing
 new can connect. gRPC adds no address to a server that runs, so another one with the same services takes the address;
@@ -7,6 +7,7 @@ the one before goes on for those that it has.
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import grpc
 
 from services.runtime.logs import fields
 from services.wire.errors import CannotListen
+from services.wire.socket_file import SocketFile
 
 LOOK_S = 1.0
 """Between looks for the socket; nothing tells of its removal but the file system, a microsecond each time."""
@@ -44,7 +46,7 @@ class Served:
         await self._add()
         if self._target.startswith("unix:"):
             path = Path(self._target.removeprefix("unix:"))
-            self._watching = asyncio.create_task(self._watch(path.exists), name=f"socket {path.name}")
+            self._watching = asyncio.create_task(self._watch(path), name=f"socket {path.name}")
 
     async def stop(self, grace_s: float | None) -> None:
         """Nothing new is taken, and what runs has ended after so many seconds; idempotent."""
@@ -67,20 +69,26 @@ class Served:
         servers, self._servers = self._servers, []
         await asyncio.gather(*(server.stop(None) for server in servers))
 
-    async def _watch(self, is_there: Callable[[], bool]) -> None:
-        said = False
+    async def _watch(self, path: Path) -> None:
+        file, said = SocketFile(path), False
         while True:
             await asyncio.sleep(self._look_s)
-            if is_there():  # it may be another process's by now, which is not to be taken from it
+            if not file.is_lost():
                 continue
-            if len(self._servers) >= MOST:
-                await self._stop_all()
             try:
-                await self._add()
+                await self._make_again(path)
             except CannotListen as error:
                 if not said:
                     log.error("the socket was removed: nothing new can connect", extra=fields(reason=str(error)))
                 said = True
                 continue
-            said = False
+            file, said = SocketFile(path), False
             log.warning("the socket was removed; it is made again", extra=fields(listen=self._target))
+
+    async def _make_again(self, path: Path) -> None:
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            # Not even tried: gRPC writes a line of its own for each attempt.
+            raise CannotListen(f"can't listen at {self._target}: there is no such directory, or it can't be written")
+        if len(self._servers) >= MOST:
+            await self._stop_all()
+        await self._add()

@@ -23,15 +23,23 @@ class SessionLock:
         self._descriptors = [self._made()]
 
     def restore(self) -> None:
-        """Where the file was removed, make another of its name; a store that has opened the first still finds it
-        locked. Raises OSError where it can't be made."""
-        if self._descriptors and not self.path.exists():
+        """Where the file was removed, or another put in its place, make one of its name; a store that has opened the
+        first still finds it locked. Raises OSError where it can't be made."""
+        if self._descriptors and not self._is_there():
+            self.path.unlink(missing_ok=True)  # a copy of ours is not locked: to a store we would be dead
             self._descriptors.append(self._made())
+
+    def _is_there(self) -> bool:
+        try:
+            return os.path.samestat(self.path.lstat(), os.fstat(self._descriptors[-1]))
+        except FileNotFoundError:
+            return False
 
     def release(self) -> None:
         """From here on the store may give our slots to others. Idempotent."""
         if self._descriptors:
-            self.path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError, NotADirectoryError):  # its directory may be gone, or a file by now
+                self.path.unlink()
         while self._descriptors:
             os.close(self._descriptors.pop())
 

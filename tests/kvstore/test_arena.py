@@ -4,6 +4,7 @@ import errno
 import fcntl
 import mmap
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -246,6 +247,17 @@ def test_to_close_or_unlink_twice_is_fine_and_no_descriptor_is_left(tmp_path: Pa
         worker.close()
     assert len(os.listdir("/proc/self/fd")) == before
     assert list(tmp_path.iterdir()) == []
+
+
+def test_to_unlink_it_is_fine_where_its_directory_is_gone_or_a_file_by_now(tmp_path: Path) -> None:
+    directory = tmp_path / "arenas"
+    directory.mkdir()
+    arena = Arena.create(directory, "moonpool-a", SIZE)
+    shutil.rmtree(directory)
+    arena.unlink()
+    directory.touch()
+    arena.unlink()
+    arena.close()
 
 
 def test_an_arena_is_reached_by_its_path_or_where_that_was_removed_by_its_descriptor(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from services.runtime.repeated import Repeated
+from services.runtime.repeated import MOST, Repeated, RepeatedBy
 from tests.loadtest import virtual
 
 LOG = logging.getLogger("tests.repeated")
@@ -43,3 +43,38 @@ def test_a_steady_stream_is_a_line_a_minute_and_none_is_lost(caplog: pytest.LogC
     assert len(lines(caplog)) == 11
     times = [line["times"] for line in lines(caplog)]
     assert sum(each if isinstance(each, int) else 1 for each in times) == 600
+
+
+def test_each_subject_is_said_for_itself_and_what_is_forgotten_is_still_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def happens() -> None:
+        warnings = RepeatedBy(LOG)
+        for _ in range(3):
+            for subject in range(MOST + 1):  # so that each makes the eldest be forgotten
+                warnings.say("broke off", str(subject), peer=subject)
+                warnings.say("broke off", str(subject), peer=subject)
+        await asyncio.sleep(61)
+
+    virtual.run(happens())
+    times = [line["times"] for line in lines(caplog)]
+    assert sum(each if isinstance(each, int) else 1 for each in times) == 3 * 2 * (MOST + 1)
+    assert {line["peer"] for line in lines(caplog)} == set(range(MOST + 1))
+
+
+def test_a_peer_that_fails_again_and_again_is_two_lines_in_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    async def happens() -> None:
+        warnings = RepeatedBy(LOG)
+        for _ in range(50):
+            warnings.say("broke off", "store-1", "deadline", peer="store-1")
+            warnings.say("broke off", "store-2", "deadline", peer="store-2")
+            await asyncio.sleep(1)
+        await asyncio.sleep(11)
+
+    virtual.run(happens())
+    assert [(line["peer"], line["times"]) for line in lines(caplog)] == [
+        ("store-1", None),
+        ("store-2", None),
+        ("store-1", 49),
+        ("store-2", 49),
+    ]

@@ -39,16 +39,38 @@ def test_one_that_is_removed_is_made_again_as_private_and_ours_alone() -> None:
     assert not made.path.exists()
 
 
+async def said(caplog: pytest.LogCaptureFixture, messages: int) -> None:
+    async with asyncio.timeout(20.0):
+        while len(caplog.messages) < messages:  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0.01)
+
+
 async def test_a_removal_is_noticed_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
     with run_dir(8000) as made:
         keeping = asyncio.create_task(keep(made, look_s=0.01))
         shutil.rmtree(made.path)
-        async with asyncio.timeout(20.0):
-            while not caplog.messages:  # noqa: ASYNC110 - there is no event to wait for
-                await asyncio.sleep(0.01)
+        await said(caplog, 1)
         assert made.path.is_dir()
         keeping.cancel()
     assert caplog.messages == ["the run directory was removed; it is made again"]
+
+
+async def test_what_stands_in_its_place_is_said_and_it_is_made_again_once_that_is_gone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with run_dir(8000) as made:
+        shutil.rmtree(made.path)
+        made.path.touch()
+        keeping = asyncio.create_task(keep(made, look_s=0.01))
+        await said(caplog, 1)
+        made.path.unlink()
+        await said(caplog, 2)
+        assert made.path.is_dir()
+        keeping.cancel()
+    assert caplog.messages == [
+        "the run directory was removed, and can't be made again",
+        "the run directory was removed; it is made again",
+    ]
 
 
 def test_another_supervisor_on_the_same_port_is_refused() -> None:

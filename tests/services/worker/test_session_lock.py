@@ -52,3 +52,15 @@ def test_a_file_that_is_there_is_left_as_it_is(tmp_path: Path) -> None:
     lock.release()
     lock.restore()
     assert not lock.path.exists()
+
+
+def test_a_copy_in_its_place_which_is_not_locked_is_replaced(tmp_path: Path) -> None:
+    lock = SessionLock(tmp_path, "decode-0", 1)
+    copy = tmp_path / "copy"
+    copy.touch()
+    copy.replace(lock.path)
+    assert not is_alive(lock.path)
+    lock.restore()
+    assert is_alive(lock.path)
+    lock.release()
+    assert list(tmp_path.iterdir()) == []
