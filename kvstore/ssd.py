@@ -211,10 +211,15 @@ class SsdFile:
         return len(slots) == len(names) == len(index.entries) and max(slots, default=-1) < block.slots
 
     def check_there(self) -> None:
-        """Raises OSError where the file was removed or cut: writing to it would go on without a word, and be lost."""
+        """Raises OSError where the file was removed, replaced or cut: writing to it would go on without a word, and be
+        lost."""
         status = os.fstat(self._descriptor)
-        if not status.st_nlink:
-            raise FileNotFoundError(errno.ENOENT, "the file was removed")
+        try:
+            named = os.lstat(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            raise FileNotFoundError(errno.ENOENT, "the file was removed") from None
+        if not os.path.samestat(status, named):
+            raise FileNotFoundError(errno.ENOENT, "another file was put in its place")
         if status.st_size < self._block.file_bytes:
             raise OSError(errno.EIO, f"the file was cut to {status.st_size} of {self._block.file_bytes} bytes")
 

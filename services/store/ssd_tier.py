@@ -248,7 +248,7 @@ class SsdTier:
         for _ in self._catalog.attaching_disk(file.slots, scan.entries):
             await asyncio.sleep(0)  # whoever asks meanwhile is served from memory
         leave_alone(len(scan.entries))
-        self.scan, self.state = scan, SsdState.ON
+        self.scan, self.state, self.reason = scan, SsdState.ON, ""
         log.info(
             "ssd on",
             extra=fields(

@@ -46,7 +46,7 @@ class Served:
         await self._add()
         if self._target.startswith("unix:"):
             path = Path(self._target.removeprefix("unix:"))
-            self._watching = asyncio.create_task(self._watch(path), name=f"socket {path.name}")
+            self._watching = asyncio.create_task(self._watch(path, SocketFile(path)), name=f"socket {path.name}")
 
     async def stop(self, grace_s: float | None) -> None:
         """Nothing new is taken, and what runs has ended after so many seconds; idempotent."""
@@ -69,8 +69,8 @@ class Served:
         servers, self._servers = self._servers, []
         await asyncio.gather(*(server.stop(None) for server in servers))
 
-    async def _watch(self, path: Path) -> None:
-        file, said = SocketFile(path), False
+    async def _watch(self, path: Path, file: SocketFile) -> None:
+        said = False
         while True:
             await asyncio.sleep(self._look_s)
             if not file.is_lost():

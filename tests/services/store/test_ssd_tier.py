@@ -299,6 +299,27 @@ async def test_a_file_that_was_removed_is_made_anew_and_filled(
     assert len(errors(caplog)) == 1
 
 
+async def test_a_file_whose_place_another_took_is_opened_anew_and_the_tier_is_well_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was renamed, so what is written to it is not lost for the disk, but for every later start."""
+    path = tmp_path / "ssd" / "shop.kv"
+    async with shop(tmp_path, cleanly=False, reopen_s=SOON_S) as it:
+        it.put(FEW)
+        await it.written_behind()
+        path.rename(tmp_path / "elsewhere")
+        path.write_bytes(b"something else")
+        it.put([10])
+        await it.reaches(SsdState.OFF)
+        assert it.ssd.reason == "another file was put in its place"
+        await it.reaches(SsdState.ON)
+        assert it.ssd.reason == "", "status pages say nothing of it any more"
+        await it.written_behind()
+    async with shop(tmp_path) as it:
+        assert await it.served([*FEW]) == list(FEW)
+    assert len(errors(caplog)) == 1
+
+
 async def test_of_a_file_that_was_cut_the_rest_is_found_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with shop(tmp_path, ssd_slots=8) as it:
         it.put(FEW)
