@@ -18,6 +18,10 @@ MOST_VALUES = 1 << 18
 MOST_CONTAINERS = 1 << 15
 """Lists and objects, and names of fields likewise: four of each in 8,192 messages. Measured: 1.5 us each, so 50 ms."""
 
+MOST_DIGITS = 1024
+"""Of one number: the time that an integer takes grows with their square. Measured: 0.2 ms for 4,300, the parser's own
+limit, so 0.2 s for a body of 4 MiB; 3.5 us for 1,000."""
+
 DEEPEST = 200
 """The parser's own limit."""
 
@@ -26,6 +30,8 @@ PIECE = 1 << 16
 
 TOO_LARGE = "request_too_large"
 STRUCTURE = b",:[{]}"
+DIGITS_AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
+LONG_NUMBER = b"0" * (MOST_DIGITS + 1)
 BESIDES = bytes(byte for byte in range(256) if byte not in STRUCTURE)
 
 Document = dict[str, Any]
@@ -53,7 +59,8 @@ def check_counts(raw: bytes, most_values: int = MOST_VALUES) -> None:
     while start < len(raw):
         end = _end_of_piece(raw, start)
         parts = raw[start:end].replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
-        structure = b"".join(parts[inside::2]).translate(None, BESIDES)
+        outside = b"".join(parts[inside::2])
+        structure = outside.translate(None, BESIDES)
         inside ^= len(parts) % 2 == 0
         start = end
         values += structure.count(b",")
@@ -62,6 +69,8 @@ def check_counts(raw: bytes, most_values: int = MOST_VALUES) -> None:
         closed += structure.count(b"]") + structure.count(b"}")
         if containers - closed > DEEPEST:
             raise bad_request(f"The body is not valid JSON: it is nested deeper than {DEEPEST} lists and objects.")
+        if LONG_NUMBER in outside.translate(DIGITS_AS_ZEROS):
+            raise bad_request(f"The body has a number of more than {MOST_DIGITS} digits.", code=TOO_LARGE)
         if values > most_values:
             raise _too_many("values", most_values)
         if names > MOST_CONTAINERS:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from kvstore.layout import Identity
 from services.gateway.chat import chat_order
-from services.gateway.document import DEEPEST, MOST_CONTAINERS, MOST_VALUES, PIECE, document
+from services.gateway.document import DEEPEST, MOST_CONTAINERS, MOST_DIGITS, MOST_VALUES, PIECE, document
 from services.gateway.errors import ApiError
 from services.gateway.front import BODY_BYTES_PER_TOKEN, LEAST_BODY_BYTES
 from services.gateway.order import LEAST_COUNTED, Deployment
@@ -77,6 +77,20 @@ def test_deep_nesting_is_no_json(opening: str) -> None:
         assert refusal('{"messages":' + opening * depth).message.startswith("The body is not valid JSON: ")
 
 
+@pytest.mark.parametrize("number", ["1" * 4096, "-" + "9" * 4096, "0." + "1" * 4096, "1e" + "0" * 4096])
+def test_long_numbers_are_refused_unparsed(number: str) -> None:
+    """Wherever a piece of the count ends."""
+    for before in (0, PIECE - 2048):
+        error = refusal(f'{{"messages":[{HELLO}],"seed":{" " * before}{number}')
+        assert (error.code, error.message) == ("request_too_large", "The body has a number of more than 1024 digits.")
+
+
+def test_digits_in_strings_are_no_number() -> None:
+    digits = "1" * 10_000
+    assert document(f'{{"prompt": "{digits}", "x{digits}": 1.5}}'.encode())["prompt"] == digits
+    assert document(f'{{"seed": {"1" * MOST_DIGITS}}}'.encode())
+
+
 @pytest.mark.parametrize("padding", range(4))
 @pytest.mark.parametrize("content", ["[{:,]}", '\\"[,', "\\\\", '\\\\\\"', "\\n,", "\\u005b"])
 def test_what_strings_hold_does_not_count(content: str, padding: int) -> None:
@@ -108,7 +122,7 @@ def test_a_prompt_of_ids_may_fill_any_context() -> None:
         (ChatBody, {"messages": [0] * MOST_MESSAGES}),
         (ChatBody, {"messages": [{"role": "user", "content": [0] * MOST_MESSAGES}]}),
         (ChatBody, {"messages": [{"role": "user"}], "stop_token_ids": ["a"] * 1000}),
-        (ChatBody, {"messages": [{"role": "user"}], "stop": [0] * 16}),
+        (ChatBody, {"messages": [{"role": "user"}], "stop": [0] * 64}),
         (CompletionBody, {"prompt": [None] * 100}),
         (CompletionBody, {"prompt": [[None] * 1000] * 100}),
         (DetokenizeBody, {"tokens": ["a"] * 100_000}),
@@ -137,7 +151,7 @@ USER = {"role": "user"}
             {"messages": [USER], "stop_token_ids": ["a"] * 1025},
             "`stop_token_ids` must have at most 1024 elements, not 1025.",
         ),
-        (ChatBody, {"messages": [USER], "stop": [0] * 17}, "`stop` must be at most 16 strings, not 17."),
+        (ChatBody, {"messages": [USER], "stop": [0] * 65}, "`stop` must be at most 64 strings, not 65."),
         (
             ChatBody,
             {"messages": [USER], "cache_salt": "x" * 1025},

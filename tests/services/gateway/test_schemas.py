@@ -175,10 +175,9 @@ def test_the_description_has_the_same_bounds() -> None:
         b"\xff",
         b'{"messages": [}',
         b"[" * 100_000,
-        b'{"n": ' + b"9" * 5000 + b"}",
         b'{"messages": "\\ud800"}',
     ],
-    ids=["cut off", "no text", "wrong bracket", "too deep", "too long a number", "half a surrogate"],
+    ids=["cut off", "no text", "wrong bracket", "too deep", "half a surrogate"],
 )
 def test_what_is_no_json_is_told_as_such(raw: bytes) -> None:
     error = told(ChatBody, raw)
