@@ -163,7 +163,7 @@ def _cleared(path: Path) -> bool:
 
 
 def _unlink(path: Path) -> None:
-    """The arena last: without it nobody would look for its door."""
+    """The arena last: a door without one takes a call to tell whether it is in use."""
     for each in (door_of(path), path):
         with suppress(FileNotFoundError, NotADirectoryError):  # the directory may be gone, or a file by now
             each.unlink()

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kvstore.arena import ArenaError, clear_leftovers
+from kvstore.arena import ArenaError
 from services.models.errors import ModelError
 from services.models.progress import showing_progress
 from services.models.resolve import ModelFiles, resolve_model
@@ -29,6 +29,7 @@ from services.runtime.supervisor import Supervisor
 from services.runtime.up_plan import Deployment
 from services.runtime.up_settings import UpSettings
 from services.runtime.waiting import Waiting
+from services.store.leftovers import clear_arena_directory
 from services.wire.tls import checked_tls
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(settings: UpSettings, directory: RunDir) -> int:
-    clear_leftovers(settings.arena_dir)
+    clear_arena_directory(settings.arena_dir)
     try:
         _check_room(settings)
         model = _model(settings)
@@ -76,7 +77,7 @@ def _run(settings: UpSettings, directory: RunDir) -> int:
 
         return run_process("up", serve, log_level=settings.log_level, hurry=supervisor.hurry)
     finally:
-        clear_leftovers(settings.arena_dir)
+        clear_arena_directory(settings.arena_dir)
 
 
 async def _serve(supervisor: Supervisor, stopping: asyncio.Event, settings: UpSettings, served_name: str) -> None:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, assert_never
 
-from kvstore.arena import Arena, clear_leftovers
+from kvstore.arena import Arena
 from kvstore.catalog import Catalog
 from kvstore.frames import Grant
 from kvstore.layout import Identity, KvLayout
@@ -22,6 +22,7 @@ from kvstore.names import BlockName
 from kvstore.vocabulary import Answer, Demote, Drop, Fetch, Peer, Promote, SessionId, SlotRef
 from services.runtime.logs import fields
 from services.runtime.process import Refusal
+from services.store.leftovers import clear_arena_directory
 from services.store.liveness import SessionFile
 from services.store.session import WorkerSession
 from services.store.ssd_tier import SsdOptions, SsdTier
@@ -287,7 +288,7 @@ class StoreNode:
 
 def make_arena(directory: Path, name: str, size_bytes: int, incarnation: int) -> Arena:
     """A new arena, after clearing what dead stores left; half a second per GiB. Raises ArenaError."""
-    for leftover in clear_leftovers(directory):
+    for leftover in clear_arena_directory(directory):
         log.info("cleared a leftover", extra=fields(path=leftover))
     return Arena.create(directory, f"moonpool-{name}-{incarnation:016x}", size_bytes)
 
