@@ -20,7 +20,7 @@ from typing import Any, cast
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from services.gateway.errors import ApiError
@@ -89,6 +89,7 @@ class Connection(HttpToolsProtocol):
         self._target_bytes = 0
         self._overhead = 0  # bytes that were fed and are no body: of this head, or since it
         self._body_bytes = 0
+        self._unanswered: list[RequestResponseCycle] = []
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(cast(Transport, transport))
@@ -98,6 +99,9 @@ class Connection(HttpToolsProtocol):
         self._disarm()
         self._shared.waiting.pop(self, None)
         super().connection_lost(exc)
+        for cycle in self._unanswered:  # uvicorn tells only the last request, not the one before it that is running
+            cycle.disconnected = True
+            cycle.message_event.set()
         self._unset_keepalive_if_required()
 
     def data_received(self, data: bytes) -> None:
@@ -170,6 +174,7 @@ class Connection(HttpToolsProtocol):
             self._upgrading = True
             return
         super().on_headers_complete()
+        self._unanswered = [*(each for each in self._unanswered if not each.response_complete), self.cycle]
         self.cycle.transport = cast(Transport, _Closing(self.transport, self._close))
         if len(self.pipeline) >= MOST_PIPELINED:
             self._end_after_this()

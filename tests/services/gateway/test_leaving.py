@@ -50,6 +50,26 @@ async def test_a_client_that_leaves_cancels_every_call(
     await everything_is_freed(gateway, cluster)
 
 
+@pytest.mark.parametrize(
+    "behind", [b"", b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"]
+)
+async def test_a_client_that_leaves_with_requests_behind_the_running_one_cancels_it(
+    gateway: Gateway, cluster: FakeCluster, behind: bytes
+) -> None:
+    """Pipelined: the connection's last request is not the one that is being answered."""
+    worker = silent(cluster, "in the middle")
+    url = httpx.URL(gateway.url)
+    _, writer = await asyncio.open_connection(url.host, url.port)
+    body = json.dumps(ASK | {"stream": True}).encode()
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    writer.write(2 * (head + body) + behind)
+    async with asyncio.timeout(5):
+        await worker.called()
+    writer.close()
+    await everything_is_freed(gateway, cluster)
+    assert len(worker.decodes) == 1
+
+
 async def test_a_client_that_leaves_while_its_placement_is_awaited_is_noticed(
     gateway: Gateway, cluster: FakeCluster
 ) -> None:
