@@ -45,10 +45,10 @@ BATCH_PATIENCE_S = 120.0
 """Who has tried for so long is taken whatever the load, and so is the next one where every batch request has been
 refused for so long: batch gives way, but not for ever, whether its clients wait or come back."""
 
-QUEUE_LOAD = 0.9
+QUEUE_LOAD = 0.85
 """The part of a promised TTFT, beside a request's own work, that others' work may take up. The rest is for what cannot
-be predicted: how long calls take when many come at once, and how much slower machines are then. A queue that is a tenth
-shorter serves about as many."""
+be predicted: how long calls take when many come at once, and how much slower machines are then. A queue that is a sixth
+shorter serves as many."""
 
 RETURN_LOAD = 0.95
 """Likewise, of those that come back as they were told: they come one by one."""

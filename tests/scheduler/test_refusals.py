@@ -58,13 +58,13 @@ def test_what_a_request_wants_itself_was_asked_for_and_not_promised() -> None:
 def test_who_is_refused_below_the_promise_is_told_why() -> None:
     batch = replace(ask(), priority=Priority.BATCH)
     assert said(Refused.LATE, Loads(0.9, 0), Promise(2.0), batch, most=BATCH_LOAD) == (
-        "first token predicted in 1.8 s, promised within 2 s, and batch requests are taken up to 1.44 s"
+        "first token predicted in 1.8 s, promised within 2 s, and batch requests are taken up to 1.36 s"
     )
     assert said(Refused.SLOW, Loads(0, 0.9), Promise(2.0, 0.02), most=FAIR_LOAD) == (
         "a token predicted every 18 ms, promised every 20 ms, and tenants over their share are taken up to 14 ms"
     )
-    assert said(Refused.LATE, Loads(0.95, 0), Promise(2.0)) == (
-        "first token predicted in 1.9 s, promised within 2 s, and taken where it is predicted within 1.8 s"
+    assert said(Refused.LATE, Loads(0.9, 0), Promise(2.0)) == (
+        "first token predicted in 1.8 s, promised within 2 s, and taken where it is predicted within 1.7 s"
     )
     assert "tenants over" in said(Refused.LATE, Loads(0.9, 0), Promise(2.0), batch, most=FAIR_LOAD)
 
