@@ -65,7 +65,7 @@ def called(arguments: object, **fields: object) -> dict[str, Any]:
         ("null", "{}", ""),
         ('"text"', "{}", ""),
         ([1], "{}", ""),
-        ("9" * 5000, "{}", ""),
+        ("9" * 1000, "{}", ""),
         ("[" * 100_000, "{}", ""),
     ],
 )
@@ -80,6 +80,11 @@ def test_every_call_of_every_message_is_treated() -> None:
     both["tool_calls"].append({"id": "call_2", "function": {"name": "f", "arguments": '{"b": 2}'}})  # no type: function
     conversation = [{"role": "user", "content": "?"}, both, {"role": "tool", "content": "3"}, called('{"c": 3}')]
     assert prompt(AS_JSON, *conversation) == '?{"a": 1}{"b": 2}3{"c": 3}'
+
+
+def test_a_number_that_costs_too_much_to_read_is_refused_within_arguments_too() -> None:
+    with pytest.raises(ApiError, match="more than 1024 digits"):
+        prompt(AS_JSON, called("9" * 5000))
 
 
 @pytest.mark.parametrize("calls", [None, []])
