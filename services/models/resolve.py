@@ -118,7 +118,7 @@ def _from_hub(name: str, data_dir: Path, on_progress: Progress, text_only: bool)
         found = snapshot_download(
             name,
             cache_dir=data_dir / "hub",
-            allow_patterns=["*.json", "*.safetensors", "*.jinja"],
+            allow_patterns=["*.json", "*.safetensors", "*.jinja", "merges.txt"],
             ignore_patterns=["*/*", "consolidated*.safetensors"],  # the same weights again, under other names
         )
     except (OSError, ValueError) as error:  # the library's own errors are all of these

