@@ -47,8 +47,8 @@ refused for so long: batch gives way, but not for ever, whether its clients wait
 
 QUEUE_LOAD = 0.85
 """The part of a promised TTFT, beside a request's own work, that others' work may take up. The rest is for what cannot
-be predicted: how long calls take when many come at once, and how much slower machines are then. A queue that is a sixth
-shorter serves as many."""
+be predicted: how long calls take when many come at once, and how much slower machines are then. It costs
+admissions where promises are tight (docs/scheduling.md has the table)."""
 
 RETURN_LOAD = 0.95
 """Likewise, of those that come back as they were told: they come one by one."""
