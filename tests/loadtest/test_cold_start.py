@@ -30,6 +30,7 @@ def mean_ttfts_s(policy: str, *, requests: int = 700, rate_per_s: float = 25.0) 
     )
 
 
+@pytest.mark.slow
 def test_a_text_is_computed_once_and_waited_for_where_that_is_quicker_for_all() -> None:
     kvcache_centric, predicted = mean_ttfts_s("kvcache-centric")
 

@@ -53,7 +53,7 @@ def test_at_twice_what_can_be_served_those_admitted_are_in_time_on_slower_engine
     assert kept(run("predictive", seed, factor)) >= 0.95
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3))])
 def test_and_more_than_half_are_late_without_admission(seed: int) -> None:
     assert kept(run("off", seed)) < 0.5
 

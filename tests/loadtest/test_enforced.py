@@ -47,7 +47,7 @@ def test_more_first_tokens_are_in_time_when_hopeless_prompts_step_back(rate_per_
 
 
 @pytest.mark.parametrize("admission", ["early", "predictive"])
-@pytest.mark.parametrize("rate_per_s", [5.0, 8.0])
+@pytest.mark.parametrize("rate_per_s", [pytest.param(5.0, marks=pytest.mark.slow), 8.0])
 def test_where_late_ones_are_refused_the_order_costs_nobody_its_promise(admission: str, rate_per_s: float) -> None:
     """Little is left to gain: what was admitted is in time by arrival, too. Over three seeds, within 1 %."""
     counts = {True: 0, False: 0}

@@ -102,6 +102,7 @@ def test_every_alert_says_what_happened_and_what_to_look_at() -> None:
 
 
 @promtool
+@pytest.mark.slow
 def test_prometheus_understands_its_configuration_and_the_alerts_do_what_their_tests_say() -> None:
     for command in (["check", "config", "prometheus.yml"], ["test", "rules", "rules_test.yml"]):
         done = subprocess.run(["promtool", *command], cwd=PROMETHEUS, capture_output=True, text=True, timeout=60)
