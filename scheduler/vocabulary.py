@@ -115,7 +115,7 @@ class Ask:
     names: of the full blocks of ``tokens`` tokens (prompt and, when a stream resumes,
     what it has generated). excluded: workers that refused or failed this request. ttft_slo_s,
     tpot_slo_s: what it wants instead of what the deployment promises. waited_s: how long it has
-    been asking in vain. resumed: its stream has begun, so nobody may refuse it for being late. spent_s: what had
+    been asking in vain. resumed: its stream has begun, so it is not refused for being late. spent_s: what had
     passed of its time when it was asked for first: a promise counts from a request's arrival at its gateway.
     """
 

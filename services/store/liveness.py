@@ -1,7 +1,7 @@
 """Whether a worker lives, by the lock that it holds on its session file.
 
 The kernel lets go of the lock when the worker dies, however it dies; a stopped
-worker keeps it. So a free lock is proof that nobody will touch the arena any more.
+worker keeps it. So a free lock is proof that it will not touch the arena any more.
 """
 
 import fcntl
@@ -18,14 +18,7 @@ class SessionFile:
 
     def is_alive(self) -> bool:
         """False where the file was not there, or is not locked."""
-        if self._descriptor is None:
-            return is_alive(self._path)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-        return False
+        return is_alive(self._path) if self._descriptor is None else _is_locked(self._descriptor)
 
     def close(self) -> None:
         """It is asked no more; idempotent."""
@@ -35,7 +28,7 @@ class SessionFile:
 
 
 def is_alive(session_file: Path) -> bool:
-    """False where the file is gone or nobody has it locked."""
+    """False where the file is gone or is not locked."""
     try:
         descriptor = os.open(session_file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -43,11 +36,18 @@ def is_alive(session_file: Path) -> bool:
     except OSError:
         return True  # it can't be looked at, so nothing is proven
     try:
+        return _is_locked(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_locked(descriptor: int) -> bool:
+    """By another process; the lock is not kept."""
+    try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return True
-    finally:
-        os.close(descriptor)
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
     return False
 
 

@@ -42,7 +42,7 @@ def eventually(what: str, ask: Callable[[], T | None], within_s: float) -> T:
 
 
 def free_port() -> int:
-    """Below those that the kernel gives to whoever asks for any, as metrics ports are: one would take it meanwhile."""
+    """Below those that the kernel picks where any will do, as for metrics ports: one would take it meanwhile."""
     while True:
         port = secrets.choice(range(20_000, 32_768))
         with socket.socket() as listener, contextlib.suppress(OSError):

@@ -29,7 +29,7 @@ STATUSES = [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK]
 
 
 class Stranger:
-    """A gRPC server of somebody else's: ends every call with a status, or answers with bytes."""
+    """A foreign gRPC server: ends every call with a status, or answers with bytes."""
 
     def __init__(self, answer: grpc.StatusCode | bytes) -> None:
         self.answer = answer
